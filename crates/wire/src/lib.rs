@@ -1,0 +1,1 @@
+//! Pure codecs: native frames, the line protocol, JSON forms.

@@ -1,0 +1,3 @@
+//! `cargo xtask`: what the project runs on itself.
+
+fn main() {}

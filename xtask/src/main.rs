@@ -1,3 +1,60 @@
-//! `cargo xtask`: what the project runs on itself.
+//! `cargo xtask`: what the project runs on itself, the same locally and in CI.
 
-fn main() {}
+mod cargo;
+mod demo;
+mod machine;
+mod test;
+mod tidy;
+mod totals;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// What the project runs on itself.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that has to hold before a change goes in; what CI runs.
+    Test,
+    /// The habits that a program can check: headers, dead files, links, commands, ADRs.
+    Tidy {
+        /// Record in docs/protocol.md that it describes the wire as it is now.
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let root = root();
+    let outcome = match Cli::parse().task {
+        Task::Test => test::run(&root),
+        Task::Tidy { write } => tidy::run(&root, write),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The names that `cargo xtask` understands, for the check of what the README shows.
+fn task_names() -> Vec<String> {
+    Cli::command().get_subcommands().map(|task| task.get_name().to_owned()).collect()
+}
+
+/// The workspace's root: the folder above this crate, wherever the checkout was moved since.
+fn root() -> PathBuf {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().unwrap_or(Path::new(".")).to_owned()
+}

@@ -1,0 +1,328 @@
+//! Making true what is stored: effects of entries, cursors of members. Nothing in here can be refused any more, but an
+//! acknowledgement that is impossible closes its connection.
+
+use bytes::BytesMut;
+
+use crate::effect::{Effect, JoinedConn, JoinedEffect, Note, Published};
+use crate::entry::{Kind, LeftBody, code_is_clean};
+use crate::group::{Group, InFlight};
+use crate::ids::{ConnId, Epoch, Incarnation, LeaveReason, Now, Seq};
+use crate::limits::{FAILED_PER_ACK_MAX, OPEN_MAX};
+use crate::machine::{Ack, Building, From, Output, Refusal, StoredRun, Welcome};
+use crate::members::{Member, Presence};
+use crate::past::{Departed, Failure};
+use crate::waiting::HeldFor;
+
+impl Group {
+    /// Begins to coordinate: the first append is the epoch's record, which fences every older coordinator. Members that are
+    /// read back are away from now on, their grace begins anew.
+    pub fn take_over(&mut self, now: Now, epoch: Epoch, node: &str) {
+        assert!(
+            epoch > self.identity.epoch,
+            "promise 6: every start of a coordinator raises the epoch"
+        );
+        self.identity.epoch = epoch;
+        self.append_entry(now, Kind::Epoch, 0, "", node.as_bytes());
+        self.building.effects.push(Effect::Epoch { epoch, seq: self.proposed });
+        let keys: Vec<Incarnation> = self.members.iter().map(|member| member.key).collect();
+        keys.into_iter().for_each(|key| self.set_away(now, key));
+    }
+
+    pub(crate) fn batch_stored(&mut self, now: Now) {
+        let Some(InFlight { through, effects }) = self.in_flight.take() else {
+            unreachable!("promise 3: the journal answered for a batch that was not taken")
+        };
+        self.stored = through;
+        effects.into_iter().for_each(|effect| self.apply(now, effect));
+    }
+
+    /// The batch will never be stored: everything that was proposed is taken back and refused, as if it had not been said.
+    pub(crate) fn batch_not_stored(&mut self, now: Now) {
+        let Some(in_flight) = self.in_flight.take() else {
+            unreachable!("promise 3: the journal answered for a batch that was not taken")
+        };
+        let next = Building { first: self.stored + 1, ..Building::default() };
+        let building = std::mem::replace(&mut self.building, next);
+        self.proposed = self.stored;
+        self.senders.roll_back(self.stored);
+        // Cursors and failures of the lost notes are written again with the next batch.
+        self.members.iter_mut().for_each(|member| member.unsaved = true);
+        self.past.failures.iter().for_each(|(seq, failures)| {
+            for failure in failures {
+                let note = Note::Failed { seq: *seq, key: failure.key, code: failure.code.clone() };
+                note.write(&mut self.unsaved_failures);
+            }
+        });
+        self.unsaved_since = Some(now.mono_ms);
+        in_flight
+            .effects
+            .into_iter()
+            .chain(building.effects)
+            .for_each(|effect| self.take_back(now, effect));
+    }
+
+    fn take_back(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Published(run) => {
+                self.unstored -= run.bytes;
+                if let Some(role) = self.roles.get_mut(&run.conn) {
+                    role.unstored -= run.bytes;
+                    role.refused =
+                        Some(role.refused.map_or(run.counter, |refused| refused.min(run.counter)));
+                }
+                for counter in (run.counter..).take(run.count as usize) {
+                    self.outputs.push(Output::MessageRefused(run.conn, counter, Refusal::NoSpace));
+                }
+            }
+            Effect::Joined(joined) => {
+                self.joining.remove(joined.name.skeleton());
+                if let Some(there) = joined.conn {
+                    self.forget_conn(there.conn);
+                    self.outputs.push(Output::Refused(there.conn, Refusal::NoSpace));
+                }
+            }
+            Effect::Left { key, .. } => {
+                if let Some(member) = self.members.get_mut(key) {
+                    member.leaving = false;
+                }
+                // Tried again in a while; whoever asked may ask again too.
+                self.graces.insert((now.mono_ms + 1000, key));
+            }
+            Effect::Duplicate { conn, counter, seq, .. } if seq > self.stored => {
+                self.outputs.push(Output::MessageRefused(conn, counter, Refusal::NoSpace));
+            }
+            Effect::Duplicate { .. } | Effect::Answer(_) => self.apply(now, effect),
+            Effect::Epoch { .. } => unreachable!(
+                "promise 6: the driver gives up a coordinator that cannot store its epoch"
+            ),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Epoch { epoch, seq } => self.past.epochs.push((epoch, seq)),
+            Effect::Joined(joined) => self.apply_joined(now, *joined),
+            Effect::Left { key, seq, body } => self.apply_left(key, seq, body),
+            Effect::Published(run) => self.apply_published(run),
+            Effect::Answer(output) => self.outputs.push(output),
+            Effect::Duplicate { conn, counter, seq, receipt, publisher } => {
+                self.outputs.push(Output::Stored(conn, StoredRun { counter, seq, count: 1 }));
+                if receipt {
+                    self.hold(seq, HeldFor::Conn(conn, counter), publisher);
+                }
+            }
+        }
+    }
+
+    fn apply_joined(&mut self, now: Now, joined: JoinedEffect) {
+        let JoinedEffect { key, name, door, durable, secret, conn } = joined;
+        self.joining.remove(name.skeleton());
+        let here = conn
+            .as_ref()
+            .filter(|there| self.roles.get(&there.conn).is_some_and(|role| role.key == Some(key)));
+        let (next, moved) = here.as_ref().map_or((key.0 + 1, None), |there| match there.from {
+            From::Now => (key.0 + 1, None),
+            From::First => (self.first, None),
+            From::At(seq) => (seq.clamp(1, key.0 + 1), None),
+            From::After(position) => {
+                let (next, moved) = self.place(position);
+                (next.min(key.0 + 1), moved)
+            }
+        });
+        self.members.insert(Member {
+            name: name.clone(),
+            key,
+            door,
+            durable,
+            secret,
+            acked: next - 1,
+            reached: 0,
+            confirms: false,
+            open: Vec::new(),
+            presence: here.as_ref().map_or(Presence::Away { since_ms: now.mono_ms }, |there| {
+                Presence::Here(there.conn)
+            }),
+            lagging: false,
+            since_us: now.wall_us,
+            leaving: false,
+            unsaved: true,
+            untold: false,
+        });
+        self.outputs.push(Output::Joined(name.clone(), door));
+        self.moved = true;
+        match here {
+            Some(there) => self.welcome(key, name, next, moved, there),
+            // Its connection ended before its join was stored. (One that is read back waits for `take_over`.)
+            None if conn.is_some() => self.set_away(now, key),
+            None => {}
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        key: Incarnation,
+        name: crate::Name,
+        next: Seq,
+        moved: Option<crate::machine::Moved>,
+        there: &JoinedConn,
+    ) {
+        if there.follow {
+            self.followers.insert(there.conn);
+        }
+        let welcome = Welcome {
+            resumed: false,
+            moved,
+            name,
+            key,
+            next,
+            tail: self.stored,
+            members: self.members.len() as u32,
+            last_counter: self.senders.get(there.sender).map_or(0, |sender| sender.last_counter),
+            acked: next - 1,
+            open: Vec::new(),
+        };
+        self.outputs.push(Output::Welcome(there.conn, Box::new(welcome)));
+    }
+
+    fn apply_left(&mut self, key: Incarnation, seq: Seq, body: LeftBody) {
+        let Some(member) = self.members.remove(key) else { return };
+        let reason = body.reason;
+        let departed = Departed {
+            key,
+            name: member.name.clone(),
+            left: seq,
+            acked: body.acked,
+            reached: body.reached,
+            open: body.open,
+        };
+        self.past.depart(departed, self.limits.departed_max);
+        self.moved = true;
+        if let Presence::Here(conn) = member.presence {
+            self.forget_conn(conn);
+            self.outputs.push(Output::Gone(conn, reason));
+        }
+        self.outputs.push(Output::Left(member.name, reason));
+    }
+
+    fn apply_published(&mut self, run: Published) {
+        self.unstored -= run.bytes;
+        let Some(role) = self.roles.get_mut(&run.conn) else { return };
+        role.unstored -= run.bytes;
+        let stored = StoredRun { counter: run.counter, seq: run.seq, count: run.count };
+        self.outputs.push(Output::Stored(run.conn, stored));
+        if run.receipt {
+            self.wait_for(run);
+        }
+    }
+
+    pub(crate) fn ack(&mut self, now: Now, conn: ConnId, ack: &Ack) {
+        let Some(key) = self.stay(conn) else { return };
+        let Some(member) = self.members.get(key).filter(|member| !member.leaving) else { return };
+        let Some((cursor, open)) = acceptable(member, ack, self.stored) else {
+            return self.outputs.push(Output::Close(conn, Refusal::BadAck));
+        };
+        for (seq, code) in &ack.failed {
+            let confirmed = *seq <= member.acked && member.open.binary_search(seq).is_err();
+            if *seq > key.0 && *seq <= cursor && !confirmed {
+                let failure = Failure { key, name: member.name.clone(), code: code.clone() };
+                self.past.fail(*seq, failure, self.limits.failures_max);
+                Note::Failed { seq: *seq, key, code: code.clone() }
+                    .write(&mut self.unsaved_failures);
+                self.moved = true;
+            }
+        }
+        let changed = self.members.update(key, |member| {
+            member.acked = cursor;
+            member.confirms = true;
+            member.open = open;
+        });
+        self.cursor_moved(now, changed);
+    }
+
+    pub(crate) fn reached(&mut self, now: Now, conn: ConnId, seq: Seq) {
+        let Some(key) = self.stay(conn) else { return };
+        let stored = self.stored;
+        let Some(member) = self.members.get(key) else { return };
+        if member.leaving || member.confirms || !crate::propose::may_be_reached(member.door) {
+            return;
+        }
+        let changed =
+            self.members.update(key, |member| member.reached = member.reached.max(seq.min(stored)));
+        self.cursor_moved(now, changed);
+    }
+
+    fn cursor_moved(&mut self, now: Now, changed: bool) {
+        if changed {
+            self.moved = true;
+            self.unsaved_since.get_or_insert(now.mono_ms);
+        }
+    }
+
+    pub(crate) fn lagging(&mut self, conn: ConnId, lagging: bool) {
+        if let Some(member) = self.stay(conn).and_then(|key| self.members.get_mut(key)) {
+            member.lagging = lagging;
+        }
+    }
+
+    /// Durable members that are away past what is kept are given up: what they missed cannot be had any more.
+    pub(crate) fn trimmed(&mut self, now: Now, first: Seq) {
+        self.first = self.first.max(first);
+        self.past.trim(self.first);
+        let gone = |member: &&Member| {
+            matches!(member.presence, Presence::Away { .. }) && member.cursor() + 1 < first
+        };
+        let gone: Vec<Incarnation> =
+            self.members.iter().filter(gone).map(|member| member.key).collect();
+        gone.into_iter().for_each(|key| self.propose_left(now, key, LeaveReason::Expired));
+    }
+
+    /// What goes into the notes of the batch that is taken now: failures at once, cursors when their time has come.
+    pub(crate) fn write_checkpoint(&mut self, due: bool) {
+        let notes: &mut BytesMut = &mut self.building.notes;
+        notes.extend_from_slice(&self.unsaved_failures.split());
+        if due {
+            self.unsaved_since = None;
+            for member in self.members.iter_mut().filter(|member| member.unsaved) {
+                member.unsaved = false;
+                cursor_note(member).write(notes);
+            }
+        }
+    }
+
+    /// Makes the next batch carry every cursor that moved, for a clean end.
+    pub(crate) fn checkpoint(&mut self) {
+        if self.members.iter().any(|member| member.unsaved) {
+            self.unsaved_since = Some(0);
+        }
+    }
+}
+
+/// A member's cursor, as it is stored.
+pub(crate) fn cursor_note(member: &Member) -> Note {
+    Note::Cursor {
+        key: member.key,
+        acked: member.acked,
+        reached: member.reached,
+        confirms: member.confirms,
+        open: member.open.clone(),
+    }
+}
+
+/// The cursor and open numbers after `ack`; `None` when it cannot be. A cursor that goes back moves nothing.
+fn acceptable(member: &Member, ack: &Ack, stored: Seq) -> Option<(Seq, Vec<Seq>)> {
+    let cursor = ack.cursor.max(member.acked);
+    let mut open = ack.open.clone();
+    open.sort_unstable();
+    open.dedup();
+    let codes = ack.failed.iter().all(|(_, code)| code_is_clean(code));
+    // What was confirmed once is not open again.
+    let reopened =
+        open.iter().any(|seq| *seq <= member.acked && member.open.binary_search(seq).is_err());
+    let possible = ack.cursor <= stored
+        && open.len() <= OPEN_MAX
+        && open.last().is_none_or(|last| *last <= cursor)
+        && ack.failed.len() <= FAILED_PER_ACK_MAX
+        && codes
+        && !reopened;
+    possible.then_some((cursor, open))
+}

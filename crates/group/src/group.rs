@@ -1,0 +1,211 @@
+//! The group itself: its state, how an input is taken in, and what is handed to the driver.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::effect::Effect;
+use crate::ids::{ConnId, Epoch, Incarnation, LogId, Now, SenderId, Seq};
+use crate::limits::Limits;
+use crate::machine::{Batch, Building, Identity, Input, Output};
+use crate::members::{Member, Members};
+use crate::name::Name;
+use crate::past::Past;
+use crate::senders::Senders;
+use crate::waiting::Waiting;
+
+/// What a connection is to the group.
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    /// The stay, for a member.
+    pub key: Option<Incarnation>,
+    pub name: Name,
+    pub sender: SenderId,
+    /// Bytes taken in and not stored yet.
+    pub unstored: usize,
+    /// Nothing above this counter is taken until it comes again.
+    pub refused: Option<u64>,
+}
+
+/// A batch that the journal has not answered for.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// The last number once it is stored.
+    pub through: Seq,
+    pub effects: Vec<Effect>,
+}
+
+/// One group. Nothing in here waits, reads a clock or does I/O: the driver calls [`Group::handle`] for whatever happens,
+/// once a turn [`Group::settle`], takes what is to be appended with [`Group::take_batch`], and carries out
+/// [`Group::outputs`].
+#[derive(Debug)]
+pub struct Group {
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    /// The lowest number that is kept.
+    pub(crate) first: Seq,
+    /// The last number that is stored: everything below is as of here.
+    pub(crate) stored: Seq,
+    pub(crate) members: Members,
+    pub(crate) past: Past,
+
+    /// The last number that has been given.
+    pub(crate) proposed: Seq,
+    pub(crate) building: Building,
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) unstored: usize,
+    /// Includes what is proposed.
+    pub(crate) senders: Senders,
+    /// Skeletons of names whose `joined` entry is on its way.
+    pub(crate) joining: HashSet<Arc<str>>,
+
+    pub(crate) roles: HashMap<ConnId, Role>,
+    pub(crate) waiting: BTreeMap<ConnId, Waiting>,
+    pub(crate) held: BTreeMap<(Seq, crate::waiting::HeldFor), Option<Incarnation>>,
+    pub(crate) followers: BTreeSet<ConnId>,
+    /// (when, who): away members whose grace ends.
+    pub(crate) graces: BTreeSet<(u64, Incarnation)>,
+    /// A cursor or a failure is not stored since then.
+    pub(crate) unsaved_since: Option<u64>,
+    /// Failures for the next notes.
+    pub(crate) unsaved_failures: BytesMut,
+    /// Something that receipts depend on has changed since the last [`Group::settle`].
+    pub(crate) moved: bool,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Group {
+    /// An empty group of a new log. It takes nothing before [`Group::take_over`].
+    pub fn new(log: LogId, limits: Limits) -> Self {
+        Self {
+            identity: Identity { log, epoch: 0 },
+            limits,
+            first: 1,
+            stored: 0,
+            members: Members::default(),
+            past: Past::default(),
+            proposed: 0,
+            building: Building { first: 1, ..Building::default() },
+            in_flight: None,
+            unstored: 0,
+            senders: Senders::default(),
+            joining: HashSet::new(),
+            roles: HashMap::new(),
+            waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
+            followers: BTreeSet::new(),
+            graces: BTreeSet::new(),
+            unsaved_since: None,
+            unsaved_failures: BytesMut::new(),
+            moved: false,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes something in. What follows from it comes out of [`Group::take_batch`], [`Group::settle`] and [`Group::outputs`].
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Join(conn, join) => self.join(now, conn, *join),
+            Input::OpenSender(conn, open) => self.open_sender(conn, open),
+            Input::Publish(conn, run) => self.publish(now, conn, run),
+            Input::Ack(conn, ack) => self.ack(now, conn, &ack),
+            Input::Reached(conn, seq) => self.reached(now, conn, seq),
+            Input::Lagging(conn, lagging) => self.lagging(conn, lagging),
+            Input::Leave(conn) => self.leave(now, conn),
+            Input::Closed(conn) => self.closed(now, conn),
+            Input::Remove(ticket, name) => self.remove(now, ticket, &name),
+            Input::Await(ticket, seq, publisher) => self.wait(ticket, seq, publisher),
+            Input::Forget(ticket) => self.forget(ticket),
+            Input::Stored => self.batch_stored(now),
+            Input::NotStored => self.batch_not_stored(now),
+            Input::Checkpoint => self.checkpoint(),
+            Input::Trimmed(first) => self.trimmed(now, first),
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    /// What is to be appended now: `None` while a batch is on its way (one at a time; the next one fills meanwhile) or when
+    /// there is nothing. The driver answers with [`Input::Stored`] or [`Input::NotStored`].
+    pub fn take_batch(&mut self, now: Now) -> Option<Batch> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let due = self
+            .unsaved_since
+            .is_some_and(|since| now.mono_ms >= since + self.limits.checkpoint_ms);
+        if self.building.is_empty() && !due && self.unsaved_failures.is_empty() {
+            return None;
+        }
+        self.write_checkpoint(due);
+        let next = Building { first: self.proposed + 1, ..Building::default() };
+        let mut building = std::mem::replace(&mut self.building, next);
+        building.seal();
+        self.in_flight = Some(InFlight { through: self.proposed, effects: building.effects });
+        Some(Batch {
+            epoch: self.identity.epoch,
+            first: building.first,
+            count: building.count,
+            time_us: now.wall_us,
+            notes: building.notes.freeze(),
+            entries: building.pieces,
+        })
+    }
+
+    /// What has to be carried out, in order; leaves nothing behind.
+    pub fn outputs(&mut self) -> std::vec::Drain<'_, Output> {
+        self.outputs.drain(..)
+    }
+
+    /// When [`Input::Tick`] is next of use, in monotonic milliseconds.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let grace = self.graces.first().map(|(deadline, _)| *deadline);
+        let checkpoint = self.unsaved_since.map(|since| since + self.limits.checkpoint_ms);
+        [grace, checkpoint].into_iter().flatten().min()
+    }
+
+    /// The log and the epoch.
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The lowest number that is kept.
+    pub const fn first(&self) -> Seq {
+        self.first
+    }
+
+    /// The last number that is stored.
+    pub const fn tail(&self) -> Seq {
+        self.stored
+    }
+
+    /// Members in the view, away ones included.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter()
+    }
+
+    /// How many members there are.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The member with this name.
+    pub fn member(&self, name: &Name) -> Option<&Member> {
+        self.members.named(name)
+    }
+
+    /// The stay of a connection that is a member.
+    pub fn stay(&self, conn: ConnId) -> Option<Incarnation> {
+        self.roles.get(&conn).and_then(|role| role.key)
+    }
+
+    /// Nothing is on its way or waiting to be taken.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.building.is_empty()
+    }
+
+    /// The coordinator's epoch while it runs.
+    pub const fn epoch(&self) -> Epoch {
+        self.identity.epoch
+    }
+}

@@ -1,0 +1,98 @@
+//! What receipts need to know of the past: who left when and how far it had come, what failed, which epoch a number is of.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{Epoch, Incarnation, Seq};
+use crate::name::Name;
+
+/// A stay that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Departed {
+    pub key: Incarnation,
+    pub name: Name,
+    /// The number of its `left` entry.
+    pub left: Seq,
+    pub acked: Seq,
+    pub reached: Seq,
+    pub open: Vec<Seq>,
+}
+
+/// A member that will not do what a message asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub key: Incarnation,
+    pub name: Name,
+    pub code: String,
+}
+
+/// Bounded; receipts of numbers below `floor` cannot be given any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// In the order of `left`.
+    pub departed: VecDeque<Departed>,
+    pub failures: BTreeMap<Seq, Vec<Failure>>,
+    pub failure_count: usize,
+    /// (epoch, its first number), both rising.
+    pub epochs: Vec<(Epoch, Seq)>,
+    pub floor: Seq,
+}
+
+impl Past {
+    pub fn depart(&mut self, departed: Departed, departed_max: usize) {
+        self.departed.push_back(departed);
+        while self.departed.len() > departed_max {
+            if let Some(oldest) = self.departed.pop_front() {
+                self.floor = self.floor.max(oldest.left);
+            }
+        }
+    }
+
+    /// Who left after `seq`.
+    pub fn departed_after(&self, seq: Seq) -> impl Iterator<Item = &Departed> {
+        let start = self.departed.partition_point(|departed| departed.left <= seq);
+        self.departed.range(start..)
+    }
+
+    pub fn fail(&mut self, seq: Seq, failure: Failure, failures_max: usize) {
+        let of_message = self.failures.entry(seq).or_default();
+        if of_message.iter().any(|known| known.key == failure.key) {
+            return;
+        }
+        of_message.push(failure);
+        self.failure_count += 1;
+        while self.failure_count > failures_max {
+            let Some((oldest, gone)) = self.failures.pop_first() else { break };
+            self.failure_count -= gone.len();
+            self.floor = self.floor.max(oldest + 1);
+        }
+    }
+
+    pub fn failed(&self, seq: Seq, key: Incarnation) -> Option<&Failure> {
+        self.failures.get(&seq)?.iter().find(|failure| failure.key == key)
+    }
+
+    pub fn epoch_of(&self, seq: Seq) -> Epoch {
+        let after = self.epochs.partition_point(|(_, first)| *first <= seq);
+        after.checked_sub(1).map_or(0, |i| self.epochs[i].0)
+    }
+
+    /// The last number of `epoch`, or of the one before it where it never appended; `stored` when it is not over.
+    pub fn end_of(&self, epoch: Epoch, stored: Seq) -> Seq {
+        let after = self.epochs.partition_point(|(known, _)| *known <= epoch);
+        self.epochs.get(after).map_or(stored, |(_, first)| first - 1)
+    }
+
+    /// Forgets what only concerns numbers below `first`.
+    pub fn trim(&mut self, first: Seq) {
+        while self.departed.front().is_some_and(|departed| departed.left < first) {
+            self.departed.pop_front();
+        }
+        let kept = self.failures.split_off(&first);
+        self.failure_count = kept.values().map(Vec::len).sum();
+        self.failures = kept;
+        self.floor = self.floor.max(first);
+        let current = self.epochs.partition_point(|(_, start)| *start <= first).saturating_sub(1);
+        // Ends of old epochs are what cuts a cursor back; a few are kept even though their entries are gone.
+        self.epochs.drain(..current.saturating_sub(1024));
+    }
+}

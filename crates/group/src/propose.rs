@@ -1,0 +1,446 @@
+//! Taking in: what may be refused is refused here; what is taken gets its number and waits until it is stored.
+//!
+//! Sees what is proposed (numbers, counters, names) as well as what is stored.
+
+use bytes::{Buf, BytesMut};
+
+use crate::effect::{Effect, JoinedConn, JoinedEffect, Note, Published, left_body};
+use crate::entry::{self, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Header, JoinedBody, Kind, Run};
+use crate::group::{Group, Role};
+use crate::ids::{ConnId, Door, Incarnation, LeaveReason, Now, Position, Seq};
+use crate::machine::{
+    From, Join, Moved, OpenSender, Output, Refusal, SenderReady, Ticket, Welcome,
+};
+use crate::members::Presence;
+use crate::name::Name;
+use crate::senders::{Sender, Verdict};
+
+/// A piece that small runs are copied to is closed at this size, so that it never has to be moved again.
+const SMALL_PIECE_BYTES: usize = 256 << 10;
+
+impl Group {
+    pub(crate) fn join(&mut self, now: Now, conn: ConnId, join: Join) {
+        if self.roles.contains_key(&conn) {
+            return self.outputs.push(Output::Refused(conn, Refusal::AlreadyJoined));
+        }
+        if let Some(member) = self.members.named_alike(&join.name) {
+            let (key, shown) = (member.key, join.shown.is_some_and(|shown| shown == member.secret));
+            return match (shown, member.leaving) {
+                (true, false) => self.resume(now, conn, key, &join),
+                // Its `left` is on its way: a moment later the name is free.
+                (true, true) => self.answer_when_stored(Output::Refused(conn, Refusal::Busy)),
+                (false, _) => self.answer_when_stored(Output::Refused(conn, Refusal::NameTaken)),
+            };
+        }
+        if self.joining.contains(join.name.skeleton()) {
+            return self.answer_when_stored(Output::Refused(conn, Refusal::NameTaken));
+        }
+        if self.members.len() + self.joining.len() >= self.limits.members_max {
+            return self.outputs.push(Output::Refused(conn, Refusal::GroupFull));
+        }
+        self.joining.insert(join.name.skeleton().into());
+        let body = JoinedBody { door: join.door, durable: join.durable };
+        let key = Incarnation(self.proposed + 1);
+        self.append_entry(now, Kind::Joined, key.0, join.name.as_str(), &body.write());
+        Note::Secret { key, digest: join.fresh }.write(&mut self.building.notes);
+        // The role is there at once, so that a connection that ends before its join is stored is noticed.
+        self.roles.insert(conn, Role::new(Some(key), &join.name, join.sender));
+        let there = JoinedConn { conn, sender: join.sender, from: join.from, follow: join.follow };
+        self.building.effects.push(Effect::Joined(Box::new(JoinedEffect {
+            key,
+            name: join.name,
+            door: join.door,
+            durable: join.durable,
+            secret: join.fresh,
+            conn: Some(there),
+        })));
+    }
+
+    /// Who shows the secret takes the membership over, also from an older connection of it.
+    fn resume(&mut self, now: Now, conn: ConnId, key: Incarnation, join: &Join) {
+        let (mut next, mut moved) = (None, None);
+        let mut confirmed = 0;
+        match join.from {
+            From::Now => {}
+            From::First => next = Some(self.first),
+            From::At(seq) => next = Some(seq),
+            From::After(position) => {
+                let place = self.place(position);
+                // What it has confirmed to itself counts, even where its last acknowledgement did not arrive.
+                confirmed = if place.1 == Some(Moved::OtherLog) { 0 } else { place.0 - 1 };
+                (next, moved) = (Some(place.0), place.1);
+            }
+        }
+        self.moved |= self.members.update(key, |member| {
+            member.acked = member.acked.max(confirmed);
+            member.confirms |= confirmed > 0;
+        });
+        let tail = self.stored;
+        let Some(member) = self.members.get_mut(key) else { return };
+        let before = std::mem::replace(&mut member.presence, Presence::Here(conn));
+        (member.since_us, member.lagging) = (now.wall_us, false);
+        let resume_at = match join.from {
+            From::Now | From::After(_) => next.unwrap_or(0).max(member.acked + 1),
+            From::First | From::At(_) => next.unwrap_or(1),
+        };
+        let welcome = Welcome {
+            resumed: true,
+            moved,
+            name: member.name.clone(),
+            key,
+            next: resume_at.clamp(1, tail + 1),
+            tail,
+            members: self.members.len() as u32,
+            last_counter: self.senders.get(join.sender).map_or(0, |sender| sender.last_counter),
+            acked: self.members.get(key).map_or(0, |member| member.acked),
+            open: self.members.get(key).map(|member| member.open.clone()).unwrap_or_default(),
+        };
+        match before {
+            Presence::Here(old) => {
+                self.forget_conn(old);
+                self.outputs.push(Output::Close(old, Refusal::Replaced));
+            }
+            Presence::Away { .. } => self.graces.retain(|(_, away)| *away != key),
+        }
+        self.roles.insert(conn, Role::new(Some(key), &welcome.name, join.sender));
+        if join.follow {
+            self.followers.insert(conn);
+        }
+        self.answer_when_stored(Output::Welcome(conn, Box::new(welcome)));
+    }
+
+    /// Where reading goes on for somebody who was at `position`, and how that differs from what they think.
+    pub(crate) fn place(&self, position: Position) -> (Seq, Option<Moved>) {
+        if position.log != self.identity.log {
+            return (self.first, Some(Moved::OtherLog));
+        }
+        let end = self.past.end_of(position.epoch, self.stored).min(self.stored);
+        if position.seq > end { (end + 1, Some(Moved::CutBack)) } else { (position.seq + 1, None) }
+    }
+
+    pub(crate) fn open_sender(&mut self, conn: ConnId, open: OpenSender) {
+        if self.roles.contains_key(&conn) {
+            return self.outputs.push(Output::Refused(conn, Refusal::AlreadyJoined));
+        }
+        let last_counter = self.senders.get(open.id).map(|sender| sender.last_counter);
+        if open.known && last_counter.is_none() {
+            return self.outputs.push(Output::Refused(conn, Refusal::SenderExpired));
+        }
+        self.roles.insert(conn, Role::new(None, &open.name, open.id));
+        if open.follow {
+            self.followers.insert(conn);
+        }
+        let ready = SenderReady {
+            name: open.name,
+            tail: self.stored,
+            members: self.members.len() as u32,
+            last_counter: last_counter.unwrap_or(0),
+        };
+        self.answer_when_stored(Output::SenderReady(conn, Box::new(ready)));
+    }
+
+    /// Gives every acceptable message of the run its number, in place; what is not acceptable ends a piece and is answered.
+    pub(crate) fn publish(&mut self, now: Now, conn: ConnId, run: Run) {
+        let mut rest = run.into_bytes();
+        let role = self.roles.remove(&conn).filter(|role| {
+            role.key.is_none_or(|key| self.members.get(key).is_some_and(|member| !member.leaving))
+        });
+        let Some(mut role) = role else { return self.refuse_all(conn, &rest) };
+        // Both are out of their tables while the run is gone through: one look-up a run, not one a message.
+        let mut sender = self.senders.take(role.sender);
+        let used_before = sender.last_seq();
+        let mut published: Option<Published> = None;
+        let mut accepted = 0;
+        while accepted < rest.len() {
+            let header = well_formed(&rest[accepted..]);
+            let end = accepted + header.len as usize;
+            match self.judge(&role, &sender, &header, &rest[accepted..end]) {
+                Ok(()) => {
+                    let one = self.number(
+                        now,
+                        conn,
+                        &mut role,
+                        &mut sender,
+                        &header,
+                        &mut rest[accepted..end],
+                    );
+                    match &mut published {
+                        Some(run) if run.goes_on_with(&one) => run.extend(&one),
+                        _ => self
+                            .building
+                            .effects
+                            .extend(published.replace(one).map(Effect::Published)),
+                    }
+                    accepted = end;
+                }
+                Err(answer) => {
+                    self.building.effects.extend(published.take().map(Effect::Published));
+                    self.keep(rest.split_to(accepted));
+                    rest.advance(header.len as usize);
+                    accepted = 0;
+                    self.not_taken(now, conn, &mut role, &header, answer);
+                }
+            }
+        }
+        self.building.effects.extend(published.map(Effect::Published));
+        self.keep(rest);
+        self.senders.put_back(role.sender, sender, used_before, self.limits.senders_max);
+        self.roles.insert(conn, role);
+    }
+
+    /// Whether a message may be appended.
+    fn judge(
+        &self,
+        role: &Role,
+        sender: &Sender,
+        header: &Header,
+        frame: &[u8],
+    ) -> Result<(), NotTaken> {
+        match sender.check(header.counter) {
+            Verdict::Duplicate { seq, publisher } => {
+                return Err(NotTaken::Duplicate(seq, publisher));
+            }
+            Verdict::Expired => return Err(NotTaken::Refused(Refusal::SenderExpired)),
+            Verdict::Skipped => return Err(NotTaken::Refused(Refusal::CounterSkipped)),
+            Verdict::Fresh => {}
+        }
+        let name = &frame[HEADER_BYTES..HEADER_BYTES + usize::from(header.name_len)];
+        let refusal = if role.refused.is_some_and(|refused| header.counter > refused) {
+            Refusal::AfterRefused
+        } else if name != role.name.as_str().as_bytes() {
+            Refusal::WrongName
+        } else if frame.len() - HEADER_BYTES - name.len() > self.limits.message_bytes_max {
+            Refusal::TooLong
+        } else if role.unstored + frame.len() > self.limits.unstored_bytes_max
+            || self.unstored + frame.len() > self.limits.group_unstored_bytes_max
+        {
+            Refusal::Busy
+        } else {
+            return Ok(());
+        };
+        Err(NotTaken::Refused(refusal))
+    }
+
+    /// The stamping: the published frame becomes the log's entry.
+    fn number(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        role: &mut Role,
+        sender: &mut Sender,
+        header: &Header,
+        frame: &mut [u8],
+    ) -> Published {
+        self.proposed += 1;
+        let seq = self.proposed;
+        role.unstored += frame.len();
+        role.refused = None;
+        self.unstored += frame.len();
+        let number = role.key.map(|key| key.0).or_else(|| sender.outside_number()).unwrap_or(seq);
+        if !sender.numbers.contains(&number) {
+            sender.numbers.push(number);
+            Note::Sender { number, id: role.sender }.write(&mut self.building.notes);
+        }
+        sender.accept(header.counter, seq, role.key, self.limits.runs_per_sender_max);
+        let flags = if role.key.is_none() { FLAG_OUTSIDE } else { 0 };
+        entry::stamp(frame, flags, seq, now.wall_us, number, self.identity.epoch);
+        self.building.count += 1;
+        Published {
+            conn,
+            counter: header.counter,
+            seq,
+            count: 1,
+            bytes: frame.len(),
+            receipt: header.flags & FLAG_RECEIPT != 0,
+            publisher: role.key,
+        }
+    }
+
+    fn not_taken(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        role: &mut Role,
+        header: &Header,
+        answer: NotTaken,
+    ) {
+        let counter = header.counter;
+        match answer {
+            NotTaken::Duplicate(seq, publisher) => {
+                let receipt = header.flags & FLAG_RECEIPT != 0;
+                self.when_stored(now, Effect::Duplicate { conn, counter, seq, receipt, publisher });
+            }
+            NotTaken::Refused(refusal) => {
+                if !matches!(refusal, Refusal::SenderExpired | Refusal::CounterSkipped) {
+                    role.refused =
+                        Some(role.refused.map_or(counter, |refused| refused.min(counter)));
+                }
+                self.outputs.push(Output::MessageRefused(conn, counter, refusal));
+            }
+        }
+    }
+
+    fn refuse_all(&mut self, conn: ConnId, mut frames: &[u8]) {
+        while !frames.is_empty() {
+            let header = well_formed(frames);
+            self.outputs.push(Output::MessageRefused(conn, header.counter, Refusal::NotJoined));
+            frames = &frames[header.len as usize..];
+        }
+    }
+
+    /// Keeps a numbered piece for the batch; small ones are copied together, long ones stay where they were read.
+    fn keep(&mut self, piece: BytesMut) {
+        if piece.len() > self.limits.copy_bytes_max {
+            self.building.seal();
+            self.building.pieces.push(piece.freeze());
+        } else if !piece.is_empty() {
+            self.building.small.extend_from_slice(&piece);
+            if self.building.small.len() >= SMALL_PIECE_BYTES {
+                self.building.seal();
+            }
+        }
+    }
+
+    pub(crate) fn append_entry(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        sender: u64,
+        name: &str,
+        body: &[u8],
+    ) {
+        self.proposed += 1;
+        let header = Header {
+            len: 0,
+            kind,
+            flags: 0,
+            name_len: 0,
+            seq: self.proposed,
+            time_us: now.wall_us,
+            sender,
+            counter: 0,
+            epoch: self.identity.epoch,
+        };
+        entry::write(&mut self.building.small, header, name, body);
+        self.building.count += 1;
+    }
+
+    pub(crate) fn leave(&mut self, now: Now, conn: ConnId) {
+        match self.roles.get(&conn).and_then(|role| role.key) {
+            Some(key) => self.propose_left(now, key, LeaveReason::Exit),
+            None => self.outputs.push(Output::Refused(conn, Refusal::NotJoined)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, now: Now, ticket: Ticket, name: &Name) {
+        match self.members.named(name).map(|member| member.key) {
+            Some(key) => {
+                self.propose_left(now, key, LeaveReason::Removed);
+                self.answer_when_stored(Output::Removed(ticket, true));
+            }
+            None => self.outputs.push(Output::Removed(ticket, false)),
+        }
+    }
+
+    /// The entry records the leaver's final cursor; from here on what it says comes too late.
+    pub(crate) fn propose_left(&mut self, now: Now, key: Incarnation, reason: LeaveReason) {
+        let Some(member) = self.members.get_mut(key).filter(|member| !member.leaving) else {
+            return;
+        };
+        member.leaving = true;
+        let (name, body) = (member.name.clone(), left_body(reason, member));
+        self.graces.retain(|(_, away)| *away != key);
+        self.append_entry(now, Kind::Left, key.0, name.as_str(), &body.write());
+        self.building.effects.push(Effect::Left { key, seq: self.proposed, body });
+    }
+
+    pub(crate) fn closed(&mut self, now: Now, conn: ConnId) {
+        let key = self.roles.get(&conn).and_then(|role| role.key);
+        self.forget_conn(conn);
+        let here = |presence| presence == Presence::Here(conn);
+        if let Some(key) =
+            key.filter(|key| self.members.get(*key).is_some_and(|member| here(member.presence)))
+        {
+            self.set_away(now, key);
+        }
+    }
+
+    pub(crate) fn set_away(&mut self, now: Now, key: Incarnation) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        member.presence = Presence::Away { since_ms: now.mono_ms };
+        (member.since_us, member.lagging) = (now.wall_us, false);
+        match crate::effect::grace_ms(member.door, member.durable, self.limits.grace_ms) {
+            Some(0) => self.propose_left(now, key, LeaveReason::Lost),
+            Some(grace) => {
+                self.graces.insert((now.mono_ms + grace, key));
+            }
+            None => {}
+        }
+    }
+
+    pub(crate) fn forget_conn(&mut self, conn: ConnId) {
+        self.roles.remove(&conn);
+        self.waiting.remove(&conn);
+        self.held.retain(|(_, held_for), _| !held_for.is_conn(conn));
+        self.followers.remove(&conn);
+    }
+
+    pub(crate) fn tick(&mut self, now: Now) {
+        while let Some((_, key)) =
+            self.graces.first().copied().filter(|(deadline, _)| *deadline <= now.mono_ms)
+        {
+            self.graces.pop_first();
+            self.propose_left(now, key, LeaveReason::Lost);
+        }
+    }
+
+    /// An answer that must not overtake what it may reveal.
+    pub(crate) fn answer_when_stored(&mut self, output: Output) {
+        self.when_stored(Now::default(), Effect::Answer(output));
+    }
+
+    /// Lets `effect` happen once everything is stored that has been proposed until now.
+    fn when_stored(&mut self, now: Now, effect: Effect) {
+        match &mut self.in_flight {
+            _ if !self.building.is_empty() => self.building.effects.push(effect),
+            Some(in_flight) => in_flight.effects.push(effect),
+            None => self.apply(now, effect),
+        }
+    }
+}
+
+fn well_formed(frames: &[u8]) -> Header {
+    Header::read(frames)
+        .expect("a Run holds well-formed frames only, it was checked when it was split off")
+}
+
+#[derive(Clone, Copy)]
+enum NotTaken {
+    Duplicate(Seq, Option<Incarnation>),
+    Refused(Refusal),
+}
+
+impl Role {
+    pub(crate) fn new(key: Option<Incarnation>, name: &Name, sender: crate::ids::SenderId) -> Self {
+        Self { key, name: name.clone(), sender, unstored: 0, refused: None }
+    }
+}
+
+impl Published {
+    fn goes_on_with(&self, next: &Self) -> bool {
+        let count = u64::from(self.count);
+        self.receipt == next.receipt
+            && self.counter + count == next.counter
+            && self.seq + count == next.seq
+    }
+
+    fn extend(&mut self, next: &Self) {
+        self.count += next.count;
+        self.bytes += next.bytes;
+    }
+}
+
+/// Only the line door has members whose host answers for them.
+pub(crate) const fn may_be_reached(door: Door) -> bool {
+    matches!(door, Door::Line)
+}

@@ -1,0 +1,295 @@
+//! Coming back after a crash or a hand-over: the snapshot, then every record after it, through the same effects as live.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::apply::cursor_note;
+use crate::codec::{Reader, RecoverError, put_digest, put_id, put_list, put_str, put_u64};
+use crate::effect::{Effect, Note, effect_of};
+use crate::entry::{Kind, entries};
+use crate::group::Group;
+use crate::ids::{Door, Incarnation, LogId, Now, SecretDigest, SenderId, Seq};
+use crate::limits::Limits;
+use crate::machine::Building;
+use crate::members::{Member, Presence};
+use crate::name::Name;
+use crate::past::{Departed, Failure};
+use crate::senders::{Sender, SentRun};
+
+const VERSION: u8 = 1;
+
+fn put_count(out: &mut BytesMut, count: usize) {
+    out.extend_from_slice(
+        &u32::try_from(count).expect("tables are limited to far less").to_le_bytes(),
+    );
+}
+
+fn name(reader: &mut Reader<'_>) -> Result<Name, RecoverError> {
+    Name::new(&reader.str()?).map_err(|_| RecoverError("a stored name is none"))
+}
+
+impl Group {
+    /// The state as of [`Group::tail`]: with it, the records up to there are not needed for recovery.
+    pub fn snapshot(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.extend_from_slice(&[VERSION]);
+        put_u64(&mut out, self.stored);
+        put_u64(&mut out, self.past.floor);
+        put_count(&mut out, self.past.epochs.len());
+        self.past.epochs.iter().for_each(|(epoch, first)| {
+            put_u64(&mut out, u64::from(*epoch));
+            put_u64(&mut out, *first);
+        });
+        let mut members: Vec<&Member> = self.members.iter().collect();
+        members.sort_unstable_by_key(|member| member.key);
+        put_count(&mut out, members.len());
+        members.into_iter().for_each(|member| write_member(&mut out, member));
+        put_count(&mut out, self.past.departed.len());
+        self.past.departed.iter().for_each(|departed| write_departed(&mut out, departed));
+        put_count(&mut out, self.past.failure_count);
+        for (seq, failure) in
+            self.past.failures.iter().flat_map(|(seq, all)| all.iter().map(move |one| (*seq, one)))
+        {
+            put_u64(&mut out, seq);
+            put_u64(&mut out, failure.key.0);
+            put_str(&mut out, failure.name.as_str());
+            put_str(&mut out, &failure.code);
+        }
+        let senders = self.senders.stored(self.stored);
+        put_count(&mut out, senders.len());
+        senders.iter().for_each(|(id, sender)| write_sender(&mut out, *id, sender));
+        out.freeze()
+    }
+
+    /// The group as a [`Group::snapshot`] describes it.
+    ///
+    /// # Errors
+    /// [`RecoverError`] when the bytes are not one.
+    pub fn restore(
+        log: LogId,
+        limits: Limits,
+        first: Seq,
+        snapshot: &[u8],
+    ) -> Result<Self, RecoverError> {
+        let mut group = Self::new(log, limits);
+        let mut reader = Reader::new(snapshot);
+        if reader.u8()? != VERSION {
+            return Err(RecoverError("a snapshot of another version"));
+        }
+        group.set_tail(reader.u64()?);
+        group.first = first;
+        group.past.floor = reader.u64()?;
+        for _ in 0..reader.count(16)? {
+            let epoch = u32::try_from(reader.u64()?).map_err(|_| RecoverError("an epoch"))?;
+            group.past.epochs.push((epoch, reader.u64()?));
+            group.identity.epoch = epoch;
+        }
+        for _ in 0..reader.count(32)? {
+            group.members.insert(read_member(&mut reader)?);
+        }
+        for _ in 0..reader.count(32)? {
+            group.past.departed.push_back(read_departed(&mut reader)?);
+        }
+        for _ in 0..reader.count(24)? {
+            let (seq, key) = (reader.u64()?, Incarnation(reader.u64()?));
+            let failure = Failure { key, name: name(&mut reader)?, code: reader.str()? };
+            group.past.fail(seq, failure, usize::MAX);
+        }
+        for _ in 0..reader.count(32)? {
+            let (id, sender) = read_sender(&mut reader)?;
+            group.senders.put_back(id, sender, 0, usize::MAX);
+        }
+        Ok(group)
+    }
+
+    /// Takes in one stored record after the snapshot, in order.
+    ///
+    /// # Errors
+    /// [`RecoverError`] when it cannot be what this program stored; the group is then unusable.
+    pub fn replay(
+        &mut self,
+        first: Seq,
+        count: u32,
+        notes: &Bytes,
+        bytes: &Bytes,
+    ) -> Result<(), RecoverError> {
+        if first != self.stored + 1 {
+            return Err(RecoverError("a record is not the next one"));
+        }
+        let notes = Note::read_all(notes)?;
+        let (before, after): (Vec<_>, Vec<_>) = notes
+            .into_iter()
+            .partition(|note| matches!(note, Note::Sender { .. } | Note::Secret { .. }));
+        let mut secrets: Vec<(Incarnation, SecretDigest)> = Vec::new();
+        let mut introduced: Vec<(u64, SenderId)> = Vec::new();
+        for note in before {
+            match note {
+                Note::Sender { number, id } => introduced.push((number, id)),
+                Note::Secret { key, digest } => secrets.push((key, digest)),
+                Note::Cursor { .. } | Note::Failed { .. } => {}
+            }
+        }
+        let mut seen = 0;
+        for entry in entries(bytes.clone()) {
+            let entry = entry.map_err(|_| RecoverError("a record holds what is not an entry"))?;
+            if entry.header.seq != first + u64::from(seen) {
+                return Err(RecoverError("an entry is not the next one"));
+            }
+            seen += 1;
+            let secret = secrets
+                .iter()
+                .find(|(key, _)| key.0 == entry.header.seq)
+                .map(|(_, digest)| *digest);
+            match effect_of(&entry, secret)? {
+                Some(effect) => {
+                    if let Effect::Epoch { epoch, .. } = effect {
+                        self.identity.epoch = epoch;
+                    }
+                    self.apply(Now::default(), effect);
+                }
+                None if entry.header.kind == Kind::Message => {
+                    self.replay_message(&entry.header, &introduced)?;
+                }
+                None => {}
+            }
+        }
+        if seen != count {
+            return Err(RecoverError("a record holds fewer entries than it says"));
+        }
+        self.set_tail(self.stored + u64::from(count));
+        after.into_iter().for_each(|note| self.replay_note(note));
+        self.outputs.clear();
+        self.graces.clear();
+        self.moved = false;
+        Ok(())
+    }
+
+    fn replay_message(
+        &mut self,
+        header: &crate::Header,
+        introduced: &[(u64, SenderId)],
+    ) -> Result<(), RecoverError> {
+        let number = header.sender;
+        let new = introduced.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
+        // A sender that the table has forgotten meanwhile stays forgotten: it is told `SenderExpired`.
+        let Some(id) = new.or_else(|| self.senders.id_of(number)) else { return Ok(()) };
+        let mut sender = self.senders.take(id);
+        if header.counter <= sender.last_counter {
+            return Err(RecoverError("a counter was stored twice"));
+        }
+        let before = sender.last_seq();
+        if !sender.numbers.contains(&number) {
+            sender.numbers.push(number);
+        }
+        sender.accept(
+            header.counter,
+            header.seq,
+            header.publisher(),
+            self.limits.runs_per_sender_max,
+        );
+        self.senders.put_back(id, sender, before, self.limits.senders_max);
+        Ok(())
+    }
+
+    fn replay_note(&mut self, note: Note) {
+        match note {
+            Note::Cursor { key, acked, reached, confirms, open } => {
+                self.members.update(key, |member| {
+                    member.acked = member.acked.max(acked);
+                    member.reached = member.reached.max(reached);
+                    member.confirms |= confirms;
+                    member.open = open;
+                });
+            }
+            Note::Failed { seq, key, code } => {
+                if let Some(name) = self.members.get(key).map(|member| member.name.clone()) {
+                    self.past.fail(seq, Failure { key, name, code }, self.limits.failures_max);
+                }
+            }
+            Note::Sender { .. } | Note::Secret { .. } => {}
+        }
+    }
+
+    fn set_tail(&mut self, seq: Seq) {
+        (self.stored, self.proposed) = (seq, seq);
+        self.building = Building { first: seq + 1, ..Building::default() };
+    }
+}
+
+fn write_member(out: &mut BytesMut, member: &Member) {
+    out.extend_from_slice(&[member.door as u8, u8::from(member.durable)]);
+    put_str(out, member.name.as_str());
+    put_u64(out, member.since_us);
+    put_digest(out, member.secret);
+    // The cursor last, in the form of its note.
+    let mut note = BytesMut::new();
+    cursor_note(member).write(&mut note);
+    put_count(out, note.len());
+    out.extend_from_slice(&note);
+}
+
+fn read_member(reader: &mut Reader<'_>) -> Result<Member, RecoverError> {
+    let door = Door::from_code(reader.u8()?).ok_or(RecoverError("a door"))?;
+    let durable = reader.u8()? == 1;
+    let name = name(reader)?;
+    let since_us = reader.u64()?;
+    let secret = reader.digest()?;
+    let _length = reader.u32()?;
+    let _tag = reader.u8()?;
+    let confirms = reader.u8()? == 1;
+    let (key, acked, reached) = (Incarnation(reader.u64()?), reader.u64()?, reader.u64()?);
+    Ok(Member {
+        name,
+        key,
+        door,
+        durable,
+        secret,
+        acked,
+        reached,
+        confirms,
+        open: reader.list()?,
+        presence: Presence::Away { since_ms: 0 },
+        lagging: false,
+        since_us,
+        leaving: false,
+        unsaved: false,
+        untold: false,
+    })
+}
+
+fn write_departed(out: &mut BytesMut, departed: &Departed) {
+    [departed.key.0, departed.left, departed.acked, departed.reached]
+        .into_iter()
+        .for_each(|value| put_u64(out, value));
+    put_str(out, departed.name.as_str());
+    put_list(out, &departed.open);
+}
+
+fn read_departed(reader: &mut Reader<'_>) -> Result<Departed, RecoverError> {
+    let (key, left, acked, reached) =
+        (Incarnation(reader.u64()?), reader.u64()?, reader.u64()?, reader.u64()?);
+    Ok(Departed { key, left, acked, reached, name: name(reader)?, open: reader.list()? })
+}
+
+fn write_sender(out: &mut BytesMut, id: SenderId, sender: &Sender) {
+    put_id(out, id);
+    put_u64(out, sender.last_counter);
+    put_list(out, &sender.numbers);
+    put_count(out, sender.runs.len());
+    for run in &sender.runs {
+        [run.counter, run.seq, run.count, run.publisher.map_or(0, |key| key.0)]
+            .into_iter()
+            .for_each(|value| put_u64(out, value));
+    }
+}
+
+fn read_sender(reader: &mut Reader<'_>) -> Result<(SenderId, Sender), RecoverError> {
+    let id = reader.id()?;
+    let (last_counter, numbers) = (reader.u64()?, reader.list()?);
+    let mut sender = Sender { numbers, last_counter, ..Sender::default() };
+    for _ in 0..reader.count(32)? {
+        let (counter, seq, count) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let publisher = Some(reader.u64()?).filter(|key| *key != 0).map(Incarnation);
+        sender.runs.push_back(SentRun { counter, seq, count, publisher });
+    }
+    Ok((id, sender))
+}

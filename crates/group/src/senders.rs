@@ -1,0 +1,220 @@
+//! The table that makes retries safe: which counter of which sender got which number. (Promise 4, *Once*.)
+//!
+//! Rule: counters of one sender rise strictly and are appended in that order. A counter that was appended answers with its
+//! number, also while it is being stored; one that the table no longer knows answers `Expired`, and is never appended again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::ids::{Incarnation, SenderId, Seq};
+
+/// What to do with a message of a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Append it.
+    Fresh,
+    /// It is already there.
+    Duplicate { seq: Seq, publisher: Option<Incarnation> },
+    /// Too old to know: the outcome is unknown.
+    Expired,
+    /// It was never appended and cannot be any more, because a later one was.
+    Skipped,
+}
+
+/// Messages whose counters and numbers both rise by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentRun {
+    pub counter: u64,
+    pub seq: Seq,
+    pub count: u64,
+    pub publisher: Option<Incarnation>,
+}
+
+/// One sender.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sender {
+    /// What stands for it in entries: the number of its first one from outside, and each stay through which it sent.
+    pub numbers: Vec<u64>,
+    pub last_counter: u64,
+    pub runs: VecDeque<SentRun>,
+}
+
+impl Sender {
+    pub fn check(&self, counter: u64) -> Verdict {
+        if counter > self.last_counter {
+            return Verdict::Fresh;
+        }
+        let after = self.runs.partition_point(|run| run.counter <= counter);
+        match after.checked_sub(1).map(|i| self.runs[i]) {
+            None => Verdict::Expired,
+            Some(run) if counter - run.counter < run.count => Verdict::Duplicate {
+                seq: run.seq + (counter - run.counter),
+                publisher: run.publisher,
+            },
+            Some(_) => Verdict::Skipped,
+        }
+    }
+
+    pub fn accept(
+        &mut self,
+        counter: u64,
+        seq: Seq,
+        publisher: Option<Incarnation>,
+        runs_max: usize,
+    ) {
+        debug_assert!(counter > self.last_counter, "promise 4: counters rise strictly");
+        self.last_counter = counter;
+        match self.runs.back_mut() {
+            Some(run)
+                if run.counter + run.count == counter
+                    && run.seq + run.count == seq
+                    && run.publisher == publisher =>
+            {
+                run.count += 1;
+            }
+            _ => {
+                if self.runs.len() >= runs_max {
+                    self.runs.pop_front();
+                }
+                self.runs.push_back(SentRun { counter, seq, count: 1, publisher });
+            }
+        }
+    }
+
+    /// What stands for it in entries from outside.
+    pub fn outside_number(&self) -> Option<u64> {
+        self.numbers.first().copied()
+    }
+
+    pub fn last_seq(&self) -> Seq {
+        self.runs.back().map_or(0, |run| run.seq + run.count - 1)
+    }
+
+    /// Takes back what is above `stored`.
+    fn roll_back(&mut self, stored: Seq) {
+        self.numbers.retain(|number| *number <= stored);
+        while let Some(run) = self.runs.back_mut().filter(|run| run.seq + run.count - 1 > stored) {
+            let keep = (stored + 1).saturating_sub(run.seq);
+            self.last_counter = run.counter + keep - 1;
+            run.count = keep;
+            if keep == 0 {
+                self.runs.pop_back();
+            }
+        }
+    }
+}
+
+/// All senders that are remembered, bounded; the least recently used goes first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Senders {
+    by_id: HashMap<SenderId, Sender>,
+    by_number: HashMap<u64, SenderId>,
+    by_use: BTreeMap<Seq, SenderId>,
+}
+
+impl Senders {
+    pub fn get(&self, id: SenderId) -> Option<&Sender> {
+        self.by_id.get(&id)
+    }
+
+    /// Which sender an entry's sender number stands for.
+    pub fn id_of(&self, number: u64) -> Option<SenderId> {
+        self.by_number.get(&number).copied()
+    }
+
+    /// Takes a sender out of the table to work on it; a new one when it is not known.
+    pub fn take(&mut self, id: SenderId) -> Sender {
+        self.by_id.remove(&id).unwrap_or_default()
+    }
+
+    /// Puts back what [`Senders::take`] gave; `before` is its last number of then. One that has never sent is not kept.
+    pub fn put_back(&mut self, id: SenderId, sender: Sender, before: Seq, senders_max: usize) {
+        if sender.runs.is_empty() {
+            return;
+        }
+        self.by_use.remove(&before);
+        self.by_use.insert(sender.last_seq(), id);
+        sender.numbers.iter().for_each(|number| {
+            self.by_number.insert(*number, id);
+        });
+        self.by_id.insert(id, sender);
+        while self.by_id.len() > senders_max {
+            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, id: SenderId) {
+        for number in self.by_id.remove(&id).into_iter().flat_map(|sender| sender.numbers) {
+            self.by_number.remove(&number);
+        }
+    }
+
+    /// Takes back what was proposed above `stored` and could not be stored.
+    pub fn roll_back(&mut self, stored: Seq) {
+        self.by_id.values_mut().for_each(|sender| sender.roll_back(stored));
+        self.by_id.retain(|_, sender| !sender.runs.is_empty());
+        self.by_use = self.by_id.iter().map(|(id, sender)| (sender.last_seq(), *id)).collect();
+        self.by_number.retain(|number, _| *number <= stored);
+    }
+
+    /// Everything that has been stored, for the snapshot, in the order of the ids.
+    pub fn stored(&self, stored: Seq) -> Vec<(SenderId, Sender)> {
+        let mut all: Vec<_> = self
+            .by_id
+            .iter()
+            .map(|(id, sender)| {
+                let mut sender = sender.clone();
+                sender.roll_back(stored);
+                (*id, sender)
+            })
+            .filter(|(_, sender)| !sender.runs.is_empty())
+            .collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(pairs: &[(u64, Seq)]) -> Sender {
+        let mut sender = Sender::default();
+        pairs.iter().for_each(|(counter, seq)| sender.accept(*counter, *seq, None, 3));
+        sender
+    }
+
+    #[test]
+    fn a_retry_gets_its_number_back_and_an_old_one_is_expired() {
+        let sender = sent(&[(1, 10), (2, 11), (5, 12), (6, 20), (7, 30)]);
+        assert_eq!(sender.runs.len(), 3, "the oldest run was forgotten");
+        assert_eq!(sender.check(1), Verdict::Expired);
+        assert_eq!(sender.check(5), Verdict::Duplicate { seq: 12, publisher: None });
+        assert_eq!(sender.check(7), Verdict::Duplicate { seq: 30, publisher: None });
+        assert_eq!(sender.check(8), Verdict::Fresh);
+        assert_eq!(sent(&[(1, 1), (3, 2)]).check(2), Verdict::Skipped);
+    }
+
+    #[test]
+    fn what_was_not_stored_is_taken_back() {
+        let mut sender = sent(&[(1, 10), (2, 11), (3, 12)]);
+        sender.roll_back(10);
+        assert_eq!(sender.check(1), Verdict::Duplicate { seq: 10, publisher: None });
+        assert_eq!(sender.check(2), Verdict::Fresh);
+    }
+
+    #[test]
+    fn the_table_forgets_the_least_recently_used() {
+        let mut senders = Senders::default();
+        for n in 1..=3u8 {
+            let id = SenderId([n; 16]);
+            let mut sender = senders.take(id);
+            sender.numbers.push(u64::from(n));
+            sender.accept(1, u64::from(n), None, 8);
+            senders.put_back(id, sender, 0, 2);
+        }
+        assert!(senders.get(SenderId([1; 16])).is_none());
+        assert_eq!(senders.id_of(1), None);
+        assert!(senders.get(SenderId([2; 16])).is_some());
+    }
+}

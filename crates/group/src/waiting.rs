@@ -1,0 +1,307 @@
+//! Answers to senders: which messages wait for a receipt, and giving it the moment nobody can still answer.
+//!
+//! Rule: a receipt is given when everybody who was asked has answered, or is final without that. While nothing special is
+//! in the way (failures, open work, leavers, hosts that only reach) a whole run of messages is answered at once.
+
+use std::collections::VecDeque;
+
+use crate::effect::Published;
+use crate::group::Group;
+use crate::ids::{ConnId, Epoch, Incarnation, Now, Seq};
+use crate::machine::{Confirmation, Output, Ticket};
+use crate::members::{Member, Presence};
+use crate::receipt::{CompleteRun, Missing, Receipt, Why};
+
+/// Messages of one connection that wait, in the order of their numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting {
+    runs: VecDeque<WaitingRun>,
+    publisher: Option<Incarnation>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WaitingRun {
+    counter: u64,
+    seq: Seq,
+    count: u32,
+    /// How many were asked.
+    members: u32,
+    epoch: Epoch,
+}
+
+impl WaitingRun {
+    const fn last(&self) -> Seq {
+        self.seq + self.count as u64 - 1
+    }
+
+    /// Splits off the part up to `bound`.
+    fn split_to(&mut self, bound: Seq) -> Self {
+        let count = (bound + 1 - self.seq).min(u64::from(self.count)) as u32;
+        let head = Self { count, ..*self };
+        self.counter += u64::from(count);
+        self.seq += u64::from(count);
+        self.count -= count;
+        head
+    }
+}
+
+/// Who waits for a single receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HeldFor {
+    Conn(ConnId, u64),
+    Ticket(Ticket),
+}
+
+impl HeldFor {
+    pub fn is_conn(&self, conn: ConnId) -> bool {
+        matches!(self, Self::Conn(own, _) if *own == conn)
+    }
+}
+
+/// The receipt cannot be given any more: the message, or what is known of who left since, is no longer kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receipt is no longer kept")]
+pub struct Expired;
+
+impl Group {
+    /// The receipt of the message `seq` as it stands now: the view at its number, each member as it is. `publisher` is the
+    /// message's ([`crate::Header::publisher`]); that stay was not asked.
+    ///
+    /// # Errors
+    /// [`Expired`] for numbers that are no longer kept.
+    pub fn receipt(
+        &self,
+        seq: Seq,
+        publisher: Option<Incarnation>,
+        now: Now,
+    ) -> Result<Receipt, Expired> {
+        if seq < self.past.floor.max(self.first) {
+            return Err(Expired);
+        }
+        let asked = |key: Incarnation| key.0 < seq && Some(key) != publisher;
+        let (mut confirmed, mut reached) = (0, 0);
+        let mut missing = Vec::new();
+        let mut count = |key: Incarnation,
+                         name: &crate::Name,
+                         acked: Seq,
+                         at_host: Seq,
+                         open: &[Seq],
+                         otherwise: Why| {
+            if let Some(failure) = self.past.failed(seq, key) {
+                let why = Why::Failed { code: failure.code.clone() };
+                missing.push(Missing { name: name.to_string(), why });
+            } else if seq <= acked && open.binary_search(&seq).is_err() {
+                confirmed += 1;
+            } else if seq <= at_host {
+                reached += 1;
+            } else {
+                missing.push(Missing { name: name.to_string(), why: otherwise });
+            }
+        };
+        for member in self.members.iter().filter(|member| asked(member.key)) {
+            let why = why_missing(member, now);
+            count(member.key, &member.name, member.acked, member.reached, &member.open, why);
+        }
+        for gone in self.past.departed_after(seq).filter(|gone| asked(gone.key)) {
+            count(gone.key, &gone.name, gone.acked, gone.reached, &gone.open, Why::Left);
+        }
+        missing.sort_by(|a, b| a.name.cmp(&b.name));
+        let members = confirmed + reached + missing.len() as u32;
+        Ok(Receipt { seq, epoch: self.past.epoch_of(seq), members, confirmed, reached, missing })
+    }
+
+    pub(crate) fn wait_for(&mut self, run: Published) {
+        let own = run
+            .publisher
+            .is_some_and(|key| self.members.get(key).is_some_and(|member| member.key.0 < run.seq));
+        let members = self.members.len() as u32 - u32::from(own);
+        let epoch = self.identity.epoch;
+        let waiting = self.waiting.entry(run.conn).or_default();
+        waiting.publisher = run.publisher;
+        match waiting.runs.back_mut() {
+            Some(last)
+                if last.last() + 1 == run.seq
+                    && last.counter + u64::from(last.count) == run.counter
+                    && last.members == members =>
+            {
+                last.count += run.count;
+            }
+            _ => {
+                let new = WaitingRun {
+                    counter: run.counter,
+                    seq: run.seq,
+                    count: run.count,
+                    members,
+                    epoch,
+                };
+                waiting.runs.push_back(new);
+            }
+        }
+        self.moved = true;
+    }
+
+    /// Holds one message until its receipt is final.
+    pub(crate) fn hold(&mut self, seq: Seq, held_for: HeldFor, publisher: Option<Incarnation>) {
+        self.held.insert((seq, held_for), publisher);
+        self.moved = true;
+    }
+
+    pub(crate) fn wait(&mut self, ticket: Ticket, seq: Seq, publisher: Option<Incarnation>) {
+        self.hold(seq, HeldFor::Ticket(ticket), publisher);
+    }
+
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
+        self.held.retain(|(_, held_for), _| *held_for != HeldFor::Ticket(ticket));
+    }
+
+    /// Once a turn: tells followers whose cursor moved, and gives every receipt that can be given now.
+    pub fn settle(&mut self, now: Now) {
+        if !std::mem::take(&mut self.moved) {
+            return;
+        }
+        self.tell_followers();
+        let conns: Vec<ConnId> = self.waiting.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.answer_waiting(now, conn));
+        self.answer_held(now);
+    }
+
+    fn tell_followers(&mut self) {
+        if self.followers.is_empty() {
+            return;
+        }
+        let mut confirmations: Vec<Confirmation> = Vec::new();
+        for member in self.members.iter_mut().filter(|member| member.untold) {
+            member.untold = false;
+            let reached = member.reached > member.acked;
+            confirmations.push(Confirmation {
+                name: member.name.clone(),
+                cursor: member.cursor(),
+                reached,
+            });
+        }
+        if !confirmations.is_empty() {
+            for conn in &self.followers {
+                self.outputs.push(Output::Confirmed(*conn, confirmations.clone()));
+            }
+        }
+    }
+
+    /// Everybody but the publisher has answered for every number up to here.
+    fn bound(&mut self, publisher: Option<Incarnation>) -> Seq {
+        let answered = match publisher {
+            Some(key) => self.members.answered_but(key),
+            None => self.members.answered(),
+        };
+        answered.min(self.stored)
+    }
+
+    fn answer_waiting(&mut self, now: Now, conn: ConnId) {
+        let Some(mut waiting) = self.waiting.remove(&conn) else { return };
+        let bound = self.bound(waiting.publisher);
+        while let Some(front) = waiting.runs.front_mut().filter(|front| front.seq <= bound) {
+            let done = front.split_to(bound);
+            if front.count == 0 {
+                waiting.runs.pop_front();
+            }
+            self.answer_run(now, conn, done, waiting.publisher);
+        }
+        // Beyond the limit the oldest is answered as it stands: its sender can ask again by its number.
+        while waiting.runs.len() > self.limits.waiting_runs_max {
+            let Some(oldest) = waiting.runs.pop_front() else { break };
+            for i in 0..u64::from(oldest.count) {
+                if let Ok(receipt) = self.receipt(oldest.seq + i, waiting.publisher, now) {
+                    self.outputs.push(Output::Receipt(conn, oldest.counter + i, receipt));
+                }
+            }
+        }
+        if !waiting.runs.is_empty() {
+            self.waiting.insert(conn, waiting);
+        }
+    }
+
+    fn answer_run(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        run: WaitingRun,
+        publisher: Option<Incarnation>,
+    ) {
+        let WaitingRun { counter, seq, count, members, epoch } = run;
+        if self.is_plain(seq, run.last()) {
+            let complete = CompleteRun { counter, seq, count, members, reached: 0, epoch };
+            return self.outputs.push(Output::Complete(conn, complete));
+        }
+        for i in 0..u64::from(count) {
+            if !self.answer_one(now, seq + i, HeldFor::Conn(conn, counter + i), publisher) {
+                self.held.insert((seq + i, HeldFor::Conn(conn, counter + i)), publisher);
+            }
+        }
+    }
+
+    /// Nothing between the two numbers needs a look at each member: nobody failed, is at work, left since, or was only reached.
+    fn is_plain(&self, first: Seq, last: Seq) -> bool {
+        self.members.soft == 0
+            && self.members.open_counts.range(first..=last).next().is_none()
+            && self.past.failures.range(first..=last).next().is_none()
+            && self.past.departed.back().is_none_or(|departed| departed.left <= first)
+    }
+
+    /// Gives the receipt if it is final.
+    fn answer_one(
+        &mut self,
+        now: Now,
+        seq: Seq,
+        held_for: HeldFor,
+        publisher: Option<Incarnation>,
+    ) -> bool {
+        let receipt = self.receipt(seq, publisher, now).ok();
+        if receipt.as_ref().is_some_and(|receipt| !receipt.is_final()) {
+            return false;
+        }
+        self.outputs.extend(match (held_for, receipt) {
+            (HeldFor::Ticket(ticket), receipt) => Some(Output::Awaited(ticket, receipt)),
+            (HeldFor::Conn(conn, counter), Some(receipt)) if receipt.is_complete() => {
+                let Receipt { seq, epoch, members, reached, .. } = receipt;
+                Some(Output::Complete(
+                    conn,
+                    CompleteRun { counter, seq, count: 1, members, reached, epoch },
+                ))
+            }
+            (HeldFor::Conn(conn, counter), Some(receipt)) => {
+                Some(Output::Receipt(conn, counter, receipt))
+            }
+            // Nothing is known any more; the sender asks by its number and is told so.
+            (HeldFor::Conn(..), None) => None,
+        });
+        true
+    }
+
+    fn answer_held(&mut self, now: Now) {
+        let due: Vec<_> = self
+            .held
+            .iter()
+            .map(|((seq, held_for), publisher)| (*seq, *held_for, *publisher))
+            .collect();
+        for (seq, held_for, publisher) in due {
+            // Cheap looks first: somebody has not come so far, or is still at work on it.
+            let working = self.members.open_counts.get(&seq).copied().unwrap_or(0);
+            let own = publisher
+                .and_then(|key| self.members.get(key))
+                .is_some_and(|m| m.open.binary_search(&seq).is_ok());
+            if seq <= self.bound(publisher)
+                && working <= u32::from(own)
+                && self.answer_one(now, seq, held_for, publisher)
+            {
+                self.held.remove(&(seq, held_for));
+            }
+        }
+    }
+}
+
+fn why_missing(member: &Member, now: Now) -> Why {
+    match member.presence {
+        Presence::Away { since_ms } => Why::Away { ms: now.mono_ms.saturating_sub(since_ms) },
+        Presence::Here(_) if member.lagging => Why::Lagging,
+        Presence::Here(_) => Why::Pending,
+    }
+}

@@ -1,0 +1,1 @@
+//! The library for members and senders: it reconnects, resumes and retries safely.

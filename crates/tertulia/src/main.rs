@@ -1,0 +1,3 @@
+//! The one binary: every command of Tertulia.
+
+fn main() {}

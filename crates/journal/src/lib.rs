@@ -9,9 +9,20 @@
 //!              first                                        next-1
 //! ```
 
+mod catalog;
+mod gate;
+mod log;
+mod queue;
+
+pub mod embedded;
+pub mod memory;
+
 use std::fmt;
 
 use bytes::Bytes;
+
+pub use embedded::{Embedded, OpenStoreError, Options};
+pub use memory::MemoryJournal;
 
 /// Names one log for ever: random, made by whoever creates the log, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -192,7 +203,8 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Appends; `done` is called when it is stored. Several may be in flight at once; they are stored in
     /// the order of the calls, and once one is refused the later ones of that log in flight are refused too
-    /// (they are out of order).
+    /// (they are out of order). "In flight" is what was called before the refusal's `done` is; a newer
+    /// epoch's batches are not concerned by the refusal of an older one's.
     fn append(&self, batch: Batch, done: Done);
 
     /// Stored records in order, beginning with the one that holds `from` (or the first after it), until
@@ -202,12 +214,15 @@ pub trait Journal: Send + Sync + 'static {
     /// [`ReadError::Trimmed`] when `from` is below what is kept.
     fn read(&self, log: LogId, from: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError>;
 
-    /// Keeps `snapshot` in place of the log's older one. `snapshot.at` is at most the last stored number.
+    /// Keeps `snapshot` in place of the log's older one. `snapshot.at` is at most the last stored number
+    /// and not below the older one's, otherwise [`AppendError::OutOfOrder`].
     /// Fenced like an append, and stored in order with the appends.
     fn save_snapshot(&self, log: LogId, epoch: u32, snapshot: Snapshot, done: Done);
 
     /// Gives up what lies below `below`, where that is at most one above the snapshot's number; whole
-    /// batches only, so that a little more may stay. The space comes back, soon.
+    /// batches only, so that a little more may stay. A batch of notes alone counts as lying at its
+    /// [`Batch::first`]. Never waits for the disk: the space comes back soon, and a crash may bring
+    /// back what had just been trimmed.
     ///
     /// # Errors
     /// [`AppendError::OutOfOrder`] when no stored snapshot covers it.
@@ -223,7 +238,8 @@ pub trait Journal: Send + Sync + 'static {
     fn usage(&self, log: LogId) -> Usage;
 
     /// The lowest number such that everything from it on takes at most `bytes_max` and is not older than
-    /// `since_us`: where retention would cut.
+    /// `since_us`: where retention would cut. Batches age in their order: the cut stops at the first one
+    /// that is young enough, also where a clock that went back has put an older one behind it.
     fn keep_from(&self, log: LogId, bytes_max: u64, since_us: u64) -> u64;
 }
 
@@ -264,7 +280,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`ReadError::Io`] when the engine cannot be asked.
     fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError>;
 
-    /// Writes (`Some`) or deletes (`None`) and answers the new version.
+    /// Writes (`Some`) or deletes (`None`) and answers the new version. Deleting what is not there
+    /// answers 0 and does nothing; a key that is written again after a deletion begins at 1 again.
     ///
     /// # Errors
     /// [`AppendError::Conflict`] when the record is not as `expect` says.

@@ -1,0 +1,195 @@
+//! File operations of the store: all that is particular to a platform, and the place where tests make the disk fail.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file operation that a hook is asked about before it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileOp {
+    /// A new segment file is being made.
+    Allocate,
+    /// Records are being written.
+    Write,
+    /// What was written is being made durable.
+    Sync,
+    /// A segment file is being removed.
+    Remove,
+}
+
+/// Asked before every file operation; an error is taken for the operating system's. For tests.
+pub type FileHook = Arc<dyn Fn(FileOp) -> io::Result<()> + Send + Sync>;
+
+/// The store's directory.
+pub(crate) struct Disk {
+    dir: PathBuf,
+    hook: Option<FileHook>,
+}
+
+/// Whether the operating system says that there is no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a directory, and those above it, for this user alone.
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+/// Fills `buffer` from the file at `offset`; never moves a cursor, so that any thread may read.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset);
+    #[cfg(not(unix))]
+    {
+        let mut done = 0;
+        while done < buffer.len() {
+            use std::os::windows::fs::FileExt;
+            match file.seek_read(&mut buffer[done..], offset + done as u64)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, buffer, offset);
+    #[cfg(not(unix))]
+    {
+        let mut done = 0;
+        while done < buffer.len() {
+            use std::os::windows::fs::FileExt;
+            done += file.seek_write(&buffer[done..], offset + done as u64)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the pieces one behind the other, with as few calls as it takes.
+#[cfg(target_os = "linux")]
+fn write_pieces(file: &File, pieces: &[&[u8]], mut offset: u64) -> io::Result<()> {
+    const PIECES_MAX: usize = 512;
+    for group in pieces.chunks(PIECES_MAX) {
+        let slices: Vec<_> = group.iter().map(|piece| io::IoSlice::new(piece)).collect();
+        let len: usize = group.iter().map(|piece| piece.len()).sum();
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(file, &slices, offset))?;
+        // A short write is rare (a signal, a nearly full disk): the rest goes piece by piece.
+        let mut skip = written;
+        let mut at = offset + written as u64;
+        for piece in group {
+            let rest = &piece[skip.min(piece.len())..];
+            skip -= piece.len() - rest.len();
+            write_at(file, rest, at)?;
+            at += rest.len() as u64;
+        }
+        offset += len as u64;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_pieces(file: &File, pieces: &[&[u8]], mut offset: u64) -> io::Result<()> {
+    for piece in pieces {
+        write_at(file, piece, offset)?;
+        offset += piece.len() as u64;
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::io::Errno;
+    let flags = rustix::fs::FallocateFlags::empty();
+    match rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, flags, 0, bytes)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
+        other => other.map_err(io::Error::from),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)
+}
+
+impl Disk {
+    pub fn new(dir: PathBuf, hook: Option<FileHook>) -> Self {
+        Self { dir, hook }
+    }
+
+    fn ask(&self, op: FileOp) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(op))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Opens a file for reading and writing.
+    pub fn open(&self, name: &str, create: bool) -> io::Result<File> {
+        options().create(create).open(self.path(name))
+    }
+
+    /// Makes a file of zeros. When that fails nothing stays behind.
+    pub fn allocate(&self, name: &str, bytes: u64) -> io::Result<File> {
+        self.ask(FileOp::Allocate)?;
+        let file = options().create_new(true).open(self.path(name))?;
+        match reserve(&file, bytes) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                // The first error is the one to tell; opening clears away what stays.
+                drop(fs::remove_file(self.path(name)));
+                Err(error)
+            }
+        }
+    }
+
+    pub fn write(&self, file: &File, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.ask(FileOp::Write)?;
+        write_pieces(file, pieces, offset)
+    }
+
+    pub fn sync(&self, file: &File) -> io::Result<()> {
+        self.ask(FileOp::Sync)?;
+        file.sync_data()
+    }
+
+    /// Makes new and removed names durable.
+    pub fn sync_dir(&self) -> io::Result<()> {
+        if cfg!(unix) { File::open(&self.dir)?.sync_all() } else { Ok(()) }
+    }
+
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.ask(FileOp::Remove)?;
+        match fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a small file as a whole: it is there with this text, or as it was before.
+    pub fn replace(&self, name: &str, text: &str) -> io::Result<()> {
+        let temporary = format!("{name}.new");
+        let file = options().create(true).truncate(true).open(self.path(&temporary))?;
+        self.write(&file, &[text.as_bytes()], 0)?;
+        file.sync_all()?;
+        fs::rename(self.path(&temporary), self.path(name))?;
+        self.sync_dir()
+    }
+}

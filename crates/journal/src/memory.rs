@@ -1,0 +1,255 @@
+//! An engine that keeps everything in memory and nothing beyond the process: for tests and for groups that want no disk.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::catalog::{Records, check_version};
+use crate::gate::Gate;
+use crate::log::Log;
+use crate::queue::{Abandon, Asked, Op, Queue, batch_bytes};
+use crate::{
+    AppendError, Batch, Catalog, Change, Done, Expect, Journal, Level, LogId, Opened, ReadError,
+    Record, Snapshot, Usage, Versioned,
+};
+
+/// How much may wait for the engine's thread.
+const QUEUE_BYTES: u64 = 256 << 20;
+
+/// Where a batch's bytes are: notes and entries.
+type Held = (Bytes, Bytes);
+
+#[derive(Default)]
+struct State {
+    logs: HashMap<LogId, Log<Held>>,
+    records: Records<()>,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl State {
+    fn room(&self, bytes: u64) -> Result<(), AppendError> {
+        if self.bytes + bytes > self.bytes_max {
+            return Err(AppendError::NoSpace(format!("{} bytes are kept", self.bytes)));
+        }
+        Ok(())
+    }
+}
+
+/// See the module. Its `done`s are called on a thread of its own, as those of every engine.
+pub struct MemoryJournal {
+    queue: Arc<Queue>,
+    state: Arc<Mutex<State>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("nobody panics while holding the state")
+}
+
+const fn held_bytes(held: &Held) -> u64 {
+    (held.0.len() + held.1.len()) as u64
+}
+
+impl MemoryJournal {
+    /// Keeps at most `bytes_max` of entries, notes, snapshots and catalog values; more is refused with
+    /// [`AppendError::NoSpace`].
+    pub fn new(bytes_max: u64) -> Self {
+        let queue = Arc::new(Queue::new(QUEUE_BYTES));
+        let state = Arc::new(Mutex::new(State { bytes_max, ..State::default() }));
+        let mut engine = Engine {
+            queue: Arc::clone(&queue),
+            state: Arc::clone(&state),
+            gate: Gate::default(),
+            id: 0,
+        };
+        let thread = thread::Builder::new()
+            .name("journal-memory".to_owned())
+            .spawn(move || engine.run())
+            .expect("a process can start its threads");
+        Self { queue, state, thread: Some(thread) }
+    }
+}
+
+impl Drop for MemoryJournal {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) =
+            self.thread.take().filter(|t| t.thread().id() != thread::current().id())
+        {
+            // It has panicked: its callers have been told, and its message is on stderr.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Engine {
+    queue: Arc<Queue>,
+    state: Arc<Mutex<State>>,
+    gate: Gate,
+    id: u64,
+}
+
+impl Engine {
+    fn run(&mut self) {
+        let queue = Arc::clone(&self.queue);
+        let _abandon = Abandon(&queue);
+        while let Some(asked) = queue.take(u64::MAX, true) {
+            for Asked { ticket, op, finish, .. } in asked {
+                self.id += 1;
+                let mut breaks = None;
+                let result = match op {
+                    Op::Append(batch) => {
+                        breaks = Some((batch.log, batch.epoch));
+                        self.append(ticket, &batch)
+                    }
+                    Op::Snapshot { log, epoch, snapshot } => self.snapshot(log, epoch, snapshot),
+                    Op::Delete(log) => self.delete(log),
+                    Op::Put { key, expect, value } => self.put(key, expect, value),
+                    Op::Trimmed(_) => Ok(0),
+                    Op::Refused { breaks: whose, error } => {
+                        breaks = whose;
+                        Err(error)
+                    }
+                };
+                if let (Err(_), Some((log, epoch))) = (&result, breaks) {
+                    self.gate.refused(log, epoch, queue.ticket_next());
+                }
+                finish.call(result);
+            }
+        }
+    }
+
+    fn append(&mut self, ticket: u64, batch: &Batch) -> Result<u64, AppendError> {
+        self.gate.check_append(ticket, batch)?;
+        let mut state = lock(&self.state);
+        let bytes = batch_bytes(batch);
+        state.room(bytes)?;
+        state.bytes += bytes;
+        let mut entries = BytesMut::new();
+        batch.entries.iter().for_each(|piece| entries.extend_from_slice(piece));
+        let held = (Bytes::copy_from_slice(&batch.notes), entries.freeze());
+        let log = state.logs.entry(batch.log).or_default();
+        log.push(batch.first, batch.count, batch.epoch, batch.time_us, bytes, held);
+        self.gate.appended(batch, self.id);
+        Ok(0)
+    }
+
+    fn snapshot(&mut self, log: LogId, epoch: u32, snapshot: Snapshot) -> Result<u64, AppendError> {
+        let Snapshot { at, state: bytes } = snapshot;
+        self.gate.check_snapshot(log, epoch, at)?;
+        let mut state = lock(&self.state);
+        state.room(bytes.len() as u64)?;
+        state.bytes += bytes.len() as u64;
+        let kept = state.logs.entry(log).or_default();
+        kept.epoch = epoch;
+        let older = kept.snapshot.replace((at, (Bytes::new(), bytes)));
+        state.bytes -= older.map_or(0, |(_, held)| held_bytes(&held));
+        self.gate.saved(log, epoch, at, self.id);
+        Ok(0)
+    }
+
+    fn delete(&mut self, log: LogId) -> Result<u64, AppendError> {
+        self.gate.deleted(log);
+        let mut state = lock(&self.state);
+        if let Some(log) = state.logs.remove(&log) {
+            let snapshot = log.snapshot.as_ref().map_or(0, |(_, held)| held_bytes(held));
+            state.bytes -= log.usage().bytes + snapshot;
+        }
+        Ok(0)
+    }
+
+    fn put(&self, key: String, expect: Expect, value: Option<Bytes>) -> Result<u64, AppendError> {
+        let mut state = lock(&self.state);
+        let older = state.records.get(&key);
+        let current = older.as_ref().map_or(0, |record| record.version);
+        check_version(expect, current)?;
+        if value.is_none() && older.is_none() {
+            return Ok(0);
+        }
+        let bytes = value.as_ref().map_or(0, |value| value.len() as u64);
+        state.room(bytes)?;
+        state.bytes += bytes;
+        state.bytes -= older.map_or(0, |record| record.value.len() as u64);
+        let version = current + 1;
+        state.records.set(key, value.map(|value| (Versioned { version, value }, ())));
+        Ok(version)
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn level(&self) -> Level {
+        Level::Memory
+    }
+
+    fn open(&self, log: LogId) -> Result<Opened, ReadError> {
+        let state = lock(&self.state);
+        let fresh = Log::default();
+        let log = state.logs.get(&log).unwrap_or(&fresh);
+        let snapshot = log.snapshot.as_ref();
+        let snapshot = snapshot.map(|(at, held)| Snapshot { at: *at, state: held.1.clone() });
+        Ok(Opened { epoch: log.epoch, first: log.first, next: log.next, snapshot })
+    }
+
+    fn append(&self, batch: Batch, done: Done) {
+        self.queue.append(batch, done);
+    }
+
+    fn read(&self, log: LogId, from: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let found = lock(&self.state).logs.get(&log).map(|log| log.range(from, bytes_max));
+        let records = found.transpose()?.unwrap_or_default().into_iter().map(|entry| Record {
+            epoch: entry.epoch,
+            first: entry.first,
+            count: entry.count,
+            time_us: entry.time_us,
+            notes: entry.at.0,
+            entries: entry.at.1,
+        });
+        Ok(records.collect())
+    }
+
+    fn save_snapshot(&self, log: LogId, epoch: u32, snapshot: Snapshot, done: Done) {
+        self.queue.snapshot(log, epoch, snapshot, done);
+    }
+
+    fn trim(&self, log: LogId, below: u64) -> Result<(), AppendError> {
+        let mut state = lock(&self.state);
+        let mut fresh = Log::default();
+        let dropped = state.logs.get_mut(&log).unwrap_or(&mut fresh).trim(below)?;
+        state.bytes -= dropped.iter().map(held_bytes).sum::<u64>();
+        Ok(())
+    }
+
+    fn delete(&self, log: LogId) -> Result<(), AppendError> {
+        self.queue.delete(log)
+    }
+
+    fn usage(&self, log: LogId) -> Usage {
+        lock(&self.state).logs.get(&log).map(Log::usage).unwrap_or_default()
+    }
+
+    fn keep_from(&self, log: LogId, bytes_max: u64, since_us: u64) -> u64 {
+        lock(&self.state).logs.get(&log).map_or(1, |log| log.keep_from(bytes_max, since_us))
+    }
+}
+
+impl Catalog for MemoryJournal {
+    fn get(&self, key: &str) -> Result<Option<Versioned>, ReadError> {
+        Ok(lock(&self.state).records.get(key))
+    }
+
+    fn put(&self, key: &str, expect: Expect, value: Option<Bytes>) -> Result<u64, AppendError> {
+        self.queue.put(key, expect, value)
+    }
+
+    fn scan(&self, prefix: &str) -> Result<Vec<(String, Versioned)>, ReadError> {
+        Ok(lock(&self.state).records.scan(prefix))
+    }
+
+    fn watch(&self, prefix: &str) -> Receiver<Change> {
+        lock(&self.state).records.watch(prefix)
+    }
+}

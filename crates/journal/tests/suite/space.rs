@@ -1,0 +1,1 @@
+//! What the embedded engine must survive: to be written next.

@@ -8,7 +8,7 @@ use crate::entry::{Kind, LeftBody, code_is_clean};
 use crate::group::{Group, InFlight};
 use crate::ids::{ConnId, Epoch, Incarnation, LeaveReason, Now, Seq};
 use crate::limits::{FAILED_PER_ACK_MAX, OPEN_MAX};
-use crate::machine::{Ack, Building, From, Output, Refusal, StoredRun, Welcome};
+use crate::machine::{Ack, From, Output, Refusal, StoredRun, Welcome};
 use crate::members::{Member, Presence};
 use crate::past::{Departed, Failure};
 use crate::waiting::HeldFor;
@@ -41,9 +41,10 @@ impl Group {
         let Some(in_flight) = self.in_flight.take() else {
             unreachable!("promise 3: the journal answered for a batch that was not taken")
         };
-        let next = Building { first: self.stored + 1, ..Building::default() };
-        let building = std::mem::replace(&mut self.building, next);
         self.proposed = self.stored;
+        let building = self.next_building();
+        let full = std::mem::take(&mut self.full);
+        let lost = full.into_iter().chain([building]).flat_map(|building| building.effects);
         self.senders.roll_back(self.stored);
         // Cursors and failures of the lost notes are written again with the next batch.
         self.members.iter_mut().for_each(|member| member.unsaved = true);
@@ -54,11 +55,8 @@ impl Group {
             }
         });
         self.unsaved_since = Some(now.mono_ms);
-        in_flight
-            .effects
-            .into_iter()
-            .chain(building.effects)
-            .for_each(|effect| self.take_back(now, effect));
+        let lost: Vec<Effect> = in_flight.effects.into_iter().chain(lost).collect();
+        lost.into_iter().for_each(|effect| self.take_back(now, effect));
     }
 
     fn take_back(&mut self, now: Now, effect: Effect) {

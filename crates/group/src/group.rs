@@ -1,6 +1,6 @@
 //! The group itself: its state, how an input is taken in, and what is handed to the driver.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -53,6 +53,8 @@ pub struct Group {
     /// The last number that has been given.
     pub(crate) proposed: Seq,
     pub(crate) building: Building,
+    /// Batches that are as large as they may be and wait for the one in flight.
+    pub(crate) full: VecDeque<Building>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) unstored: usize,
     /// Includes what is proposed.
@@ -87,6 +89,7 @@ impl Group {
             past: Past::default(),
             proposed: 0,
             building: Building { first: 1, ..Building::default() },
+            full: VecDeque::new(),
             in_flight: None,
             unstored: 0,
             senders: Senders::default(),
@@ -131,17 +134,13 @@ impl Group {
         if self.in_flight.is_some() {
             return None;
         }
-        let due = self
-            .unsaved_since
-            .is_some_and(|since| now.mono_ms >= since + self.limits.checkpoint_ms);
-        if self.building.is_empty() && !due && self.unsaved_failures.is_empty() {
-            return None;
-        }
-        self.write_checkpoint(due);
-        let next = Building { first: self.proposed + 1, ..Building::default() };
-        let mut building = std::mem::replace(&mut self.building, next);
+        let mut building = match self.full.pop_front() {
+            Some(full) => full,
+            None => self.take_building(now)?,
+        };
         building.seal();
-        self.in_flight = Some(InFlight { through: self.proposed, effects: building.effects });
+        let through = building.first + u64::from(building.count) - 1;
+        self.in_flight = Some(InFlight { through, effects: building.effects });
         Some(Batch {
             epoch: self.identity.epoch,
             first: building.first,
@@ -150,6 +149,22 @@ impl Group {
             notes: building.notes.freeze(),
             entries: building.pieces,
         })
+    }
+
+    fn take_building(&mut self, now: Now) -> Option<Building> {
+        let checkpoint_ms = self.limits.checkpoint_ms;
+        let due = self.unsaved_since.is_some_and(|since| now.mono_ms >= since + checkpoint_ms);
+        if self.building.is_empty() && !due && self.unsaved_failures.is_empty() {
+            return None;
+        }
+        self.write_checkpoint(due);
+        Some(self.next_building())
+    }
+
+    /// Begins the next batch and gives the one before.
+    pub(crate) fn next_building(&mut self) -> Building {
+        let next = Building { first: self.proposed + 1, ..Building::default() };
+        std::mem::replace(&mut self.building, next)
     }
 
     /// What has to be carried out, in order; leaves nothing behind.
@@ -201,7 +216,7 @@ impl Group {
 
     /// Nothing is on its way or waiting to be taken.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_none() && self.building.is_empty()
+        self.in_flight.is_none() && self.full.is_empty() && self.building.is_empty()
     }
 
     /// The coordinator's epoch while it runs.

@@ -24,7 +24,7 @@ pub struct Limits {
     pub group_unstored_bytes_max: usize,
     /// Runs up to this many bytes are copied together; longer ones are passed on as they are.
     pub copy_bytes_max: usize,
-    /// Bytes of one batch; what comes meanwhile waits for the next.
+    /// A batch that has come to this many bytes is closed, and the next one begun.
     pub batch_bytes_max: usize,
     /// Senders that are remembered for their retries; the least recently used is forgotten, and told so (`SENDER_EXPIRED`).
     pub senders_max: usize,
@@ -47,10 +47,10 @@ impl Default for Limits {
         Self {
             members_max: 20_000,
             message_bytes_max: 1 << 20,
-            unstored_bytes_max: 8 << 20,
-            group_unstored_bytes_max: 64 << 20,
+            unstored_bytes_max: 4 << 20,
+            group_unstored_bytes_max: 32 << 20,
             copy_bytes_max: 16 << 10,
-            batch_bytes_max: 4 << 20,
+            batch_bytes_max: 2 << 20,
             senders_max: 65_536,
             runs_per_sender_max: 1024,
             waiting_runs_max: 65_536,

@@ -287,6 +287,8 @@ pub(crate) struct Building {
     pub count: u32,
     pub notes: BytesMut,
     pub pieces: Vec<Bytes>,
+    /// Bytes of its messages.
+    pub bytes: usize,
     /// What is small is copied here, so that the log's bytes are long contiguous pieces.
     pub small: BytesMut,
     pub effects: Vec<crate::effect::Effect>,

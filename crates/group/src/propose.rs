@@ -186,6 +186,10 @@ impl Group {
         self.keep(rest);
         self.senders.put_back(role.sender, sender, used_before, self.limits.senders_max);
         self.roles.insert(conn, role);
+        if self.building.bytes >= self.limits.batch_bytes_max {
+            let full = self.next_building();
+            self.full.push_back(full);
+        }
     }
 
     /// Whether a message may be appended.
@@ -236,6 +240,7 @@ impl Group {
         role.unstored += frame.len();
         role.refused = None;
         self.unstored += frame.len();
+        self.building.bytes += frame.len();
         let number = role.key.map(|key| key.0).or_else(|| sender.outside_number()).unwrap_or(seq);
         if !sender.numbers.contains(&number) {
             sender.numbers.push(number);
@@ -401,9 +406,15 @@ impl Group {
 
     /// Lets `effect` happen once everything is stored that has been proposed until now.
     fn when_stored(&mut self, now: Now, effect: Effect) {
-        match &mut self.in_flight {
-            _ if !self.building.is_empty() => self.building.effects.push(effect),
-            Some(in_flight) => in_flight.effects.push(effect),
+        let waits_for = if !self.building.is_empty() {
+            Some(&mut self.building.effects)
+        } else if let Some(full) = self.full.back_mut() {
+            Some(&mut full.effects)
+        } else {
+            self.in_flight.as_mut().map(|in_flight| &mut in_flight.effects)
+        };
+        match waits_for {
+            Some(effects) => effects.push(effect),
             None => self.apply(now, effect),
         }
     }

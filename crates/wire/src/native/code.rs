@@ -104,6 +104,8 @@ codes! {
     29 Idle "IDLE"
     /// The node is ending: connect again a little later.
     30 ShuttingDown "SHUTTING_DOWN"
+    /// A counter below the sender's highest that was never taken: it will not be; go on with a higher one.
+    31 CounterSkipped "COUNTER_SKIPPED"
 }
 
 impl fmt::Display for Code {

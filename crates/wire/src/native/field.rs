@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use tertulia_group::{CompleteRun, Door, LogId, Missing, Position, Receipt, SenderId, Why};
+use tertulia_group::{
+    CompleteRun, Door, LogId, Missing, Position, Receipt, SenderId, StoredRun, Why,
+};
 
 use super::{FRAME_HEADER_BYTES, FrameError, LIST_BYTES_MAX, STR_BYTES_MAX, Secret};
 use crate::Level;
@@ -295,6 +297,7 @@ macro_rules! fields {
 }
 pub(super) use fields;
 fields!(Position { log epoch seq });
+fields!(StoredRun { counter seq count });
 fields!(CompleteRun { counter seq count members reached epoch });
 
 /// A struct whose bytes are its fields in order, so that the order stands in one place.
@@ -307,6 +310,11 @@ macro_rules! record {
     };
 }
 pub(super) use record;
+
+impl Item for StoredRun {
+    const COUNT_BYTES: usize = 2;
+    const BYTES_MIN: usize = 20;
+}
 
 impl Item for CompleteRun {
     const COUNT_BYTES: usize = 2;

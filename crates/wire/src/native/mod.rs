@@ -9,9 +9,10 @@ pub use client::{Ack, ClientFrame, Failed, Hello, HistoryMode, Join, OpenSender,
 pub use code::Code;
 pub use node::{
     Confirmed, Greeting, GroupItem, How, MemberItem, NodeFrame, Presence, SenderReady, StatusReply,
-    StoredRun, Welcome,
+    Welcome,
 };
 pub use tertulia_group::entry::write_publish;
+pub use tertulia_group::{CompleteRun, StoredRun};
 
 use std::fmt;
 

@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use tertulia_group::{CompleteRun, Door, Entry, Epoch, Incarnation, LogId, Receipt, Seq, entry};
+use tertulia_group::{
+    CompleteRun, Door, Entry, Epoch, Incarnation, LogId, Receipt, Seq, StoredRun, entry,
+};
 
 use super::field::{
     Item, Put, Reader, Take, begin_frame, coded, end_frame, fields, flags, put_frame, put_list,
@@ -238,18 +240,6 @@ record! {
 }
 
 record! {
-    /// A run of messages that are stored; counters and numbers both rise by one.
-    StoredRun {
-        /// The counter of the first.
-        counter: u64,
-        /// The number of the first.
-        seq: Seq,
-        /// How many.
-        count: u32,
-    }
-}
-
-record! {
     /// How far one member has come.
     Confirmed {
         /// Its name.
@@ -309,7 +299,7 @@ macro_rules! items {
         }
     )*};
 }
-items!(GroupItem 20 MemberItem 28 StoredRun 20 Confirmed 11);
+items!(GroupItem 20 MemberItem 28 Confirmed 11);
 
 /// Appends a page; one that is too long for a frame is cut and has `more` set.
 fn put_page<T: Item>(out: &mut BytesMut, kind: u8, id: u32, more: bool, items: &[T]) {
@@ -329,20 +319,6 @@ fn put_runs<T: Item>(out: &mut BytesMut, kind: u8, runs: &[T]) {
         let start = begin_frame(out, kind, 0);
         put_list(out, runs);
         end_frame(out, start);
-    }
-}
-
-impl StoredRun {
-    /// Appends the runs, in as many STORED frames as they need; none for none.
-    pub fn encode_all(out: &mut BytesMut, runs: &[Self]) {
-        put_runs(out, kind::STORED, runs);
-    }
-}
-
-impl Confirmed {
-    /// Appends the confirmations, in as many CONFIRMED frames as they need; none for none.
-    pub fn encode_all(out: &mut BytesMut, confirmed: &[Self]) {
-        put_runs(out, kind::CONFIRMED, confirmed);
     }
 }
 
@@ -410,7 +386,7 @@ impl NodeFrame {
             Self::StatusReply(status) => put_frame(out, kind::STATUS_REPLY, 0, &**status),
             Self::Welcome(welcome) => welcome.encode(out),
             Self::SenderReady(ready) => put_frame(out, kind::SENDER_READY, 0, &**ready),
-            Self::Stored(runs) => StoredRun::encode_all(out, runs),
+            Self::Stored(runs) => Self::encode_stored(out, runs),
             Self::Complete(runs) => Self::encode_complete(out, runs),
             Self::Receipt { counter, receipt } => {
                 put_frame(out, kind::RECEIPT, 0, (counter, receipt));
@@ -419,7 +395,7 @@ impl NodeFrame {
                 put_frame(out, kind::REFUSED, 0, (counter, code, message));
             }
             Self::Pong { token } => put_frame(out, kind::PONG, 0, token),
-            Self::Confirmed(confirmed) => Confirmed::encode_all(out, confirmed),
+            Self::Confirmed(confirmed) => Self::encode_confirmed(out, confirmed),
             Self::Gap { first, last } => put_frame(out, kind::GAP, 0, (first, last)),
             Self::Reset { log, epoch, next } => put_frame(out, kind::RESET, 0, (log, epoch, next)),
             Self::Heartbeat { epoch, tail } => put_frame(out, kind::HEARTBEAT, 0, (epoch, tail)),
@@ -430,6 +406,16 @@ impl NodeFrame {
             Self::Entry(entry) => out.extend_from_slice(entry.bytes()),
             Self::Other { kind } => put_frame(out, *kind, 0, ()),
         }
+    }
+
+    /// Appends the runs, in as many STORED frames as they need; none for none.
+    pub fn encode_stored(out: &mut BytesMut, runs: &[StoredRun]) {
+        put_runs(out, kind::STORED, runs);
+    }
+
+    /// Appends the confirmations, in as many CONFIRMED frames as they need; none for none.
+    pub fn encode_confirmed(out: &mut BytesMut, confirmed: &[Confirmed]) {
+        put_runs(out, kind::CONFIRMED, confirmed);
     }
 
     /// Appends the runs, in as many COMPLETE frames as they need; none for none.

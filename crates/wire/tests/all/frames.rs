@@ -315,7 +315,7 @@ proptest! {
     fn node_frames_come_back(frame in prop_oneof![answer(), told()]) {
         let bytes = node_bytes(&frame);
         let mut buffer = BytesMut::from(&bytes[..]);
-        prop_assert_eq!(native::split_from_node(&mut buffer, 0).unwrap().unwrap(), bytes.clone());
+        prop_assert_eq!(native::split_from_node(&mut buffer, 0).unwrap().unwrap(), &bytes);
         prop_assert_eq!(NodeFrame::decode(bytes), Ok(frame));
     }
 

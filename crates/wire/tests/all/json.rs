@@ -73,7 +73,7 @@ fn receipts() {
     );
     let failed = Receipt {
         missing: vec![missing("luis", Why::Failed { code: "exit 7".into() })],
-        ..receipt.clone()
+        ..receipt
     };
     assert_eq!(
         line(&failed, None),

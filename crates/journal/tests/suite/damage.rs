@@ -1,1 +1,211 @@
-//! What the embedded engine must survive: to be written next.
+//! Bytes that change, files that shrink or vanish: named, or without consequence; never a shorter or another history.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tertulia_journal::embedded::check;
+use tertulia_journal::{
+    AppendError, Catalog, Embedded, Expect, Journal, OpenStoreError, Opened, ReadError, Record,
+    Versioned,
+};
+
+use crate::common::{append, batch, copy_store, log, open, save, try_open};
+
+const LOGS: [u8; 4] = [1, 2, 3, 4];
+
+type Content = (Result<Opened, ReadError>, Result<Vec<Record>, ReadError>);
+
+fn content(store: &Embedded, number: u8) -> Content {
+    let opened = Journal::open(store, log(number));
+    let first = opened.as_ref().map_or(1, |opened| opened.first);
+    (opened, store.read(log(number), first, usize::MAX))
+}
+
+fn value(store: &Embedded, key: &str) -> Result<Option<Versioned>, ReadError> {
+    store.get(key)
+}
+
+/// A store with everything in it, in three segments.
+fn example() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    store.put("nodes/one", Expect::Any, Some(Bytes::from(vec![b'o'; 700]))).expect("stored");
+    store.put("gone", Expect::Any, Some(Bytes::from_static(b"g"))).expect("stored");
+    store.put("gone", Expect::Any, None).expect("deleted");
+    append(&store, batch(log(4), 8, 1, 3, 100)).expect("stored");
+    store.delete(log(4)).expect("deleted");
+    for number in 1..=8 {
+        append(&store, batch(log(1), 1, number, 1, 3_000)).expect("stored");
+        append(&store, batch(log(2), 1, 2 * number - 1, 2, 8_000)).expect("stored");
+        append(&store, batch(log(3), 1, number, 1, 200)).expect("stored");
+    }
+    save(&store, log(1), 2, 6, "a state").expect("stored");
+    store.trim(log(1), 5).expect("trimmed");
+    store.put("nodes/two", Expect::Any, Some(Bytes::from_static(b"t"))).expect("stored");
+    dir
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join("store")).expect("a store");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<_> = paths.filter(|p| p.extension().is_some()).collect();
+    paths.sort();
+    paths
+}
+
+/// Opens a store in which one byte of `path` is another, and says what came of it.
+fn after_flip(dir: &Path, path: &Path, at: u64, expected: &[Content]) -> &'static str {
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("it opens");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("readable");
+    file.write_all_at(&[byte[0] ^ 0x10], at).expect("writable");
+    let place = format!("{} at {at}", path.display());
+    let is_named = |what: &str| what.contains(".seg at ");
+    let outcome = match try_open(dir) {
+        Err(OpenStoreError::Damaged(problem)) => {
+            assert!(is_named(&problem.to_string()), "{place}: {problem}");
+            "store refused"
+        }
+        Err(error) => panic!("{place}: {error}"),
+        Ok(store) => {
+            let mut outcome = "harmless";
+            for (number, whole) in LOGS.into_iter().zip(expected) {
+                let now = content(&store, number);
+                if now == *whole {
+                    continue;
+                }
+                assert_eq!(outcome, "harmless", "{place}: one log only");
+                outcome = "log named";
+                for error in [now.0.as_ref().err(), now.1.as_ref().err()].into_iter().flatten() {
+                    let ReadError::Damaged(what) = error else { panic!("{place}: {error}") };
+                    assert!(is_named(what), "{place}: {what}");
+                }
+                assert!(now.1.is_err(), "{place}: {now:?}");
+                assert!(now.0.is_err() || now.0 == whole.0, "{place}: {now:?}");
+                if now.0.is_err() {
+                    let refused = append(&store, batch(log(number), 99, 1, 1, 10));
+                    assert!(
+                        matches!(refused, Err(AppendError::Damaged(_))),
+                        "{place}: {refused:?}"
+                    );
+                }
+            }
+            for (key, len) in [("nodes/one", 700), ("nodes/two", 1), ("gone", 0)] {
+                match value(&store, key) {
+                    Ok(found) => {
+                        let found_len = found.map_or(0, |record| record.value.len());
+                        assert_eq!(found_len, len, "{place}: {key}");
+                    }
+                    Err(ReadError::Damaged(what)) => {
+                        assert!(is_named(&what) && what.contains(&key[..4]), "{place}: {what}");
+                        assert!(store.put(key, Expect::Any, None).is_err(), "{place}");
+                        assert!(store.scan("").is_err(), "{place}");
+                        outcome = "key named";
+                    }
+                    Err(error) => panic!("{place}: {error}"),
+                }
+            }
+            outcome
+        }
+    };
+    outcome
+}
+
+fn flips(is_clean: bool) {
+    let whole = example();
+    if !is_clean {
+        fs::remove_file(whole.path().join("store/clean")).expect("removed");
+    }
+    let expected: Vec<Content> = {
+        let copy = copy_store(whole.path());
+        let store = open(copy.path());
+        LOGS.into_iter().map(|number| content(&store, number)).collect()
+    };
+    let mut counts = std::collections::BTreeMap::new();
+    let names = segments(whole.path());
+    assert!(names.len() >= 3);
+    for name in &names {
+        let used = fs::read(name).expect("readable").iter().rposition(|b| *b != 0).unwrap_or(0);
+        let name = name.file_name().expect("a name");
+        let step = if is_clean { 211 } else { 397 };
+        // The first records byte by byte, as it were; then samples.
+        let places = (0..1_500).step_by(13).chain((1_500..used + 400).step_by(step));
+        for at in places {
+            let copy = copy_store(whole.path());
+            let path = copy.path().join("store").join(name);
+            let outcome = after_flip(copy.path(), &path, at as u64, &expected);
+            *counts.entry(outcome).or_insert(0) += 1;
+        }
+    }
+    println!("{counts:?}");
+    assert!(counts["log named"] > counts["store refused"], "{counts:?}");
+}
+
+#[test]
+fn a_flipped_byte_after_a_proper_close_is_named() {
+    flips(true);
+}
+
+#[test]
+fn a_flipped_byte_after_a_kill_is_named() {
+    flips(false);
+}
+
+#[test]
+fn a_missing_or_shortened_segment_is_named() {
+    let whole = example();
+    for is_clean in [true, false] {
+        for name in segments(whole.path()) {
+            let name = name.file_name().expect("a name").to_owned();
+            let len =
+                fs::metadata(whole.path().join("store").join(&name)).expect("it is there").len();
+            for keep in [None, Some(0), Some(100), Some(len / 2), Some(len - 1)] {
+                let copy = copy_store(whole.path());
+                let path = copy.path().join("store").join(&name);
+                if !is_clean {
+                    fs::remove_file(copy.path().join("store/clean")).expect("removed");
+                }
+                match keep {
+                    None => fs::remove_file(&path).expect("removed"),
+                    Some(keep) => OpenOptions::new()
+                        .write(true)
+                        .open(&path)
+                        .and_then(|file| file.set_len(keep))
+                        .expect("shortened"),
+                }
+                let checked = check(copy.path()).expect("it can be checked");
+                assert!(!checked.problems.is_empty(), "{name:?} {keep:?}");
+                match try_open(copy.path()) {
+                    Err(OpenStoreError::Damaged(problem)) => {
+                        assert!(problem.file.ends_with(".seg"), "{problem}");
+                    }
+                    other => panic!("{name:?} {keep:?}: {:?}", other.err()),
+                }
+                assert!(check(copy.path()).is_ok_and(|again| again == checked), "it is as it was");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeroed_records_are_named() {
+    let whole = example();
+    let path = |dir: &Path| dir.join("store/00000001.seg");
+    for is_clean in [true, false] {
+        for at in (256..40_000).step_by(2_560) {
+            let copy = copy_store(whole.path());
+            if !is_clean {
+                fs::remove_file(copy.path().join("store/clean")).expect("removed");
+            }
+            let file = OpenOptions::new().write(true).open(path(copy.path())).expect("it opens");
+            file.write_all_at(&[0; 4_096], at).expect("writable");
+            if let Ok(store) = try_open(copy.path()) {
+                let damaged = LOGS.into_iter().filter(|n| content(&store, *n).1.is_err()).count();
+                assert!(damaged >= 1, "at {at}");
+            }
+        }
+    }
+}

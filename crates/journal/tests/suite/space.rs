@@ -1,1 +1,128 @@
-//! What the embedded engine must survive: to be written next.
+//! Space that comes back: old segments go, what is still needed is moved forward, and nothing returns from the dead.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use tertulia_journal::embedded::check;
+use tertulia_journal::{Catalog, Embedded, Expect, Journal, LogId, Opened, Snapshot};
+
+use crate::common::{all, append, batch, log, open, record, save};
+
+fn segments(dir: &Path) -> usize {
+    let names = fs::read_dir(dir.join("store")).expect("a store");
+    names.filter(|name| name.as_ref().is_ok_and(|n| n.path().extension().is_some())).count()
+}
+
+/// Fills several segments with a log's batches.
+fn fill(store: &Embedded, log: LogId, batches: u64) {
+    let next = store.open(log).expect("it opens").next;
+    for number in 0..batches {
+        append(store, batch(log, 1, next + number, 1, 6_000)).expect("stored");
+    }
+}
+
+fn trim_all(store: &Embedded, log: LogId) {
+    let opened = store.open(log).expect("it opens");
+    save(store, log, opened.epoch, opened.next - 1, "all").expect("stored");
+    store.trim(log, opened.next).expect("trimmed");
+}
+
+fn assert_sound(dir: &Path) {
+    let report = check(dir).expect("it can be checked");
+    assert_eq!((report.problems, report.remarks), (Vec::new(), Vec::new()));
+    assert!(report.is_clean && !report.is_torn);
+}
+
+#[test]
+fn trimmed_segments_go_and_quiet_logs_stay() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let quiet = batch(log(1), 7, 1, 3, 100);
+    append(&store, quiet.clone()).expect("stored");
+    append(&store, batch(log(2), 5, 1, 4, 100)).expect("stored");
+    trim_all(&store, log(2));
+    store.put("kept", Expect::Any, Some(Bytes::from_static(b"v"))).expect("stored");
+    for _ in 0..6 {
+        fill(&store, log(3), 60);
+        trim_all(&store, log(3));
+    }
+    // The thread gives segments up between commits: when these are answered it has had its turns.
+    for number in 0..40 {
+        store.put(&format!("turn/{number}"), Expect::Any, Some(Bytes::new())).expect("stored");
+    }
+    assert!(segments(dir.path()) < 6, "{} segments", segments(dir.path()));
+    drop(store);
+    assert_sound(dir.path());
+    for _ in 0..2 {
+        let store = open(dir.path());
+        assert_eq!(all(&store, log(1)), [record(&quiet)]);
+        let snapshot = Some(Snapshot { at: 4, state: Bytes::from_static(b"all") });
+        let opened = Opened { epoch: 5, first: 5, next: 5, snapshot };
+        assert_eq!(Journal::open(&store, log(2)), Ok(opened));
+        let opened = Journal::open(&store, log(3)).expect("it opens");
+        assert_eq!((opened.first, opened.next), (361, 361));
+        let value = store.get("kept").expect("readable").expect("there");
+        assert_eq!(value.value, "v");
+    }
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    // A segment that stays for its own sake holds the first life of log 1 and of the record.
+    fill(&store, log(2), 9);
+    append(&store, batch(log(1), 9, 1, 2, 100)).expect("stored");
+    store.put("gone", Expect::Any, Some(Bytes::from_static(b"old"))).expect("stored");
+    fill(&store, log(3), 10);
+    store.delete(log(1)).expect("deleted");
+    store.put("gone", Expect::Any, None).expect("deleted");
+    for _ in 0..3 {
+        fill(&store, log(3), 40);
+        trim_all(&store, log(3));
+        for _ in 0..20 {
+            store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+        }
+    }
+    assert!(dir.path().join("store/00000001.seg").exists(), "it is needed for log 2");
+    assert!(!dir.path().join("store/00000002.seg").exists(), "where the deletions were");
+    drop(store);
+    assert_sound(dir.path());
+    let store = open(dir.path());
+    assert_eq!(Journal::open(&store, log(1)).map(|opened| opened.epoch), Ok(0));
+    assert_eq!(store.get("gone"), Ok(None));
+    append(&store, batch(log(1), 1, 1, 1, 100)).expect("a new life");
+    // Once the old segment goes, the deletions have nothing left to void.
+    store.delete(log(2)).expect("deleted");
+    for _ in 0..20 {
+        store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+    }
+    assert!(!dir.path().join("store/00000001.seg").exists());
+    drop(store);
+    assert_sound(dir.path());
+    let store = open(dir.path());
+    assert_eq!(all(&store, log(1)).len(), 1);
+    assert_eq!(Journal::open(&store, log(2)).map(|opened| opened.next), Ok(1));
+}
+
+#[test]
+fn a_segment_that_came_back_is_passed_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
+    fill(&store, log(3), 30);
+    let old = fs::read(dir.path().join("store/00000001.seg")).expect("readable");
+    trim_all(&store, log(3));
+    for _ in 0..20 {
+        store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+    }
+    assert!(!dir.path().join("store/00000001.seg").exists());
+    store.delete(log(1)).expect("deleted");
+    drop(store);
+    // As if its removal had not reached the disk.
+    fs::write(dir.path().join("store/00000001.seg"), old).expect("written");
+    let store = open(dir.path());
+    assert_eq!(Journal::open(&store, log(1)).map(|opened| opened.next), Ok(1));
+    assert!(!dir.path().join("store/00000001.seg").exists());
+}

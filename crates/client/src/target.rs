@@ -1,0 +1,87 @@
+//! Which node is asked first, and how a client presents itself.
+
+use std::time::Duration;
+
+use tertulia_wire::NATIVE_PORT;
+
+/// The node to ask first. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    address: String,
+    agent: String,
+    connect_timeout: Duration,
+}
+
+impl Target {
+    /// A node's native door as `host:port`; without a port it is [`NATIVE_PORT`]. Nothing is looked up or connected yet.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: with_port(address.into()),
+            agent: concat!("tertulia-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Program and version, for the node's log.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// How long one attempt to connect may take, the greeting included; 5 s where nothing is said.
+    #[must_use]
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The address, with its port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn agent_text(&self) -> &str {
+        &self.agent
+    }
+
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// The same client, another address.
+    pub(crate) fn at(&self, address: &str) -> Self {
+        Self { address: address.to_owned(), ..self.clone() }
+    }
+}
+
+/// Adds the port where there is none; an IPv6 address without a port may stand with or without brackets.
+fn with_port(address: String) -> String {
+    let bare_v6 = address.matches(':').count() > 1 && !address.starts_with('[');
+    if bare_v6 {
+        format!("[{address}]:{NATIVE_PORT}")
+    } else if address.ends_with(']') || !address.contains(':') {
+        format!("{address}:{NATIVE_PORT}")
+    } else {
+        address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_added_where_there_is_none() {
+        for (given, expected) in [
+            ("node", "node:5001"),
+            ("node:7", "node:7"),
+            ("10.0.0.1", "10.0.0.1:5001"),
+            ("::1", "[::1]:5001"),
+            ("[::1]", "[::1]:5001"),
+            ("[::1]:7", "[::1]:7"),
+        ] {
+            assert_eq!(Target::new(given).address(), expected);
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub struct Report {
 /// # Errors
 /// [`OpenStoreError::Locked`] while it is open; [`OpenStoreError::Io`] when it cannot be read.
 pub fn check(dir: &Path) -> Result<Report, OpenStoreError> {
-    let disk = Disk::new(dir.join("store"), None);
+    let disk = Disk::new(dir.join("store"), None, false);
     fs::metadata(disk.path("")).map_err(io_error("looking for the store"))?;
     let _lock = lock(&disk)?;
     let mut survey = survey(&disk, true).map_err(io_error("reading the store"))?;

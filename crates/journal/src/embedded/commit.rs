@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use bytes::Bytes;
 
@@ -98,6 +99,8 @@ pub(crate) struct Place {
     pub id: u64,
 }
 
+type Spare = mpsc::Receiver<io::Result<Arc<Segment>>>;
+
 /// Owned by the thread: nothing here needs a lock.
 pub(crate) struct Committer {
     pub(crate) shared: Arc<Shared>,
@@ -115,6 +118,8 @@ pub(crate) struct Committer {
     versions: HashMap<String, u64>,
     /// Sync this commit also where the level does not ask for it: old files depend on it.
     pub(crate) must_sync: bool,
+    /// The next segment, while it is being made.
+    spare: Option<Spare>,
     /// For how many groups nothing is collected.
     pub(crate) rest: u32,
 }
@@ -141,6 +146,7 @@ impl Committer {
             pending: Vec::new(),
             versions: HashMap::new(),
             must_sync: false,
+            spare: None,
             rest: 0,
         }
     }
@@ -155,6 +161,7 @@ impl Committer {
                 self.stage(asked);
             }
             self.flush();
+            self.make_spare();
             is_idle = !self.collect();
         }
         self.close();
@@ -342,7 +349,7 @@ impl Committer {
     /// Seals the segment and goes on in a new one. Nothing is in flight.
     fn begin_segment(&mut self, bytes: u64) -> Result<(), AppendError> {
         let number = self.active.number + 1;
-        let next = match Segment::create(&self.shared.disk, number, bytes, self.active.salt) {
+        let next = match self.next_segment(number, bytes) {
             Ok(next) => next,
             Err(error) if is_full(&error) => {
                 let text = format!("making a segment of {bytes} bytes: {error}");
@@ -357,6 +364,33 @@ impl Committer {
         self.shared.state().segments.insert(number, Arc::clone(&next));
         (self.active, self.end, self.begin) = (next, BARE, BARE);
         Ok(())
+    }
+
+    /// Begins to make the next segment once this one is half full: filling a file with zeros takes a while.
+    fn make_spare(&mut self) {
+        if self.spare.is_some() || self.end * 2 < self.active.bytes || self.failed().is_some() {
+            return;
+        }
+        let (sender, receiver) = mpsc::channel();
+        let (shared, active) = (Arc::clone(&self.shared), Arc::clone(&self.active));
+        let make = move || {
+            let (number, bytes) = (active.number + 1, shared.segment_bytes);
+            // The other end always waits for it.
+            drop(sender.send(Segment::create(&shared.disk, number, bytes, active.salt)));
+        };
+        // Without a thread it is made when it is needed.
+        let thread = thread::Builder::new().name("journal-spare".to_owned()).spawn(make);
+        self.spare = thread.is_ok().then_some(receiver);
+    }
+
+    fn next_segment(&mut self, number: u32, bytes: u64) -> io::Result<Arc<Segment>> {
+        let spare = self.spare.take().and_then(|spare| spare.recv().ok()?.ok());
+        match spare {
+            Some(spare) if spare.bytes >= bytes => return Ok(spare),
+            Some(spare) => self.shared.disk.remove(&spare.name())?,
+            None => {}
+        }
+        Segment::create(&self.shared.disk, number, bytes, self.active.salt)
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -430,8 +464,14 @@ impl Committer {
     /// Leaves the marker that says that all is whole.
     fn close(&mut self) {
         self.flush();
+        let spare = self.spare.take().and_then(|spare| spare.recv().ok()?.ok());
         let disk = &self.shared.disk;
         if self.failed().is_some() || disk.sync(&self.active.file).is_err() {
+            return;
+        }
+        if let Some(spare) = spare
+            && disk.remove(&spare.name()).and_then(|()| disk.sync_dir()).is_err()
+        {
             return;
         }
         let (segment, end) = (self.active.number, self.end);

@@ -25,6 +25,9 @@ pub type FileHook = Arc<dyn Fn(FileOp) -> io::Result<()> + Send + Sync>;
 pub(crate) struct Disk {
     dir: PathBuf,
     hook: Option<FileHook>,
+    /// Write the zeros of new segments out: a sync of what only is reserved has to change the file's
+    /// map of extents as well, which for large batches takes several times as long.
+    fills: bool,
 }
 
 /// Whether the operating system says that there is no room.
@@ -128,9 +131,20 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
+fn zero(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = from;
+    while at < to {
+        let len = (zeros.len() as u64).min(to - at);
+        write_at(file, &zeros[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
 impl Disk {
-    pub fn new(dir: PathBuf, hook: Option<FileHook>) -> Self {
-        Self { dir, hook }
+    pub fn new(dir: PathBuf, hook: Option<FileHook>, fills: bool) -> Self {
+        Self { dir, hook, fills }
     }
 
     fn ask(&self, op: FileOp) -> io::Result<()> {
@@ -150,7 +164,9 @@ impl Disk {
     pub fn allocate(&self, name: &str, bytes: u64) -> io::Result<File> {
         self.ask(FileOp::Allocate)?;
         let file = options().create_new(true).open(self.path(name))?;
-        match reserve(&file, bytes) {
+        let filled = reserve(&file, bytes)
+            .and_then(|()| if self.fills { zero(&file, 0, bytes) } else { Ok(()) });
+        match filled {
             Ok(()) => Ok(file),
             Err(error) => {
                 // The first error is the one to tell; opening clears away what stays.
@@ -163,6 +179,12 @@ impl Disk {
     pub fn write(&self, file: &File, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
         self.ask(FileOp::Write)?;
         write_pieces(file, pieces, offset)
+    }
+
+    /// Overwrites a part of a file with zeros.
+    pub fn zero(&self, file: &File, from: u64, to: u64) -> io::Result<()> {
+        self.ask(FileOp::Write)?;
+        zero(file, from, to)
     }
 
     pub fn sync(&self, file: &File) -> io::Result<()> {

@@ -76,7 +76,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How much may wait to be stored; beyond it batches are refused with [`AppendError::NoSpace`].
     pub queue_bytes: u64,
-    /// Asked before every file operation, on the writing thread. For tests.
+    /// Asked before every file operation. For tests.
     pub hook: Option<FileHook>,
 }
 
@@ -153,7 +153,7 @@ impl Embedded {
         }
         let store = dir.join("store");
         make_dir(&store).map_err(io_error("making the store's directory"))?;
-        let disk = Disk::new(store, hook);
+        let disk = Disk::new(store, hook, level == Level::Fsync);
         let lock = lock(&disk)?;
         let mut survey = survey(&disk, false).map_err(io_error("reading the store"))?;
         if let Some(problem) = survey.problems.first() {
@@ -211,7 +211,7 @@ fn mend(disk: &Disk, survey: &mut Survey, segment_bytes: u64) -> io::Result<Arc<
     };
     // New records must go where there are zeros.
     if let Some(dirty) = dirty_end(&last, survey.end)? {
-        zero(disk, &last, survey.end, dirty)?;
+        disk.zero(&last.file, survey.end, dirty)?;
         disk.sync(&last.file)?;
     }
     if survey.marker.is_none() {
@@ -237,17 +237,6 @@ fn rewrite(disk: &Disk, segment: &Segment, from: u64, to: u64) -> io::Result<()>
         read_at(&segment.file, &mut bytes, at)?;
         disk.write(&segment.file, &[&bytes], at)?;
         at += bytes.len() as u64;
-    }
-    Ok(())
-}
-
-fn zero(disk: &Disk, segment: &Segment, from: u64, to: u64) -> io::Result<()> {
-    let zeros = vec![0; READ_BYTES as usize];
-    let mut at = from;
-    while at < to {
-        let len = READ_BYTES.min(to - at);
-        disk.write(&segment.file, &[&zeros[..len as usize]], at)?;
-        at += len;
     }
     Ok(())
 }

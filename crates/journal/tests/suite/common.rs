@@ -138,7 +138,6 @@ pub fn all<J: Journal + ?Sized>(journal: &J, log: LogId) -> Vec<Record> {
 }
 
 /// Copies a store's directory, as it looks now.
-
 pub fn copy_store(from: &Path) -> TempDir {
     let to = tempfile::tempdir().expect("a directory");
     fs::create_dir(to.path().join("store")).expect("a directory");

@@ -45,7 +45,7 @@ fn reading_begins_where_asked_and_stops_at_the_limit() {
             let records = rig.engine().read(log(1), from, bytes_max).expect("read");
             records.iter().map(|record| (record.first, record.count)).collect::<Vec<_>>()
         };
-        let whole = vec![(1, 3), (4, 0), (4, 2), (6, 0), (6, 0), (6, 4)];
+        let whole = [(1, 3), (4, 0), (4, 2), (6, 0), (6, 0), (6, 4)];
         for (from, skip) in
             [(0, 0), (1, 0), (3, 0), (4, 1), (5, 2), (6, 3), (7, 5), (9, 5), (10, 6)]
         {

@@ -64,7 +64,7 @@ fn after_flip(dir: &Path, path: &Path, at: u64, expected: &[Content]) -> &'stati
     file.write_all_at(&[byte[0] ^ 0x10], at).expect("writable");
     let place = format!("{} at {at}", path.display());
     let is_named = |what: &str| what.contains(".seg at ");
-    let outcome = match try_open(dir) {
+    match try_open(dir) {
         Err(OpenStoreError::Damaged(problem)) => {
             assert!(is_named(&problem.to_string()), "{place}: {problem}");
             "store refused"
@@ -110,8 +110,7 @@ fn after_flip(dir: &Path, path: &Path, at: u64, expected: &[Content]) -> &'stati
             }
             outcome
         }
-    };
-    outcome
+    }
 }
 
 fn flips(is_clean: bool) {

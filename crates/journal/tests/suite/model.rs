@@ -25,7 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
     let log = 0_u8..3;
     let size = prop_oneof![4 => 0_usize..300, 1 => 0_usize..12_000];
     prop_oneof![
-        12 => (log.clone(), 0_u32..4, 0_u32..4, size.clone(), prop_oneof![9 => Just(0), 1 => -1_i8..2])
+        12 => (log.clone(), 0_u32..4, 0_u32..4, size, prop_oneof![9 => Just(0), 1 => -1_i8..2])
             .prop_map(|(log, epoch, count, size, skew)| Step::Append { log, epoch, count, size, skew }),
         3 => (log.clone(), 0_u32..4, 0_u64..4, 0_usize..20_000)
             .prop_map(|(log, epoch, back, size)| Step::Save { log, epoch, back, size }),
@@ -153,8 +153,8 @@ impl Model {
         }
     }
 
-    fn run(&mut self, rig: &mut Rig, step: Step) {
-        match step {
+    fn run(&mut self, rig: &mut Rig, step: &Step) {
+        match step.clone() {
             Step::Append { log: id, epoch, count, size, skew } => {
                 let plain = self.logs.entry(log(id)).or_default();
                 let first = plain.next.saturating_add_signed(i64::from(skew));
@@ -233,7 +233,7 @@ impl Model {
 fn check(mut rig: Rig, steps: Vec<Step>) {
     let mut model = Model::default();
     for step in steps {
-        model.run(&mut rig, step);
+        model.run(&mut rig, &step);
     }
     model.compare(&rig);
     rig.reopen();

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tertulia_journal::embedded::check;
 use tertulia_journal::{
-    AppendError, Catalog, Embedded, Expect, Journal, OpenStoreError, Opened, ReadError, Record,
-    Versioned,
+    AppendError, Batch, Catalog, Embedded, Expect, Journal, OpenStoreError, Opened, ReadError,
+    Record, Versioned,
 };
 
 use crate::common::{append, batch, copy_store, log, open, save, try_open};
@@ -204,6 +204,43 @@ fn zeroed_records_are_named() {
             if let Ok(store) = try_open(copy.path()) {
                 let damaged = LOGS.into_iter().filter(|n| content(&store, *n).1.is_err()).count();
                 assert!(damaged >= 1, "at {at}");
+            }
+        }
+    }
+}
+
+/// After a kill nothing says where the end was: it takes both rules to tell damage from a torn end.
+#[test]
+fn after_a_kill_neither_zeros_nor_the_last_place_hide_damage() {
+    let whole = tempfile::tempdir().expect("a directory");
+    let store = open(whole.path());
+    let zeros = vec![Bytes::from(vec![0; 4_096])];
+    let text = |word: &str| vec![Bytes::from(word.repeat(1_500 / word.len()))];
+    for (number, entries) in [(1, zeros), (2, text("second.")), (3, text("thirdly."))] {
+        let notes = Bytes::from(format!("here is log {number}"));
+        let batch = Batch { notes, entries, ..batch(log(number), 1, 1, 1, 0) };
+        append(&store, batch).expect("stored");
+    }
+    drop(store);
+    fs::remove_file(whole.path().join("store/clean")).expect("removed");
+    let name = Path::new("store/00000001.seg");
+    let bytes = fs::read(whole.path().join(name)).expect("readable");
+    for (damaged, word) in
+        [(1, "here is log 1"), (2, "here is log 2"), (3, "rdly.th"), (3, "here is log 3")]
+    {
+        let mut found = bytes.windows(word.len()).enumerate();
+        let at = found.find(|(_, window)| *window == word.as_bytes()).expect("it is there").0;
+        let copy = copy_store(whole.path());
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        fs::write(copy.path().join(name), flipped).expect("written");
+        let store = open(copy.path());
+        for number in 1..=3 {
+            let records = store.read(log(number), 1, usize::MAX);
+            if number == damaged {
+                assert!(matches!(records, Err(ReadError::Damaged(_))), "{word}: {records:?}");
+            } else {
+                assert_eq!(records.map(|records| records.len()), Ok(1), "{word}");
             }
         }
     }

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 
 use bytes::Bytes;
-use tertulia_journal::embedded::check;
-use tertulia_journal::{Catalog, Embedded, Expect, Journal, LogId, Opened, Snapshot};
+use tertulia_journal::embedded::{FileOp, check};
+use tertulia_journal::{Catalog, Embedded, Expect, Journal, LogId, Opened, Options, Snapshot};
 
-use crate::common::{all, append, batch, log, open, record, save};
+use crate::common::{all, append, batch, copy_store, log, open, options, record, save};
 
 fn segments(dir: &Path) -> usize {
     let names = fs::read_dir(dir.join("store")).expect("a store");
@@ -125,4 +127,41 @@ fn a_segment_that_came_back_is_passed_over() {
     let store = open(dir.path());
     assert_eq!(Journal::open(&store, log(1)).map(|opened| opened.next), Ok(1));
     assert!(!dir.path().join("store/00000001.seg").exists());
+}
+
+#[test]
+fn a_trim_is_written_down_before_its_segments_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let copies = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let (copies, path) = (Arc::clone(&copies), dir.path().to_owned());
+        move |op| {
+            if op == FileOp::Remove && thread::current().name() == Some("journal") {
+                copies.lock().expect("no panic").push(copy_store(&path));
+            }
+            Ok(())
+        }
+    };
+    let options = Options { hook: Some(Arc::new(hook)), ..options() };
+    let store = Embedded::open(dir.path(), options).unwrap_or_else(|error| panic!("{error}"));
+    fill(&store, log(1), 30);
+    save(&store, log(1), 1, 30, "all").expect("stored");
+    // The thread is held in an answer: next it looks for segments to give up, then at the queue.
+    let (go_on, gate) = mpsc::channel::<()>();
+    let (reached, held) = mpsc::channel();
+    let done = Box::new(move |_| {
+        reached.send(()).expect("the test waits");
+        assert!(gate.recv().is_err());
+    });
+    store.append(batch(log(2), 1, 1, 1, 10), done);
+    held.recv().expect("the thread is held");
+    store.trim(log(1), 31).expect("trimmed");
+    drop(go_on);
+    store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+    let copies = std::mem::take(&mut *copies.lock().expect("no panic"));
+    assert!(!copies.is_empty());
+    for copy in copies {
+        let opened = Journal::open(&open(copy.path()), log(1)).expect("it opens");
+        assert_eq!((opened.first, opened.next), (31, 31));
+    }
 }

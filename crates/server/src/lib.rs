@@ -1,7 +1,20 @@
 //! A node: its doors, the directory and the allocator, the drivers that feed groups and carry out what they say.
 
+mod allocator;
+mod clock;
 mod config;
+mod conn;
+mod directory;
+mod doors;
+mod history;
+mod hosted;
+mod keeping;
+mod linux;
 mod node;
+mod outbox;
+mod shard;
+mod shared;
+mod window;
 
 pub use config::{Config, Engine, Keep, NodeLimits};
 pub use node::{Endpoints, Node, Notice, StartError};

@@ -1,11 +1,22 @@
 //! Starting and stopping a node.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use tertulia_group::{Door, LeaveReason};
+use tertulia_journal::{Catalog, Embedded, Journal, Level, MemoryJournal, Options};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, Engine};
+use crate::directory::Directory;
+use crate::doors;
+use crate::shard::{self, Job, ShardHandle};
+use crate::shared::Shared;
+
+/// What the memory engine holds at most, all logs together.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// Where the doors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,19 +87,51 @@ pub enum StartError {
 }
 
 /// A running node.
-#[derive(Debug)]
 pub struct Node {
     endpoints: Endpoints,
+    shards: Vec<(ShardHandle, std::thread::JoinHandle<()>)>,
+    tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("endpoints", &self.endpoints).finish_non_exhaustive()
+    }
 }
 
 impl Node {
-    /// Starts a node; it serves when this returns. `notices` is sent what an operator wants to see, and loses some when it is full.
+    /// Starts a node; it serves when this returns. `notices` is sent what an operator wants to see, and loses some when it is
+    /// full. Must be called within a multi-threaded tokio runtime.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, StartError> {
-        let _ = (config, notices);
-        Err(StartError::Store("not yet".to_owned()))
+        let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
+        let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
+        let (journal, catalog) = open_store(&config).await?;
+        let shared = Arc::new(Shared::new(config, journal, catalog, notices));
+        let directory = Arc::new(Directory::new(Arc::clone(&shared)));
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (0..count)
+            .map(|number| shard::spawn(number, Arc::clone(&shared), Arc::clone(&directory)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| StartError::Store(format!("a shard cannot start: {error}")))?;
+        let handles = shards.iter().map(|(handle, _)| handle.clone()).collect();
+        directory.load(handles).map_err(StartError::Store)?;
+        let mut tasks = JoinSet::new();
+        let address =
+            |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
+        let endpoints = Endpoints { native: address(&native), line: address(&line) };
+        if let Some(address) = endpoints.native {
+            directory.set_native(address);
+        }
+        for (listener, door) in [(native, Door::Native), (line, Door::Line)] {
+            if let Some(listener) = listener {
+                tasks.spawn(doors::accept(listener, door, Arc::clone(&directory)));
+            }
+        }
+        tasks.spawn(async move { directory.open_all().await });
+        Ok(Self { endpoints, shards, tasks })
     }
 
     /// Where the doors are.
@@ -97,5 +140,44 @@ impl Node {
     }
 
     /// A clean end: what was taken in is stored, cursors too, and connections are told.
-    pub async fn stop(self) {}
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        for (shard, _) in &self.shards {
+            let _ = shard.ask(|answer| Job::End { answer }).await;
+        }
+        let threads: Vec<_> = self.shards.drain(..).map(|(_, thread)| thread).collect();
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().all(|thread| thread.join().is_ok())
+        });
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a shard ended by a bug of ours, see above");
+        }
+    }
+}
+
+fn listen(door: &'static str, config: &Config, port: u16) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(config.listen, port);
+    doors::listen(address).map_err(|error| StartError::Listen { door, address, error })
+}
+
+type Store = (Arc<dyn Journal>, Arc<dyn Catalog>);
+
+/// Opens the engine; the embedded one reads its files, which may take a while.
+async fn open_store(config: &Config) -> Result<Store, StartError> {
+    match config.engine {
+        Engine::Memory => {
+            let journal = Arc::new(MemoryJournal::new(MEMORY_BYTES_MAX));
+            Ok((Arc::clone(&journal) as Arc<dyn Journal>, journal))
+        }
+        Engine::Embedded => {
+            let level = if config.fsync { Level::Fsync } else { Level::Os };
+            let (data, options) = (config.data.clone(), Options { level, ..Options::default() });
+            let opened = tokio::task::spawn_blocking(move || Embedded::open(&data, options)).await;
+            let journal = opened
+                .map_err(|error| StartError::Store(error.to_string()))?
+                .map_err(|error| StartError::Store(error.to_string()))?;
+            let journal = Arc::new(journal);
+            Ok((Arc::clone(&journal) as Arc<dyn Journal>, journal))
+        }
+    }
 }

@@ -1,0 +1,116 @@
+//! One connection of a group, as its driver sees it: an inbox for what the group says, and a way to wake its session.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+
+use tertulia_group::{ConnId, Door, Output, Refusal};
+use tertulia_wire::Code;
+use tokio::sync::Notify;
+
+/// Answers that a session has not taken yet; one that leaves more has stopped and is closed.
+const INBOX_MAX: usize = 100_000;
+
+/// Why the driver closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closing {
+    pub code: Code,
+    pub message: &'static str,
+}
+
+/// See the module. Lives on the group's shard.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub id: ConnId,
+    pub door: Door,
+    pub address: IpAddr,
+    inbox: RefCell<Vec<Output>>,
+    wake: Notify,
+    closing: Cell<Option<Closing>>,
+    /// A heartbeat is due.
+    beat: Cell<bool>,
+    /// Something was written since the last beat.
+    pub wrote: Cell<bool>,
+    /// The place in the window that it has come to; past everything while it does not read there.
+    pub place: Cell<u64>,
+}
+
+impl Conn {
+    pub fn new(id: ConnId, door: Door, address: IpAddr) -> Self {
+        Self {
+            id,
+            door,
+            address,
+            inbox: RefCell::default(),
+            wake: Notify::new(),
+            closing: Cell::new(None),
+            beat: Cell::new(false),
+            wrote: Cell::new(false),
+            place: Cell::new(u64::MAX),
+        }
+    }
+
+    /// Puts an answer of the group's into the inbox.
+    pub fn push(&self, output: Output) {
+        let mut inbox = self.inbox.borrow_mut();
+        if inbox.len() < INBOX_MAX {
+            inbox.push(output);
+        } else {
+            let message = "answers were not read; connect again";
+            self.closing.set(Some(Closing { code: Code::Limit, message }));
+        }
+        drop(inbox);
+        self.wake();
+    }
+
+    /// Everything that came since the last time.
+    pub fn take_inbox(&self) -> Vec<Output> {
+        std::mem::take(&mut self.inbox.borrow_mut())
+    }
+
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits for [`Conn::wake`].
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub fn close(&self, code: Code, message: &'static str) {
+        self.closing.set(Some(Closing { code, message }));
+        self.wake();
+    }
+
+    pub fn closing(&self) -> Option<Closing> {
+        self.closing.get()
+    }
+
+    /// A second has passed: asks for a heartbeat where nothing else was written.
+    pub fn beat(&self) {
+        self.beat.set(true);
+        self.wake();
+    }
+
+    pub fn take_beat(&self) -> bool {
+        self.beat.replace(false)
+    }
+}
+
+/// The native code of a refusal; every door's words come from one exhaustive mapping, this is the native door's.
+pub(crate) const fn code_of(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::NameTaken => Code::NameTaken,
+        Refusal::GroupFull => Code::GroupFull,
+        Refusal::WrongName => Code::BadName,
+        Refusal::TooLong => Code::TooLong,
+        Refusal::Busy => Code::Busy,
+        Refusal::SenderExpired => Code::SenderExpired,
+        Refusal::CounterSkipped => Code::CounterSkipped,
+        Refusal::AfterRefused => Code::AfterRefused,
+        Refusal::BadAck => Code::BadAck,
+        Refusal::NotJoined => Code::NotJoined,
+        Refusal::AlreadyJoined => Code::AlreadyJoined,
+        Refusal::NoSpace => Code::NoSpace,
+        Refusal::Replaced => Code::Replaced,
+    }
+}

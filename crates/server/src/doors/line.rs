@@ -1,0 +1,230 @@
+//! The line door before a connection is in a group: anything usable with `nc` that needs no group, and joining one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tertulia_group::{Door, Input, Name, Refusal as GroupRefusal, SecretDigest, SenderId, Seq};
+use tertulia_wire::line::{self, Command, GROUP_DEFAULT, Line, LineCode, LineSplitter, Refusal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Arrival;
+use crate::directory::{Denied, Directory, Listed};
+use crate::shard::{AttachedDoor, Attachment, Entrant, Job};
+
+/// A connection that does not join for so long is closed.
+const IDLE: Duration = Duration::from_secs(300);
+
+struct Lobby {
+    arrival: Arrival,
+    inbound: BytesMut,
+    splitter: LineSplitter,
+    directory: Arc<Directory>,
+    /// The next line is a name: the client said `JOIN` alone.
+    asked_name: bool,
+}
+
+/// Serves a connection until it has joined, or ended.
+pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
+    let mut lobby = Lobby {
+        arrival,
+        inbound: BytesMut::new(),
+        splitter: LineSplitter::default(),
+        directory,
+        asked_name: false,
+    };
+    loop {
+        let Ok(Some(next)) = tokio::time::timeout(IDLE, lobby.line()).await else { return };
+        let mut out = BytesMut::new();
+        match lobby.handle(next, &mut out).await {
+            Next::Line => {}
+            Next::End => {
+                let _ = lobby.arrival.stream.write_all(&out).await;
+                return super::farewell(lobby.arrival.stream).await;
+            }
+            Next::Joined(listed) => return lobby.attach(&listed).await,
+        }
+        let written =
+            tokio::time::timeout(Duration::from_secs(10), lobby.arrival.stream.write_all(&out))
+                .await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+enum Next {
+    Line,
+    End,
+    Joined(Arc<Listed>),
+}
+
+impl Lobby {
+    async fn line(&mut self) -> Option<Line> {
+        loop {
+            if let Some(line) = self.splitter.next(&mut self.inbound) {
+                return Some(line);
+            }
+            match self.arrival.stream.read_buf(&mut self.inbound).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn handle(&mut self, next: Line, out: &mut BytesMut) -> Next {
+        let text = match next {
+            Line::Whole(text) => text,
+            Line::TooLong => {
+                line::err(out, &Refusal::too_long());
+                return Next::Line;
+            }
+        };
+        if let Some(name) = self.said_name(&text) {
+            return self.join_or_refuse(name, None, None, out).await;
+        }
+        match line::parse(&text) {
+            Ok(Command::Join { name, group, after }) => {
+                return self.join_or_refuse(name, Some(group), after, out).await;
+            }
+            Ok(Command::AskName) => {
+                self.asked_name = true;
+                line::note(out, "your name? (one word)");
+            }
+            Ok(Command::Exit) => {
+                line::exit(out);
+                return Next::End;
+            }
+            Ok(Command::Help) => line::help(out),
+            Ok(Command::Ping(text)) => line::ping(out, text),
+            Ok(Command::Groups) => groups(&self.directory, out),
+            Ok(Command::Pass(_) | Command::Token(_)) => line::err(out, &no_accounts()),
+            Ok(Command::Msg(_) | Command::Ack(_) | Command::Who | Command::History(_)) => {
+                line::err(out, &Refusal::new(LineCode::NotJoined, "say JOIN <name> first"));
+            }
+            Err(refusal) => line::err(out, &refusal),
+        }
+        Next::Line
+    }
+
+    /// After `JOIN` alone, a single word is the name.
+    fn said_name(&mut self, text: &[u8]) -> Option<Name> {
+        if !std::mem::take(&mut self.asked_name) {
+            return None;
+        }
+        std::str::from_utf8(text).ok().and_then(|text| Name::new(text.trim()).ok())
+    }
+
+    async fn join_or_refuse(
+        &mut self,
+        name: Name,
+        group: Option<Name>,
+        after: Option<Seq>,
+        out: &mut BytesMut,
+    ) -> Next {
+        let group = group.as_ref().map_or(GROUP_DEFAULT, Name::as_str);
+        match self.join(name, group, after).await {
+            Ok(listed) => Next::Joined(listed),
+            Err(refusal) => {
+                line::err(out, &refusal);
+                Next::Line
+            }
+        }
+    }
+
+    async fn join(
+        &mut self,
+        name: Name,
+        group: &str,
+        after: Option<Seq>,
+    ) -> Result<Arc<Listed>, Refusal> {
+        if !self.directory.shared.config.guests {
+            return Err(Refusal::new(LineCode::Denied, "this node takes no guests"));
+        }
+        let listed = self
+            .directory
+            .find_or_create(group)
+            .await
+            .map_err(|denied| refusal_of_denied(&denied))?;
+        let join = tertulia_group::Join {
+            name,
+            door: Door::Line,
+            durable: false,
+            sender: SenderId(rand::random()),
+            shown: None,
+            // Nobody knows what this is the digest of: a line member cannot be resumed.
+            fresh: SecretDigest(rand::random()),
+            from: after.map_or(tertulia_group::From::Now, |after| {
+                tertulia_group::From::At(after.saturating_add(1))
+            }),
+            follow: false,
+        };
+        let entrant =
+            Entrant { conn: self.arrival.id, door: Door::Line, address: self.arrival.address };
+        let (key, input) = (listed.key, Input::Join(self.arrival.id, Box::new(join)));
+        match listed.shard.ask(|answer| Job::Enter { key, entrant, input, answer }).await {
+            Some(Ok(())) => Ok(listed),
+            Some(Err(refusal)) => Err(refusal_of(refusal)),
+            None => {
+                Err(Refusal::new(LineCode::Busy, "the group cannot be served just now, try again"))
+            }
+        }
+    }
+
+    async fn attach(self, listed: &Listed) {
+        let conn = self.arrival.id;
+        let Ok(socket) = self.arrival.stream.into_std() else {
+            return listed.shard.send(Job::Abandon { key: listed.key, conn }).await;
+        };
+        let attachment = Attachment {
+            conn,
+            socket,
+            inbound: self.inbound,
+            counted: self.arrival.counted,
+            door: AttachedDoor::Line(self.splitter),
+        };
+        listed.shard.send(Job::Attach { key: listed.key, attachment: Box::new(attachment) }).await;
+    }
+}
+
+/// The groups' names.
+pub(crate) fn groups(directory: &Directory, out: &mut BytesMut) {
+    let all = directory.all();
+    line::groups(out, all.iter().map(|listed| listed.name.as_str()));
+}
+
+/// There are no accounts on this node.
+pub(crate) fn no_accounts() -> Refusal {
+    Refusal::new(LineCode::Denied, "this node has no accounts, just JOIN")
+}
+
+/// The line door's words for a group's refusal.
+pub(crate) fn refusal_of(refusal: GroupRefusal) -> Refusal {
+    let code = match refusal {
+        GroupRefusal::NameTaken => LineCode::NameTaken,
+        GroupRefusal::TooLong => LineCode::TooLong,
+        GroupRefusal::BadAck => LineCode::BadAck,
+        GroupRefusal::NotJoined => LineCode::NotJoined,
+        GroupRefusal::AlreadyJoined => LineCode::AlreadyJoined,
+        GroupRefusal::WrongName => LineCode::BadName,
+        GroupRefusal::GroupFull
+        | GroupRefusal::Busy
+        | GroupRefusal::SenderExpired
+        | GroupRefusal::CounterSkipped
+        | GroupRefusal::AfterRefused
+        | GroupRefusal::NoSpace
+        | GroupRefusal::Replaced => LineCode::Busy,
+    };
+    Refusal::new(code, refusal.to_string())
+}
+
+/// The line door's words for what the directory refuses.
+pub(crate) fn refusal_of_denied(denied: &Denied) -> Refusal {
+    use tertulia_wire::Code;
+    let code = match denied.code {
+        Code::BadName => LineCode::BadName,
+        Code::Denied => LineCode::Denied,
+        _ => LineCode::Busy,
+    };
+    Refusal::new(code, denied.message.clone())
+}

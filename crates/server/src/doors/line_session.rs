@@ -1,0 +1,526 @@
+//! A line connection that is in a group: what it says becomes inputs, what the log says becomes lines.
+//!
+//! Its program is not asked until it says `ACK`: until then the host's TCP answers for it (bytes written less those that are
+//! not acknowledged yet).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tertulia_group::{Ack, Entry, Input, Kind, LeaveReason, Output, Receipt, Run, Seq};
+use tertulia_journal::{ReadError, Record};
+use tertulia_wire::line::{self, Command, Line, LineCode, LineSplitter, Refusal};
+use tertulia_wire::native::HistoryMode;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::line::{groups, no_accounts, refusal_of, refusal_of_denied};
+use super::requests;
+use crate::clock::now;
+use crate::conn::Conn;
+use crate::directory::{Denied, Directory};
+use crate::history::{self, Page};
+use crate::hosted::Hosted;
+use crate::node::Notice;
+
+/// Lines that wait to be written; the log waits while there are more.
+const OUT_BYTES: usize = 64 << 10;
+/// And no more is read from a client whose answers fill this.
+const ANSWERS_BYTES_MAX: usize = 256 << 10;
+/// Read from the journal at once.
+const READ_BYTES: usize = 256 << 10;
+/// When a message's `ACK` line is written at the latest.
+const ACK_WAIT: Duration = Duration::from_secs(5);
+/// Messages that `HISTORY` gives at most.
+const HISTORY_MAX: u32 = 1000;
+/// How often the host is asked whether it has taken everything: at once, then less and less.
+const REACHED_WAIT_MIN: Duration = Duration::from_millis(1);
+const REACHED_WAIT_MAX: Duration = Duration::from_millis(200);
+/// What a connection that is being closed has to take its last bytes.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+struct Session<'a> {
+    hosted: &'a Rc<Hosted>,
+    conn: &'a Conn,
+    stream: TcpStream,
+    inbound: BytesMut,
+    splitter: LineSplitter,
+    directory: Arc<Directory>,
+    out: BytesMut,
+    /// Its name, and the number of its join; older entries come as `OLD`.
+    name: String,
+    joined: Seq,
+    counter: u64,
+    /// Entries from here on are not in `out` yet.
+    next: Seq,
+    chunks: VecDeque<Bytes>,
+    reading: Option<JoinHandle<Result<Vec<Record>, ReadError>>>,
+    history: Option<JoinHandle<Result<Page, Denied>>>,
+    /// Its own messages that have no `ACK` line yet, and until when they wait.
+    unanswered: BTreeMap<Seq, Instant>,
+    /// `ACK` lines that wait for their `OK MSG`.
+    answers: BTreeMap<Seq, Receipt>,
+    marks: Marks,
+    last_call: Option<Instant>,
+}
+
+/// Which number the host has when it has taken so many bytes.
+#[derive(Default)]
+struct Marks {
+    queued: u64,
+    written: u64,
+    /// (bytes, number), both rising.
+    marks: VecDeque<(u64, Seq)>,
+    /// The program answers for itself.
+    confirms: bool,
+    wait: Option<Duration>,
+}
+
+/// Runs until the connection ends.
+pub(crate) async fn run(
+    hosted: &Rc<Hosted>,
+    conn: &Conn,
+    stream: TcpStream,
+    inbound: BytesMut,
+    splitter: LineSplitter,
+    directory: Arc<Directory>,
+) {
+    let mut session = Session {
+        hosted,
+        conn,
+        stream,
+        inbound,
+        splitter,
+        directory,
+        out: BytesMut::new(),
+        name: String::new(),
+        joined: 0,
+        counter: 0,
+        next: Seq::MAX,
+        chunks: VecDeque::new(),
+        reading: None,
+        history: None,
+        unanswered: BTreeMap::new(),
+        answers: BTreeMap::new(),
+        marks: Marks::default(),
+        last_call: None,
+    };
+    session.take_inbox();
+    session.take_lines();
+    match session.serve().await {
+        Ok(()) => super::farewell(session.stream).await,
+        Err(error) => tracing::debug!(%error, conn = conn.id.0, "a connection ended"),
+    }
+}
+
+impl Session<'_> {
+    async fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.take_inbox();
+            self.render();
+            let blocked = self.write()?;
+            self.ask_host();
+            if self
+                .last_call
+                .is_some_and(|last_call| self.out.is_empty() || last_call < Instant::now())
+            {
+                return Ok(());
+            }
+            if !blocked && self.last_call.is_none() && self.has_more() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.wait(blocked).await?;
+        }
+    }
+
+    async fn wait(&mut self, blocked: bool) -> io::Result<()> {
+        let reads = self.last_call.is_none()
+            && self.out.len() < ANSWERS_BYTES_MAX
+            && self.history.is_none();
+        let interest = match (reads, blocked) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        };
+        let timer = self.timer();
+        tokio::select! {
+            ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+                if ready?.is_readable() && reads {
+                    self.read()?;
+                }
+            }
+            () = self.conn.woken() => {}
+            read = async { self.reading.as_mut().expect("only polled when there is one").await }, if self.reading.is_some() => {
+                self.reading = None;
+                self.take_read(read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string()))));
+            }
+            page = async { self.history.as_mut().expect("only polled when there is one").await }, if self.history.is_some() => {
+                self.history = None;
+                if let Ok(page) = page {
+                    self.write_history(page);
+                }
+                self.take_lines();
+            }
+            () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => self.late_answers(),
+        }
+        Ok(())
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        let ack = self.unanswered.values().min().copied();
+        let host = self.marks.wait.map(|wait| Instant::now() + wait);
+        [ack, host, self.last_call].into_iter().flatten().min()
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        self.inbound.reserve(line::LINE_BYTES_MAX);
+        match self.stream.try_read_buf(&mut self.inbound) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => self.take_lines(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn take_lines(&mut self) {
+        while self.last_call.is_none() && self.history.is_none() {
+            match self.splitter.next(&mut self.inbound) {
+                Some(Line::Whole(text)) => {
+                    if let Err(refusal) = self.take_line(&text) {
+                        line::err(&mut self.out, &refusal);
+                    }
+                }
+                Some(Line::TooLong) => line::err(&mut self.out, &Refusal::too_long()),
+                None => break,
+            }
+        }
+        if self.inbound.is_empty() {
+            self.inbound = BytesMut::new();
+        }
+    }
+
+    fn take_line(&mut self, text: &[u8]) -> Result<(), Refusal> {
+        match line::parse(text)? {
+            Command::Msg(text) => {
+                self.counter += 1;
+                let run = Run::message(&self.name, self.counter, true, text.as_bytes());
+                self.hosted.input(Input::Publish(self.conn.id, run));
+            }
+            Command::Ack(seq) => {
+                if seq >= self.next {
+                    let hint = format!("#{seq} was not sent yet");
+                    return Err(Refusal::new(LineCode::BadAck, hint));
+                }
+                self.marks.confirms = true;
+                self.hosted.input(Input::Ack(self.conn.id, Ack { cursor: seq, ..Ack::default() }));
+            }
+            Command::Who => self.who(),
+            Command::Groups => groups(&self.directory, &mut self.out),
+            Command::History(count) => {
+                let (directory, log) = (Arc::clone(&self.directory), self.hosted.log);
+                let limit = count.min(HISTORY_MAX);
+                self.history = Some(self.hosted.shared.main.spawn(async move {
+                    requests::read(&directory, move |journal| {
+                        history::page(journal, log, HistoryMode::Last, limit, history::said)
+                    })
+                    .await
+                }));
+            }
+            Command::Ping(text) => line::ping(&mut self.out, text),
+            Command::Help => line::help(&mut self.out),
+            Command::Exit => self.hosted.input(Input::Leave(self.conn.id)),
+            Command::Pass(_) | Command::Token(_) => return Err(no_accounts()),
+            Command::Join { .. } | Command::AskName => {
+                return Err(Refusal::new(LineCode::AlreadyJoined, "say EXIT first"));
+            }
+        }
+        Ok(())
+    }
+
+    fn who(&mut self) {
+        let group = self.hosted.group.borrow();
+        let mut names: Vec<&str> = group.members().map(|member| member.name.as_str()).collect();
+        names.sort_unstable();
+        line::who(&mut self.out, names);
+    }
+
+    fn write_history(&mut self, page: Result<Page, Denied>) {
+        match page {
+            Ok(page) => {
+                let mut count = 0;
+                for entry in &page.entries {
+                    count += u64::from(line::entry(&mut self.out, entry, true));
+                }
+                line::history_end(&mut self.out, count);
+            }
+            Err(denied) => line::err(&mut self.out, &refusal_of_denied(&denied)),
+        }
+    }
+
+    fn take_inbox(&mut self) {
+        self.conn.take_beat();
+        for output in self.conn.take_inbox() {
+            match output {
+                Output::Welcome(_, welcome) => self.welcome(&welcome),
+                Output::Stored(_, run) => {
+                    let until = Instant::now() + ACK_WAIT;
+                    self.unanswered
+                        .extend((run.seq..).take(run.count as usize).map(|seq| (seq, until)));
+                }
+                Output::Complete(_, run) => {
+                    for seq in (run.seq..).take(run.count as usize) {
+                        let (confirmed, missing) = (run.members - run.reached, Vec::new());
+                        let (members, reached, epoch) = (run.members, run.reached, run.epoch);
+                        self.answered(Receipt { seq, epoch, members, confirmed, reached, missing });
+                    }
+                }
+                Output::Receipt(_, _, receipt) => self.answered(receipt),
+                Output::MessageRefused(_, _, refusal) => {
+                    line::err(&mut self.out, &refusal_of(refusal));
+                }
+                Output::Refused(_, refusal) => line::err(&mut self.out, &refusal_of(refusal)),
+                Output::Gone(_, reason) => {
+                    match reason {
+                        LeaveReason::Exit => line::exit(&mut self.out),
+                        _ => line::note(&mut self.out, "you were removed from the group"),
+                    }
+                    self.last_call = Some(Instant::now() + FAREWELL);
+                }
+                _ => {}
+            }
+        }
+        if let Some(closing) = self.conn.closing().filter(|_| self.last_call.is_none()) {
+            line::note(&mut self.out, closing.message);
+            self.last_call = Some(Instant::now() + FAREWELL);
+        }
+    }
+
+    fn welcome(&mut self, welcome: &tertulia_group::Welcome) {
+        let first = self.hosted.group.borrow().first();
+        self.name = welcome.name.to_string();
+        self.joined = welcome.key.0;
+        self.next = welcome.next.max(first);
+        let group = self.hosted.name.to_string();
+        line::ok_join(&mut self.out, &self.name, &group, welcome.key.0, welcome.members);
+        if welcome.next < first {
+            line::gap(&mut self.out, welcome.next, first - 1);
+        }
+        self.directory.joined(&welcome.name);
+        let (name, address, door) = (self.name.clone(), self.conn.address, self.conn.door);
+        self.hosted.shared.notice(Notice::Joined { group, name, address, door });
+    }
+
+    /// A message of its own has its answer; the line is written after its `OK MSG`.
+    fn answered(&mut self, receipt: Receipt) {
+        if self.unanswered.remove(&receipt.seq).is_some() {
+            self.answers.insert(receipt.seq, receipt);
+        }
+    }
+
+    /// Messages that have waited long enough are answered as they stand.
+    fn late_answers(&mut self) {
+        let due: Vec<Seq> = self
+            .unanswered
+            .iter()
+            .filter(|(_, until)| **until <= Instant::now())
+            .map(|(seq, _)| *seq)
+            .collect();
+        let key = self.hosted.group.borrow().stay(self.conn.id);
+        for seq in due {
+            let receipt = self.hosted.group.borrow().receipt(seq, key, now());
+            match receipt {
+                Ok(receipt) => self.answered(receipt),
+                Err(_) => {
+                    self.unanswered.remove(&seq);
+                }
+            }
+        }
+    }
+
+    /// There is more of the log that could be written now.
+    fn has_more(&self) -> bool {
+        let tail = self.hosted.group.borrow().tail();
+        self.out.len() < OUT_BYTES
+            && (!self.chunks.is_empty() || self.next <= tail && self.reading.is_none())
+    }
+
+    /// Turns the log into lines while there is room.
+    fn render(&mut self) {
+        while self.last_call.is_none() && self.out.len() < OUT_BYTES {
+            let piece = match self.chunks.pop_front() {
+                Some(chunk) => Some(chunk),
+                None => {
+                    let window = self.hosted.window.borrow();
+                    let place = window.locate(self.next);
+                    self.conn.place.set(place.unwrap_or(u64::MAX));
+                    place.and_then(|place| window.piece(place)).map(|(piece, _)| piece)
+                }
+            };
+            match piece {
+                Some(piece) => self.render_piece(piece),
+                None => {
+                    self.read_behind();
+                    break;
+                }
+            }
+        }
+        while let Some(answer) =
+            self.answers.first_entry().filter(|answer| *answer.key() < self.next)
+        {
+            let receipt = answer.remove();
+            let missing = receipt.missing.iter().map(|missing| missing.name.as_str());
+            line::ack(
+                &mut self.out,
+                receipt.seq,
+                receipt.confirmed + receipt.reached,
+                receipt.members,
+                missing,
+            );
+        }
+    }
+
+    fn read_behind(&mut self) {
+        let behind = self.next <= self.hosted.group.borrow().tail();
+        if self.reading.is_some()
+            || !behind
+            || self.hosted.window.borrow().locate(self.next).is_some()
+        {
+            return;
+        }
+        self.hosted.input(Input::Lagging(self.conn.id, true));
+        let (shared, log, from) = (self.hosted.shared.clone(), self.hosted.log, self.next);
+        self.reading = Some(self.hosted.shared.main.spawn(async move {
+            let _permit = shared
+                .reads
+                .acquire()
+                .await
+                .map_err(|_| ReadError::Io("the node is ending".to_owned()))?;
+            let journal = shared.journal.clone();
+            let read =
+                tokio::task::spawn_blocking(move || journal.read(log, from, READ_BYTES)).await;
+            read.map_err(|error| ReadError::Io(error.to_string()))?
+        }));
+    }
+
+    fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) {
+        match read {
+            Ok(records) => self.chunks.extend(records.into_iter().map(|record| record.entries)),
+            Err(ReadError::Trimmed { first }) => {
+                line::gap(&mut self.out, self.next, first - 1);
+                self.next = first;
+            }
+            Err(error) => {
+                tracing::warn!(group = %self.hosted.name, %error, "a line member cannot be served from the journal");
+                line::note(&mut self.out, "the group's log cannot be read, ask the operator");
+                self.last_call = Some(Instant::now() + FAREWELL);
+            }
+        }
+        self.hosted.input(Input::Lagging(self.conn.id, false));
+    }
+
+    fn render_piece(&mut self, mut piece: Bytes) {
+        while self.out.len() < OUT_BYTES {
+            let Ok(entry) = Entry::split(&mut piece) else { break };
+            self.render_entry(&entry);
+        }
+        if !piece.is_empty()
+            && self.chunks.is_empty()
+            && self.hosted.window.borrow().locate(self.next).is_some()
+        {
+            return;
+        }
+        if !piece.is_empty() {
+            self.chunks.push_front(piece);
+        }
+    }
+
+    fn render_entry(&mut self, entry: &Entry) {
+        let seq = entry.header.seq;
+        if seq < self.next {
+            return;
+        }
+        self.next = seq + 1;
+        let own = entry.header.publisher().is_some_and(|key| key.0 == self.joined);
+        match entry.header.kind {
+            Kind::Message if own => line::ok_msg(&mut self.out, seq),
+            Kind::Joined if seq == self.joined => {}
+            _ => {
+                line::entry(&mut self.out, entry, seq < self.joined);
+            }
+        }
+        self.marks.rendered(self.out.len(), seq);
+    }
+
+    /// Writes what the socket takes; whether it took less than there is.
+    fn write(&mut self) -> io::Result<bool> {
+        while !self.out.is_empty() {
+            match self.stream.try_write(&self.out) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.out.advance(n);
+                    self.marks.written += n as u64;
+                    self.marks.wait = Some(REACHED_WAIT_MIN);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.out.capacity() > 2 * OUT_BYTES {
+            self.out = BytesMut::new();
+        }
+        Ok(false)
+    }
+
+    /// Asks the host how much it has taken, and tells the group.
+    fn ask_host(&mut self) {
+        if self.marks.confirms || self.marks.marks.is_empty() {
+            self.marks.wait = None;
+            return;
+        }
+        // Where the host cannot be asked, what was written counts as far as the socket took it: said in the receipt as reached.
+        let left = crate::linux::unacknowledged_bytes(self.stream.as_fd()).unwrap_or(0) as u64;
+        if let Some(seq) = self.marks.taken(left) {
+            self.hosted.input(Input::Reached(self.conn.id, seq));
+        }
+    }
+}
+
+impl Marks {
+    /// `seq` is in the buffer, which holds `buffered` bytes now.
+    fn rendered(&mut self, buffered: usize, seq: Seq) {
+        self.queued = self.written + buffered as u64;
+        let many = self.marks.len() > 1024;
+        match self.marks.back_mut() {
+            Some(last) if last.0 == self.queued => last.1 = seq,
+            // A mark a few KiB is enough: the host's answer is cumulative.
+            Some(last) if many && self.queued - last.0 < 512 => *last = (self.queued, seq),
+            _ => self.marks.push_back((self.queued, seq)),
+        }
+    }
+
+    /// The last number that the host has whole, where that has risen; `left` bytes are not acknowledged.
+    fn taken(&mut self, left: u64) -> Option<Seq> {
+        let taken = self.written.saturating_sub(left);
+        let mut through = None;
+        while let Some((_, seq)) = self.marks.front().filter(|(bytes, _)| *bytes <= taken).copied()
+        {
+            through = Some(seq);
+            self.marks.pop_front();
+        }
+        self.wait = match (self.marks.is_empty(), self.wait) {
+            (true, _) => None,
+            (false, Some(wait)) => Some((wait * 2).min(REACHED_WAIT_MAX)),
+            (false, None) => Some(REACHED_WAIT_MIN),
+        };
+        through
+    }
+}

@@ -1,0 +1,136 @@
+//! The doors: each knows its protocol and nothing else; it decodes, asks the group's driver or the directory, and encodes.
+
+mod line;
+pub(crate) mod line_session;
+mod native;
+pub(crate) mod native_session;
+mod requests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tertulia_group::{ConnId, Door};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::directory::Directory;
+use crate::node::Notice;
+use crate::shared::Counted;
+
+/// A dead host is noticed within 30 s: asked after 10 s of silence, every 5 s, three times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Large enough for long writes, small enough that a stuck reader costs little.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// A connection before it has entered any group.
+pub(crate) struct Arrival {
+    pub id: ConnId,
+    pub stream: TcpStream,
+    pub address: IpAddr,
+    /// The address at which it reached the node.
+    pub dialled: SocketAddr,
+    pub counted: Counted,
+}
+
+/// Listens on `address`.
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts for ever; each connection gets a task of its own.
+pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Directory>) {
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of file descriptors, or the peer was gone already: others may still be served.
+            Err(error) => {
+                tracing::warn!(%error, door = door.as_str(), "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let address = address.ip().to_canonical();
+        let Some(counted) = directory.shared.connections.count(address) else {
+            tokio::spawn(turn_away(stream, door));
+            continue;
+        };
+        if let Err(error) = set_up(&stream) {
+            tracing::debug!(%error, "a connection ended at once");
+            continue;
+        }
+        let Ok(dialled) = stream.local_addr() else { continue };
+        directory.shared.notice(Notice::Connected { door, address });
+        let id = ConnId(directory.shared.new_id());
+        let arrival = Arrival { id, stream, address, dialled, counted };
+        let directory = Arc::clone(&directory);
+        tokio::spawn(async move {
+            match door {
+                Door::Line => line::serve(arrival, directory).await,
+                Door::Native | Door::Web => native::serve(arrival, directory).await,
+            }
+        });
+    }
+}
+
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
+}
+
+async fn turn_away(mut stream: TcpStream, door: Door) {
+    let mut out = bytes::BytesMut::new();
+    let message = "too many connections; try again later";
+    match door {
+        Door::Line => {
+            let refusal =
+                tertulia_wire::line::Refusal::new(tertulia_wire::line::LineCode::Busy, message);
+            tertulia_wire::line::err(&mut out, &refusal);
+        }
+        Door::Native | Door::Web => {
+            let code = tertulia_wire::Code::Limit;
+            tertulia_wire::NodeFrame::Close { code, message: message.to_owned() }.encode(&mut out);
+        }
+    }
+    let farewell = async {
+        let _ = stream.write_all(&out).await;
+        let _ = stream.shutdown().await;
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+}
+
+/// Ends a connection so that its last bytes arrive: closes the sending side, then reads what is still coming, for a while.
+pub(crate) async fn farewell(mut stream: TcpStream) {
+    let drain = async {
+        let _ = stream.shutdown().await;
+        let mut sink = [0; 4096];
+        loop {
+            if stream.readable().await.is_err() {
+                return;
+            }
+            match stream.try_read(&mut sink) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+}

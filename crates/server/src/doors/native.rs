@@ -1,0 +1,282 @@
+//! The native door before a connection is in a group: greeting, requests, joining.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tertulia_group::{Door, Input, Name, SecretDigest};
+use tertulia_wire::native::{
+    self, Greeting, HistoryMode, Join, OpenSender, Secret, Start, VERSION, split_from_client,
+};
+use tertulia_wire::{ClientFrame, Code, NodeFrame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::native_session::Opening;
+use super::{Arrival, requests};
+use crate::conn::code_of;
+use crate::directory::{Denied, Directory, Listed};
+use crate::history;
+use crate::shard::{AttachedDoor, Attachment, Entrant, Job};
+
+/// A connection that is in no group and asks nothing for so long is closed.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Why a connection ends.
+enum End {
+    /// The client did, or its network.
+    Gone,
+    /// It is told why.
+    Told(Code, String),
+}
+
+struct Lobby {
+    arrival: Arrival,
+    inbound: BytesMut,
+    directory: Arc<Directory>,
+}
+
+/// Serves a connection until it has entered a group, or ended.
+pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
+    let hello = directory.shared.config.limits.hello;
+    let mut lobby = Lobby { arrival, inbound: BytesMut::new(), directory };
+    let end = match tokio::time::timeout(hello, lobby.greet()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(end)) => Some(end),
+        Err(_) => Some(End::Told(Code::Idle, "say HELLO first".to_owned())),
+    };
+    let Some(end) = end else { return lobby.requests().await };
+    lobby.finish(end).await;
+}
+
+impl Lobby {
+    async fn finish(mut self, end: End) {
+        if let End::Told(code, message) = end {
+            let _ = tokio::time::timeout(
+                Duration::from_secs(2),
+                self.write(&NodeFrame::Close { code, message }),
+            )
+            .await;
+            super::farewell(self.arrival.stream).await;
+        }
+    }
+
+    /// The next control frame; `None` where a PUBLISH stands, which has no place here.
+    async fn frame(&mut self) -> Result<Option<ClientFrame>, End> {
+        let bad = |error: &dyn std::fmt::Display| End::Told(Code::BadFrame, error.to_string());
+        loop {
+            if let Some(frame) =
+                split_from_client(&mut self.inbound).map_err(|error| bad(&error))?
+            {
+                return ClientFrame::decode(&frame).map(Some).map_err(|error| bad(&error));
+            }
+            if self.inbound.get(4).is_some_and(|kind| *kind == native::kind::PUBLISH) {
+                return Ok(None);
+            }
+            match self.arrival.stream.read_buf(&mut self.inbound).await {
+                Ok(0) | Err(_) => return Err(End::Gone),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn write(&mut self, frame: &NodeFrame) -> Result<(), End> {
+        let mut out = BytesMut::new();
+        frame.encode(&mut out);
+        self.arrival.stream.write_all(&out).await.map_err(|_| End::Gone)
+    }
+
+    async fn greet(&mut self) -> Result<(), End> {
+        match self.frame().await? {
+            Some(ClientFrame::Hello(hello)) if hello.version == VERSION => {}
+            Some(ClientFrame::Hello(hello)) => {
+                let message = format!("this node speaks version {VERSION}, not {}", hello.version);
+                return Err(End::Told(Code::BadVersion, message));
+            }
+            _ => return Err(End::Told(Code::BadFrame, "say HELLO first".to_owned())),
+        }
+        let greeting = Greeting {
+            version: VERSION,
+            features: 0,
+            node: self.directory.shared.config.node_id.clone(),
+            http: String::new(),
+            message_bytes_max: self.directory.shared.config.group_limits.message_bytes_max as u32,
+        };
+        self.write(&NodeFrame::Greeting(greeting)).await
+    }
+
+    async fn requests(mut self) {
+        loop {
+            let end = match tokio::time::timeout(IDLE, self.frame()).await {
+                Err(_) => End::Told(Code::Idle, "nothing was asked for five minutes".to_owned()),
+                Ok(Err(end)) => end,
+                Ok(Ok(Some(ClientFrame::Join(join)))) => match self.join(*join).await {
+                    Ok(None) => continue,
+                    Ok(Some((listed, opening))) => return self.attach(&listed, opening).await,
+                    Err(end) => end,
+                },
+                Ok(Ok(Some(ClientFrame::OpenSender(open)))) => match self.open_sender(open).await {
+                    Ok(None) => continue,
+                    Ok(Some((listed, opening))) => return self.attach(&listed, opening).await,
+                    Err(end) => end,
+                },
+                Ok(Ok(Some(ClientFrame::Ping { token }))) => {
+                    match self.write(&NodeFrame::Pong { token }).await {
+                        Ok(()) => continue,
+                        Err(end) => end,
+                    }
+                }
+                Ok(Ok(Some(ClientFrame::Other { .. }))) => continue,
+                Ok(Ok(frame)) => match self.request(frame).await {
+                    Ok(()) => continue,
+                    Err(end) => end,
+                },
+            };
+            return self.finish(end).await;
+        }
+    }
+
+    async fn request(&mut self, frame: Option<ClientFrame>) -> Result<(), End> {
+        let request = frame.and_then(|frame| Some((requests::id_of(&frame)?, frame)));
+        let Some((id, frame)) = request else {
+            return Err(End::Told(Code::NotJoined, "join or open a sender first".to_owned()));
+        };
+        let answer = requests::answer(&self.directory, self.arrival.dialled, id, frame).await;
+        self.write(&answer).await
+    }
+
+    async fn refuse(
+        &mut self,
+        id: u32,
+        denied: Denied,
+    ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
+        self.write(&NodeFrame::Error { id, code: denied.code, message: denied.message })
+            .await
+            .map(|()| None)
+    }
+
+    async fn join(&mut self, join: Join) -> Result<Option<(Arc<Listed>, Opening)>, End> {
+        let id = join.id;
+        match self.prepare_join(join).await {
+            Ok((listed, input, opening)) => self.enter(listed, input, opening).await,
+            Err(denied) => self.refuse(id, denied).await,
+        }
+    }
+
+    async fn prepare_join(&self, join: Join) -> Result<(Arc<Listed>, Input, Opening), Denied> {
+        let name =
+            Name::new(&join.name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+        let directory = &self.directory;
+        let listed = if directory.shared.config.guests {
+            directory.find_or_create(&join.group).await?
+        } else {
+            return Err(Denied::new(Code::Denied, "this node takes no guests"));
+        };
+        let secret = Secret(rand::random());
+        let from = match (join.position, join.start) {
+            (Some(position), _) => tertulia_group::From::After(position),
+            (None, Start::Now) => tertulia_group::From::Now,
+            (None, Start::First) => tertulia_group::From::First,
+            (None, Start::Seq(seq)) => tertulia_group::From::At(seq),
+            (None, Start::Last(count)) => {
+                let (log, limit) = (listed.log, u32::try_from(count).unwrap_or(u32::MAX));
+                let page = requests::read(directory, move |journal| {
+                    history::page(journal, log, HistoryMode::Last, limit, history::said)
+                });
+                page.await?.entries.first().map_or(tertulia_group::From::Now, |entry| {
+                    tertulia_group::From::At(entry.header.seq)
+                })
+            }
+        };
+        let opening = Opening {
+            id: join.id,
+            group: listed.name.to_string(),
+            fresh: secret,
+            shown: join.secret,
+            dialled: self.arrival.dialled,
+        };
+        let input = Input::Join(
+            self.arrival.id,
+            Box::new(tertulia_group::Join {
+                name,
+                door: Door::Native,
+                durable: join.durable,
+                sender: join.sender,
+                shown: join.secret.map(digest),
+                fresh: digest(secret),
+                from,
+                follow: join.follow,
+            }),
+        );
+        Ok((listed, input, opening))
+    }
+
+    async fn open_sender(
+        &mut self,
+        open: OpenSender,
+    ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
+        let prepared = async {
+            if !self.directory.shared.config.guests {
+                return Err(Denied::new(Code::Denied, "this node takes no guests"));
+            }
+            let name = Name::new(&open.name)
+                .map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+            Ok((self.directory.find(&open.group).await?, name))
+        };
+        let (listed, name) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(denied) => return self.refuse(open.id, denied).await,
+        };
+        let opening = Opening {
+            id: open.id,
+            group: listed.name.to_string(),
+            fresh: Secret([0; 32]),
+            shown: None,
+            dialled: self.arrival.dialled,
+        };
+        let (known, follow) = (open.known, open.follow);
+        let sender = tertulia_group::OpenSender { name, id: open.sender, known, follow };
+        self.enter(listed, Input::OpenSender(self.arrival.id, sender), opening).await
+    }
+
+    /// Asks the group; a refusal is told, and the connection may try again.
+    async fn enter(
+        &mut self,
+        listed: Arc<Listed>,
+        input: Input,
+        opening: Opening,
+    ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
+        let entrant =
+            Entrant { conn: self.arrival.id, door: Door::Native, address: self.arrival.address };
+        let key = listed.key;
+        match listed.shard.ask(|answer| Job::Enter { key, entrant, input, answer }).await {
+            Some(Ok(())) => Ok(Some((listed, opening))),
+            Some(Err(refusal)) => {
+                self.refuse(opening.id, Denied::new(code_of(refusal), refusal.to_string())).await
+            }
+            None => {
+                let message = "the group cannot be served just now".to_owned();
+                self.refuse(opening.id, Denied { code: Code::StoreFailed, message }).await
+            }
+        }
+    }
+
+    async fn attach(self, listed: &Listed, opening: Opening) {
+        let conn = self.arrival.id;
+        let Ok(socket) = self.arrival.stream.into_std() else {
+            return listed.shard.send(Job::Abandon { key: listed.key, conn }).await;
+        };
+        let attachment = Attachment {
+            conn,
+            socket,
+            inbound: self.inbound,
+            counted: self.arrival.counted,
+            door: AttachedDoor::Native(opening),
+        };
+        listed.shard.send(Job::Attach { key: listed.key, attachment: Box::new(attachment) }).await;
+    }
+}
+
+/// Secrets are kept as digests only. They are random, so that a plain hash is enough.
+fn digest(secret: Secret) -> SecretDigest {
+    SecretDigest(*blake3::hash(&secret.0).as_bytes())
+}

@@ -1,0 +1,427 @@
+//! A native connection that is in a group: reads publishes and acknowledgements, writes the log and the group's answers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tertulia_group::{
+    Ack, CompleteRun, Input, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
+};
+use tertulia_journal::{ReadError, Record};
+use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
+use tertulia_wire::{ClientFrame, Code, NodeFrame};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::requests;
+use crate::conn::{Conn, code_of};
+use crate::directory::Directory;
+use crate::hosted::Hosted;
+use crate::node::Notice;
+use crate::outbox::{Outbox, Wrote};
+
+/// Read before somebody else on the shard has a turn.
+const READ_TURN_BYTES: usize = 256 << 10;
+/// Room that is made for each read.
+const READ_ROOM_BYTES: usize = 64 << 10;
+/// Requests of one connection that are being answered at once.
+const REQUESTS_MAX: usize = 16;
+/// Answers that were not taken off the socket; more, and the connection is closed.
+const CONTROL_BYTES_MAX: usize = 8 << 20;
+/// What a connection that is being closed has to take its last bytes.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Nothing acknowledged for so long is dead, with an open window and with a closed one.
+const DEAD_MS: u32 = 30_000;
+const DEAD_CLOSED_MS: u32 = 300_000;
+
+/// What the joining knew and the session needs for its answer.
+pub(crate) struct Opening {
+    pub id: u32,
+    pub group: String,
+    /// The secret of a new stay.
+    pub fresh: Secret,
+    /// The secret that was shown.
+    pub shown: Option<Secret>,
+    pub dialled: SocketAddr,
+}
+
+type Reading = JoinHandle<Result<Vec<Record>, ReadError>>;
+
+struct Session<'a> {
+    hosted: &'a Rc<Hosted>,
+    conn: &'a Conn,
+    stream: TcpStream,
+    inbound: BytesMut,
+    outbox: Outbox,
+    opening: Opening,
+    directory: Arc<Directory>,
+    reading: Option<Reading>,
+    /// Answers to requests come back this way.
+    replies: (mpsc::Sender<NodeFrame>, mpsc::Receiver<NodeFrame>),
+    asked: usize,
+    /// Once set, no more is read, and what is left is written until then.
+    last_call: Option<Instant>,
+}
+
+/// Runs until the connection ends.
+pub(crate) async fn run(
+    hosted: &Rc<Hosted>,
+    conn: &Conn,
+    stream: TcpStream,
+    inbound: BytesMut,
+    opening: Opening,
+    directory: Arc<Directory>,
+) {
+    let mut session = Session {
+        hosted,
+        conn,
+        stream,
+        inbound,
+        outbox: Outbox::new(),
+        opening,
+        directory,
+        reading: None,
+        replies: mpsc::channel(REQUESTS_MAX),
+        asked: 0,
+        last_call: None,
+    };
+    session.answer_inbox();
+    session.take_in();
+    match session.serve().await {
+        Ok(()) => super::farewell(session.stream).await,
+        Err(error) => tracing::debug!(%error, conn = conn.id.0, "a connection ended"),
+    }
+}
+
+impl Session<'_> {
+    async fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.answer_inbox();
+            let wrote = self.write()?;
+            if self.last_call.is_some()
+                && (self.outbox.at_boundary() || self.last_call < Some(Instant::now()))
+            {
+                return Ok(());
+            }
+            match wrote {
+                Wrote::More => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Wrote::Behind if self.reading.is_none() => {
+                    self.reading = Some(self.outbox.read(self.hosted));
+                }
+                _ => {}
+            }
+            self.wait(wrote == Wrote::Full).await?;
+        }
+    }
+
+    /// Waits for whatever comes first, and takes it in.
+    async fn wait(&mut self, blocked: bool) -> io::Result<()> {
+        let interest = match (self.last_call.is_some(), blocked) {
+            (true, _) => Interest::WRITABLE,
+            (false, true) => Interest::READABLE | Interest::WRITABLE,
+            (false, false) => Interest::READABLE,
+        };
+        let last_call =
+            self.last_call.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            ready = self.stream.ready(interest) => {
+                if ready?.is_readable() && self.last_call.is_none() {
+                    self.read()?;
+                }
+            }
+            () = self.conn.woken() => {}
+            read = async { self.reading.as_mut().expect("only polled when there is one").await }, if self.reading.is_some() => {
+                self.reading = None;
+                let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
+                if let Err(error) = self.outbox.take_read(read) {
+                    self.end(Code::Damaged, error.to_string());
+                }
+            }
+            Some(reply) = self.replies.1.recv() => {
+                self.asked -= 1;
+                reply.encode(&mut self.outbox.control);
+            }
+            () = tokio::time::sleep_until(last_call), if self.last_call.is_some() => {}
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<Wrote> {
+        if self.last_call.is_some() {
+            // Only what makes the last frame readable; the log goes on at the next connection.
+            self.outbox.finish();
+        }
+        self.outbox.write(self.hosted, self.conn, &self.stream)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut left = READ_TURN_BYTES;
+        while left > 0 {
+            self.inbound.reserve(READ_ROOM_BYTES);
+            match self.stream.try_read_buf(&mut self.inbound) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => left = left.saturating_sub(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+            self.take_in();
+        }
+        if self.inbound.is_empty() {
+            // An idle connection keeps no buffer.
+            self.inbound = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Takes in every whole frame: runs of publishes as they are, acknowledgements joined.
+    fn take_in(&mut self) {
+        let body_max = self.hosted.shared.config.group_limits.message_bytes_max;
+        let mut ack: Option<Ack> = None;
+        while self.last_call.is_none() {
+            match Run::split(&mut self.inbound, body_max) {
+                Ok(Some(run)) => {
+                    self.hosted.input(Input::Publish(self.conn.id, run));
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.end(Code::BadFrame, error.to_string());
+                    break;
+                }
+            }
+            let frame = match split_from_client(&mut self.inbound) {
+                Ok(Some(frame)) => ClientFrame::decode(&frame),
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            match frame {
+                Ok(ClientFrame::Ack(more)) => ack = self.join_acks(ack, more),
+                Ok(frame) => self.control(frame),
+                Err(error) => self.end(Code::BadFrame, error.to_string()),
+            }
+        }
+        if let Some(ack) = ack {
+            self.hosted.input(Input::Ack(self.conn.id, ack));
+        }
+    }
+
+    /// The later acknowledgement says what the earlier said and more, but for what failed.
+    fn join_acks(&mut self, before: Option<Ack>, ack: native::Ack) -> Option<Ack> {
+        if ack.cursor > self.outbox.sent_through() {
+            self.end(Code::BadAck, format!("#{} was not sent yet", ack.cursor));
+            return before;
+        }
+        if let Some(before) = before.filter(|before| !before.failed.is_empty()) {
+            self.hosted.input(Input::Ack(self.conn.id, before));
+        }
+        let failed = ack.failed.into_iter().map(|failed| (failed.seq, failed.code)).collect();
+        Some(Ack { cursor: ack.cursor, open: ack.open, failed })
+    }
+
+    fn control(&mut self, frame: ClientFrame) {
+        match frame {
+            ClientFrame::Leave => self.hosted.input(Input::Leave(self.conn.id)),
+            ClientFrame::Ping { token } => {
+                NodeFrame::Pong { token }.encode(&mut self.outbox.control);
+            }
+            ClientFrame::Other { .. } => {}
+            ClientFrame::Hello(_) => self.end(Code::BadFrame, "HELLO comes once"),
+            ClientFrame::Join(join) => self.already(join.id),
+            ClientFrame::OpenSender(open) => self.already(open.id),
+            frame => match requests::id_of(&frame) {
+                Some(id) => self.ask(id, frame),
+                None => self.end(Code::BadFrame, "this frame may not come here"),
+            },
+        }
+    }
+
+    fn already(&mut self, id: u32) {
+        let message = "a connection serves one membership or sender; open another".to_owned();
+        NodeFrame::Error { id, code: Code::AlreadyJoined, message }
+            .encode(&mut self.outbox.control);
+    }
+
+    /// Has a request answered away from the shard.
+    fn ask(&mut self, id: u32, frame: ClientFrame) {
+        if self.asked >= REQUESTS_MAX {
+            let message = "too many requests at once; wait for the answers".to_owned();
+            NodeFrame::Error { id, code: Code::Limit, message }.encode(&mut self.outbox.control);
+            return;
+        }
+        self.asked += 1;
+        let (directory, dialled, reply) =
+            (Arc::clone(&self.directory), self.opening.dialled, self.replies.0.clone());
+        self.hosted.shared.main.spawn(async move {
+            let _ = reply.send(requests::answer(&directory, dialled, id, frame).await).await;
+        });
+    }
+
+    /// The last frame; what is written before it goes out first.
+    fn end(&mut self, code: Code, message: impl Into<String>) {
+        if self.last_call.is_none() {
+            NodeFrame::Close { code, message: message.into() }.encode(&mut self.outbox.control);
+            self.last_call = Some(Instant::now() + FAREWELL);
+        }
+    }
+
+    /// Encodes what the group has said since the last time; runs go into as few frames as possible.
+    fn answer_inbox(&mut self) {
+        let (mut stored, mut complete): (Vec<StoredRun>, Vec<CompleteRun>) =
+            (Vec::new(), Vec::new());
+        for output in self.conn.take_inbox() {
+            match output {
+                Output::Stored(_, run) => stored.push(run),
+                Output::Complete(_, run) => complete.push(run),
+                other => {
+                    // Nobody learns of a receipt before learning the number.
+                    self.encode_runs(&mut stored, &mut complete);
+                    self.answer_one(other);
+                }
+            }
+        }
+        self.encode_runs(&mut stored, &mut complete);
+        if self.outbox.control.len() > CONTROL_BYTES_MAX {
+            self.end(Code::Limit, "answers were not read; connect again");
+        }
+        if let Some(closing) = self.conn.closing() {
+            self.end(closing.code, closing.message);
+        }
+        if self.conn.take_beat() {
+            self.beat();
+        }
+    }
+
+    fn encode_runs(&mut self, stored: &mut Vec<StoredRun>, complete: &mut Vec<CompleteRun>) {
+        NodeFrame::encode_stored(&mut self.outbox.control, stored);
+        NodeFrame::encode_complete(&mut self.outbox.control, complete);
+        stored.clear();
+        complete.clear();
+    }
+
+    fn answer_one(&mut self, output: Output) {
+        let control = &mut self.outbox.control;
+        match output {
+            Output::Welcome(_, welcome) => self.welcome(*welcome),
+            Output::SenderReady(_, ready) => self.sender_ready(&ready),
+            Output::Receipt(_, counter, receipt) => {
+                NodeFrame::Receipt { counter, receipt }.encode(control);
+            }
+            Output::MessageRefused(_, counter, refusal) => {
+                NodeFrame::Refused {
+                    counter,
+                    code: code_of(refusal),
+                    message: refusal.to_string(),
+                }
+                .encode(control);
+            }
+            Output::Confirmed(_, confirmations) => {
+                let confirmed = confirmations.into_iter().map(|one| Confirmed {
+                    name: one.name.to_string(),
+                    cursor: one.cursor,
+                    how: if one.reached { How::Reached } else { How::Confirmed },
+                });
+                NodeFrame::encode_confirmed(control, &confirmed.collect::<Vec<_>>());
+            }
+            Output::Refused(_, refusal) => {
+                NodeFrame::Error { id: 0, code: code_of(refusal), message: refusal.to_string() }
+                    .encode(control);
+            }
+            Output::Gone(_, LeaveReason::Exit) => {
+                self.end(Code::Removed, "you have left the group");
+            }
+            Output::Gone(..) => self.end(Code::Removed, "the membership was removed"),
+            // These never go to a connection.
+            Output::Stored(..)
+            | Output::Complete(..)
+            | Output::Close(..)
+            | Output::Removed(..)
+            | Output::Awaited(..)
+            | Output::Joined(..)
+            | Output::Left(..) => {}
+        }
+    }
+
+    fn welcome(&mut self, welcome: Welcome) {
+        let group = self.hosted.group.borrow();
+        let (identity, first) = (group.identity(), group.first());
+        drop(group);
+        let secret = self.opening.shown.filter(|_| welcome.resumed).unwrap_or(self.opening.fresh);
+        let frame = NodeFrame::Welcome(Box::new(native::Welcome {
+            id: self.opening.id,
+            resumed: welcome.resumed,
+            cut_back: welcome.moved == Some(Moved::CutBack),
+            group: self.opening.group.clone(),
+            name: welcome.name.to_string(),
+            log: identity.log,
+            epoch: identity.epoch,
+            incarnation: welcome.key,
+            next: welcome.next.max(first),
+            tail: welcome.tail,
+            members: welcome.members,
+            secret,
+            last_counter: welcome.last_counter,
+            window_bytes: self.hosted.shared.config.group_limits.unstored_bytes_max as u32,
+            level: self.hosted.shared.level(),
+            acked: welcome.acked,
+            open: welcome.open.clone(),
+        }));
+        let control = &mut self.outbox.control;
+        frame.encode(control);
+        if welcome.moved.is_some() {
+            let (log, epoch, next) = (identity.log, identity.epoch, welcome.next.max(first));
+            NodeFrame::Reset { log, epoch, next }.encode(control);
+        }
+        if welcome.next < first {
+            NodeFrame::Gap { first: welcome.next, last: first - 1 }.encode(control);
+        }
+        self.outbox.start(welcome.next.max(first), welcome.open);
+        self.directory.joined(&welcome.name);
+        let (group, name) = (self.opening.group.clone(), welcome.name.to_string());
+        let (address, door) = (self.conn.address, self.conn.door);
+        self.hosted.shared.notice(Notice::Joined { group, name, address, door });
+    }
+
+    fn sender_ready(&mut self, ready: &SenderReady) {
+        let identity = self.hosted.group.borrow().identity();
+        let frame = NodeFrame::SenderReady(Box::new(native::SenderReady {
+            id: self.opening.id,
+            group: self.opening.group.clone(),
+            name: ready.name.to_string(),
+            log: identity.log,
+            epoch: identity.epoch,
+            tail: ready.tail,
+            members: ready.members,
+            last_counter: ready.last_counter,
+            window_bytes: self.hosted.shared.config.group_limits.unstored_bytes_max as u32,
+            level: self.hosted.shared.level(),
+        }));
+        frame.encode(&mut self.outbox.control);
+    }
+
+    /// A second has passed: a heartbeat where nothing else was written, and a look at whether the host is still there.
+    fn beat(&mut self) {
+        if !self.conn.wrote.replace(false) && self.outbox.at_boundary() {
+            let group = self.hosted.group.borrow();
+            NodeFrame::Heartbeat { epoch: group.epoch(), tail: group.tail() }
+                .encode(&mut self.outbox.control);
+        }
+        if let Some((silent_ms, under_way)) = crate::linux::last_acknowledged(self.stream.as_fd()) {
+            let waits = crate::linux::unacknowledged_bytes(self.stream.as_fd()).unwrap_or(0) > 0;
+            let dead_ms = if under_way > 0 { DEAD_MS } else { DEAD_CLOSED_MS };
+            if waits && silent_ms > dead_ms && self.last_call.is_none() {
+                // Nobody reads a last frame here.
+                self.last_call = Some(Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The driver: feeds one group with what its connections say, and carries out what the group says.
+//!
+//! Everything here runs on the group's shard, so that nothing needs a lock; nothing here waits for a socket or a disk.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tertulia_group::{
+    Batch, ConnId, Group, Incarnation, Input, Name, Output, Receipt, Refusal, Seq, Ticket,
+};
+use tertulia_journal::{AppendError, LogId};
+use tertulia_wire::Code;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::clock::now;
+use crate::conn::{Conn, code_of};
+use crate::keeping::Keeping;
+use crate::node::Notice;
+use crate::shared::Shared;
+use crate::window::{Window, frame_ends};
+
+/// What the rest of the node may know of a group without asking its shard.
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub members: AtomicU32,
+    pub tail: AtomicU64,
+    pub first: AtomicU64,
+    pub epoch: AtomicU32,
+}
+
+/// A group's number on this node; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GroupKey(pub u64);
+
+/// What the journal answered, for the shard.
+pub(crate) struct Stored {
+    pub key: GroupKey,
+    pub result: Result<(), AppendError>,
+}
+
+/// The answer to a ticket.
+pub(crate) enum Answer {
+    Removed(bool),
+    Receipt(Option<Receipt>),
+}
+
+/// Why a group cannot be served (any longer).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Down {
+    pub code: Code,
+    pub message: String,
+}
+
+/// A piece of a batch that is on its way to the journal.
+struct Piece {
+    bytes: Bytes,
+    first: Seq,
+    last: Seq,
+}
+
+/// Asks a connection's entering: `Ok` once it is a member or sender.
+type Entering = oneshot::Sender<Result<(), Refusal>>;
+
+/// See the module.
+pub(crate) struct Hosted {
+    pub key: GroupKey,
+    pub name: Name,
+    pub log: LogId,
+    pub shared: Arc<Shared>,
+    pub stats: Arc<Stats>,
+    pub group: RefCell<Group>,
+    pub window: RefCell<Window>,
+    pub conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
+    entering: RefCell<HashMap<ConnId, Entering>>,
+    tickets: RefCell<HashMap<Ticket, oneshot::Sender<Answer>>>,
+    /// What is in the journal's hands.
+    under_way: RefCell<Vec<Piece>>,
+    stored: mpsc::UnboundedSender<Stored>,
+    dirty: Notify,
+    pub keeping: Keeping,
+    down: RefCell<Option<Down>>,
+    /// The epoch's record is stored: the group serves.
+    serving: Cell<bool>,
+    ready: Notify,
+}
+
+impl Hosted {
+    pub fn new(
+        key: GroupKey,
+        name: Name,
+        group: Group,
+        stats: Arc<Stats>,
+        shared: Arc<Shared>,
+        stored: mpsc::UnboundedSender<Stored>,
+    ) -> Self {
+        let window = Window::new(group.tail(), shared.config.limits.window_bytes);
+        Self {
+            key,
+            name,
+            log: LogId(group.identity().log.0),
+            stats,
+            window: RefCell::new(window),
+            group: RefCell::new(group),
+            conns: RefCell::default(),
+            entering: RefCell::default(),
+            tickets: RefCell::default(),
+            under_way: RefCell::default(),
+            stored,
+            dirty: Notify::new(),
+            keeping: Keeping::default(),
+            down: RefCell::default(),
+            serving: Cell::new(false),
+            ready: Notify::new(),
+            shared,
+        }
+    }
+
+    /// Tells the group something; what follows from it is carried out at the end of the turn.
+    pub fn input(&self, input: Input) {
+        self.group.borrow_mut().handle(now(), input);
+        self.dirty.notify_one();
+    }
+
+    /// Waits until the group serves, or cannot.
+    pub async fn until_ready(&self) -> Result<(), Down> {
+        loop {
+            let ready = self.ready.notified();
+            if let Some(down) = self.down.borrow().clone() {
+                return Err(down);
+            }
+            if self.serving.get() {
+                return Ok(());
+            }
+            ready.await;
+        }
+    }
+
+    /// A connection that wants to be a member or a sender; `input` says which.
+    pub fn enter(&self, conn: Conn, input: Input, entering: Entering) {
+        let id = conn.id;
+        self.conns.borrow_mut().insert(id, Rc::new(conn));
+        self.entering.borrow_mut().insert(id, entering);
+        self.input(input);
+    }
+
+    /// A connection is gone, however far it had come.
+    pub fn leave(&self, conn: ConnId) {
+        self.entering.borrow_mut().remove(&conn);
+        if let Some(conn) = self.conns.borrow_mut().remove(&conn) {
+            self.tell_away(&conn);
+            self.input(Input::Closed(conn.id));
+        }
+    }
+
+    fn tell_away(&self, conn: &Conn) {
+        let group = self.group.borrow();
+        let stay = group.stay(conn.id);
+        let name = stay.and_then(|stay| group.members().find(|member| member.key == stay));
+        if let Some(member) = name.filter(|_| conn.door != tertulia_group::Door::Line) {
+            let (group, name) = (self.name.to_string(), member.name.to_string());
+            self.shared.notice(Notice::Away { group, name });
+        }
+    }
+
+    /// Asks the group something that is answered later.
+    pub fn ask(
+        &self,
+        question: impl FnOnce(Ticket) -> Input,
+    ) -> (Ticket, oneshot::Receiver<Answer>) {
+        let ticket = Ticket(self.shared.new_id());
+        let (sender, receiver) = oneshot::channel();
+        self.tickets.borrow_mut().insert(ticket, sender);
+        self.input(question(ticket));
+        (ticket, receiver)
+    }
+
+    /// The receipt of a message: at once where it is final, otherwise after at most `wait`.
+    pub async fn receipt(
+        &self,
+        seq: Seq,
+        publisher: Option<Incarnation>,
+        wait: Duration,
+    ) -> Option<Receipt> {
+        let as_it_stands = || self.group.borrow().receipt(seq, publisher, now()).ok();
+        let receipt = as_it_stands()?;
+        if receipt.is_final() || wait.is_zero() {
+            return Some(receipt);
+        }
+        let (ticket, answer) = self.ask(|ticket| Input::Await(ticket, seq, publisher));
+        match tokio::time::timeout(wait, answer).await {
+            Ok(Ok(Answer::Receipt(receipt))) => receipt,
+            _ => {
+                self.tickets.borrow_mut().remove(&ticket);
+                self.input(Input::Forget(ticket));
+                as_it_stands()
+            }
+        }
+    }
+
+    /// The group's own task: a turn whenever something came, and when time has passed.
+    pub async fn drive(self: Rc<Self>) {
+        while self.down.borrow().is_none() {
+            let deadline = self.group.borrow().deadline_ms();
+            let sleep = deadline.map(|deadline| {
+                Duration::from_millis(deadline.saturating_sub(crate::clock::mono_ms()))
+            });
+            tokio::select! {
+                () = self.dirty.notified() => {}
+                () = tokio::time::sleep(sleep.unwrap_or(Duration::from_secs(3600))), if sleep.is_some() => {
+                    self.group.borrow_mut().handle(now(), Input::Tick);
+                }
+            }
+            self.turn();
+        }
+    }
+
+    /// One turn: hands a batch to the journal, then carries out what the group says.
+    pub fn turn(&self) {
+        let batch = {
+            let mut group = self.group.borrow_mut();
+            group.settle(now());
+            group.take_batch(now())
+        };
+        if let Some(batch) = batch {
+            self.append(batch);
+        }
+        self.carry_out();
+    }
+
+    fn append(&self, batch: Batch) {
+        let mut first = batch.first;
+        *self.under_way.borrow_mut() = batch
+            .entries
+            .iter()
+            .map(|bytes| {
+                let last = first + frame_ends(bytes).count() as u64 - 1;
+                let piece = Piece { bytes: bytes.clone(), first, last };
+                first = last + 1;
+                piece
+            })
+            .collect();
+        self.keeping.count(&batch);
+        let batch = tertulia_journal::Batch {
+            log: self.log,
+            epoch: batch.epoch,
+            first: batch.first,
+            count: batch.count,
+            time_us: batch.time_us,
+            notes: batch.notes,
+            entries: batch.entries,
+        };
+        let (key, stored) = (self.key, self.stored.clone());
+        self.shared.journal.append(
+            batch,
+            Box::new(move |result| {
+                // The shard is gone only when the node ends.
+                let _ = stored.send(Stored { key, result });
+            }),
+        );
+    }
+
+    /// The journal has answered: what is stored is delivered, after the next batch is on its way.
+    pub fn batch_done(&self, result: Result<(), AppendError>) {
+        let pieces = std::mem::take(&mut *self.under_way.borrow_mut());
+        let input = match result {
+            Ok(()) => {
+                let mut window = self.window.borrow_mut();
+                pieces
+                    .into_iter()
+                    .for_each(|piece| window.push(piece.bytes, piece.first, piece.last));
+                Input::Stored
+            }
+            Err(AppendError::NoSpace(_)) if self.serving.get() => Input::NotStored,
+            Err(error) => return self.go_down(&error),
+        };
+        self.group.borrow_mut().handle(now(), input);
+        if !self.serving.replace(true) {
+            self.ready.notify_waiters();
+        }
+        self.turn();
+        self.release();
+        self.conns.borrow().values().for_each(|conn| conn.wake());
+    }
+
+    /// Lets the window go as far as everybody has written it.
+    fn release(&self) {
+        if self.window.borrow().is_over_minimum() {
+            let slowest = self.conns.borrow().values().map(|conn| conn.place.get()).min();
+            self.window.borrow_mut().release(slowest.unwrap_or(u64::MAX));
+        }
+    }
+
+    fn carry_out(&self) {
+        let outputs: Vec<Output> = self.group.borrow_mut().outputs().collect();
+        outputs.into_iter().for_each(|output| self.carry_out_one(output));
+        let group = self.group.borrow();
+        self.stats.members.store(group.member_count() as u32, Ordering::Relaxed);
+        self.stats.tail.store(group.tail(), Ordering::Relaxed);
+        self.stats.first.store(group.first(), Ordering::Relaxed);
+        self.stats.epoch.store(group.epoch(), Ordering::Relaxed);
+    }
+
+    fn carry_out_one(&self, output: Output) {
+        match &output {
+            Output::Welcome(conn, _) | Output::SenderReady(conn, _) => {
+                let conn = *conn;
+                self.to(conn, output);
+                if let Some(entering) = self.entering.borrow_mut().remove(&conn) {
+                    let _ = entering.send(Ok(()));
+                }
+            }
+            Output::Refused(conn, refusal) => {
+                if let Some(entering) = self.entering.borrow_mut().remove(conn) {
+                    self.conns.borrow_mut().remove(conn);
+                    let _ = entering.send(Err(*refusal));
+                } else {
+                    self.to(*conn, output);
+                }
+            }
+            Output::MessageRefused(conn, ..)
+            | Output::Stored(conn, _)
+            | Output::Complete(conn, _)
+            | Output::Receipt(conn, ..)
+            | Output::Confirmed(conn, _)
+            | Output::Gone(conn, _) => self.to(*conn, output),
+            Output::Close(conn, refusal) => {
+                if let Some(conn) = self.conns.borrow().get(conn) {
+                    conn.close(code_of(*refusal), close_text(*refusal));
+                }
+            }
+            Output::Removed(ticket, there) => self.answer(*ticket, Answer::Removed(*there)),
+            Output::Awaited(..) => {
+                if let Output::Awaited(ticket, receipt) = output {
+                    self.answer(ticket, Answer::Receipt(receipt));
+                }
+            }
+            // Said by the door, which knows the address.
+            Output::Joined(..) => {}
+            Output::Left(name, reason) => {
+                let (group, name) = (self.name.to_string(), name.to_string());
+                self.shared.notice(Notice::Left { group, name, reason: *reason });
+            }
+        }
+    }
+
+    fn to(&self, conn: ConnId, output: Output) {
+        if let Some(conn) = self.conns.borrow().get(&conn) {
+            conn.push(output);
+        }
+    }
+
+    fn answer(&self, ticket: Ticket, answer: Answer) {
+        if let Some(asker) = self.tickets.borrow_mut().remove(&ticket) {
+            let _ = asker.send(answer);
+        }
+    }
+
+    /// The group cannot go on here: whoever waits learns that the outcome is unknown by the connection's end.
+    pub fn go_down(&self, error: &AppendError) {
+        let code = match error {
+            AppendError::Damaged(_) => Code::Damaged,
+            AppendError::NoSpace(_) => Code::NoSpace,
+            AppendError::Fenced { .. } => Code::Moved,
+            _ => Code::StoreFailed,
+        };
+        let message = format!("group {}: {error}", self.name);
+        self.shared.notice(Notice::Trouble(message.clone()));
+        *self.down.borrow_mut() = Some(Down { code, message });
+        self.ready.notify_waiters();
+        let text =
+            "the group's store has failed; whether what was not answered is stored is unknown";
+        self.conns.borrow().values().for_each(|conn| conn.close(code, text));
+        self.entering.borrow_mut().clear();
+        self.tickets.borrow_mut().clear();
+        self.dirty.notify_one();
+    }
+
+    /// The group ends here, for a reason that its connections are told.
+    pub fn end(&self, code: Code, message: &'static str) {
+        *self.down.borrow_mut() = Some(Down { code, message: message.to_owned() });
+        self.ready.notify_waiters();
+        self.conns.borrow().values().for_each(|conn| conn.close(code, message));
+        self.dirty.notify_one();
+    }
+
+    /// Why it is down, where it is.
+    pub fn down(&self) -> Option<Down> {
+        self.down.borrow().clone()
+    }
+}
+
+const fn close_text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Replaced => "another connection has taken this membership over",
+        Refusal::BadAck => "an acknowledgement beyond what was sent, or of more than may be open",
+        _ => "the connection cannot go on",
+    }
+}

@@ -1,0 +1,96 @@
+//! Keeping and trimming: when a group's state is stored as a snapshot, and how far its log is given up after that.
+//!
+//! Rule: trimming goes only below a stored snapshot. Retention by age and size per group.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use tertulia_group::{Batch, Input, Seq};
+use tertulia_journal::Snapshot;
+
+use crate::clock::{mono_ms, wall_us};
+use crate::hosted::Hosted;
+
+/// A snapshot is stored after so many bytes of log.
+const SNAPSHOT_BYTES: u64 = 32 << 20;
+/// Or after so many batches: what recovery has to read again.
+const SNAPSHOT_BATCHES: u64 = 20_000;
+/// Or after so long, when anything has changed.
+const SNAPSHOT_MS: u64 = 10 * 60 * 1000;
+
+/// What has come since the last snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    bytes: Cell<u64>,
+    batches: Cell<u64>,
+    since_ms: Cell<u64>,
+    under_way: Cell<bool>,
+}
+
+impl Keeping {
+    /// A batch is on its way.
+    pub fn count(&self, batch: &Batch) {
+        let bytes: usize = batch.entries.iter().map(bytes::Bytes::len).sum();
+        self.bytes.set(self.bytes.get() + bytes as u64 + batch.notes.len() as u64);
+        self.batches.set(self.batches.get() + 1);
+        if self.batches.get() == 1 {
+            self.since_ms.set(mono_ms());
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let old = self.batches.get() > 0 && mono_ms() >= self.since_ms.get() + SNAPSHOT_MS;
+        let much = self.bytes.get() >= SNAPSHOT_BYTES || self.batches.get() >= SNAPSHOT_BATCHES;
+        !self.under_way.get() && (old || much)
+    }
+}
+
+/// Called now and then: stores a snapshot where it is time, then trims.
+pub(crate) fn look_after(hosted: &Rc<Hosted>) {
+    if hosted.keeping.is_due() {
+        let hosted = Rc::clone(hosted);
+        tokio::task::spawn_local(async move { snapshot(&hosted).await });
+    }
+}
+
+/// Stores a snapshot and trims what retention gives up.
+pub(crate) async fn snapshot(hosted: &Hosted) {
+    let keeping = &hosted.keeping;
+    keeping.under_way.set(true);
+    keeping.bytes.set(0);
+    keeping.batches.set(0);
+    let (at, state, epoch) = {
+        let group = hosted.group.borrow();
+        (group.tail(), group.snapshot(), group.epoch())
+    };
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |result| {
+        let _ = sender.send(result);
+    });
+    hosted.shared.journal.save_snapshot(hosted.log, epoch, Snapshot { at, state }, done);
+    match receiver.await {
+        Ok(Ok(())) => trim(hosted, at).await,
+        Ok(Err(error)) => tracing::warn!(group = %hosted.name, %error, "a snapshot was not stored"),
+        Err(_) => {}
+    }
+    keeping.under_way.set(false);
+}
+
+async fn trim(hosted: &Hosted, at: Seq) {
+    let (journal, log, keep) =
+        (hosted.shared.journal.clone(), hosted.log, hosted.shared.config.keep);
+    let since_us =
+        wall_us().saturating_sub(u64::try_from(keep.age.as_micros()).unwrap_or(u64::MAX));
+    let trimmed = hosted.shared.main.spawn_blocking(move || {
+        let below = journal.keep_from(log, keep.bytes, since_us).min(at + 1);
+        journal.trim(log, below).map_err(|error| error.to_string())?;
+        journal.open(log).map(|opened| opened.first).map_err(|error| error.to_string())
+    });
+    match trimmed.await {
+        Ok(Ok(first)) if first > hosted.group.borrow().first() => {
+            hosted.input(Input::Trimmed(first));
+        }
+        Ok(Err(error)) => tracing::warn!(group = %hosted.name, %error, "the log was not trimmed"),
+        _ => {}
+    }
+}

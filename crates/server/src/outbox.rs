@@ -1,0 +1,244 @@
+//! Writing the log to one native connection: a cursor into the group's window, no queue. What is behind the window is read
+//! from the journal, away from the shard.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tertulia_group::entry::FLAG_AGAIN;
+use tertulia_group::{Input, Seq};
+use tertulia_journal::{ReadError, Record};
+use tertulia_wire::NodeFrame;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::conn::Conn;
+use crate::hosted::Hosted;
+use crate::window::frame_ends;
+
+/// Written in one call, about.
+const WRITE_BYTES: usize = 256 << 10;
+/// Written before somebody else on the shard has a turn.
+const TURN_BYTES: usize = 1 << 20;
+/// Read from the journal at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// What came of writing as much as possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    /// There is nothing more to write.
+    All,
+    /// The socket takes no more.
+    Full,
+    /// There is more, but others shall have a turn.
+    More,
+    /// The journal has to be read first.
+    Behind,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// Frames that are not the log's: they go between the log's, at frame boundaries.
+    pub control: BytesMut,
+    /// Entries are written from here on; `None` for a sender from outside.
+    next: Option<Seq>,
+    /// The place of `next` in the window, while it reads there.
+    place: Option<u64>,
+    /// What is left of the frame before `next`.
+    rest: Bytes,
+    /// Whole frames from the journal.
+    chunks: VecDeque<Bytes>,
+    /// Numbers that the member had not finished: sent again before the rest.
+    again: VecDeque<Seq>,
+}
+
+impl Outbox {
+    pub fn new() -> Self {
+        Self {
+            control: BytesMut::new(),
+            next: None,
+            place: None,
+            rest: Bytes::new(),
+            chunks: VecDeque::new(),
+            again: VecDeque::new(),
+        }
+    }
+
+    /// From now on the log is written, after the numbers in `again`.
+    pub fn start(&mut self, next: Seq, again: Vec<Seq>) {
+        self.next = Some(next);
+        self.again = again.into();
+    }
+
+    /// The connection was sent everything up to here.
+    pub fn sent_through(&self) -> Seq {
+        let next = self.next.unwrap_or(1);
+        next - 1 - u64::from(!self.rest.is_empty() && next > 1)
+    }
+
+    /// Nothing is half written.
+    pub fn at_boundary(&self) -> bool {
+        self.rest.is_empty() && self.control.is_empty()
+    }
+
+    /// From now on no more of the log is written than what is half written.
+    pub fn finish(&mut self) {
+        self.next = None;
+        self.again.clear();
+        self.chunks.clear();
+    }
+
+    /// Writes what there is and the socket takes, at most a turn's worth.
+    pub fn write(&mut self, hosted: &Hosted, conn: &Conn, stream: &TcpStream) -> io::Result<Wrote> {
+        let mut left = TURN_BYTES;
+        loop {
+            let wrote = if !self.rest.is_empty() {
+                stream.try_write(&self.rest).inspect(|n| self.rest.advance(*n))
+            } else if !self.control.is_empty() {
+                stream.try_write(&self.control).inspect(|n| self.control.advance(*n))
+            } else if let Some(chunk) = self.chunks.front() {
+                let n = stream.try_write(&chunk[..chunk.len().min(WRITE_BYTES)]);
+                n.inspect(|n| self.chunk_written(*n))
+            } else {
+                match self.step(hosted, conn) {
+                    Step::Write(place) => self.write_window(hosted, stream, place),
+                    Step::Done(wrote) => return Ok(wrote),
+                }
+            };
+            match wrote {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    conn.wrote.set(true);
+                    left = left.saturating_sub(n);
+                    if left == 0 {
+                        return Ok(Wrote::More);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Wrote::Full),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Finds out where the next bytes come from.
+    fn step(&mut self, hosted: &Hosted, conn: &Conn) -> Step {
+        let Some(next) = self.next else { return Step::Done(Wrote::All) };
+        if !self.again.is_empty() {
+            return Step::Done(Wrote::Behind);
+        }
+        let window = hosted.window.borrow();
+        let place = self.place.filter(|place| window.holds(*place)).or_else(|| window.locate(next));
+        if place.is_some() != self.place.is_some() {
+            hosted.input(Input::Lagging(conn.id, place.is_none()));
+        }
+        self.place = place;
+        conn.place.set(place.unwrap_or(u64::MAX));
+        match place {
+            Some(place) if place == window.end() => Step::Done(Wrote::All),
+            Some(place) => Step::Write(place),
+            None if next > hosted.group.borrow().tail() => Step::Done(Wrote::All),
+            None => Step::Done(Wrote::Behind),
+        }
+    }
+
+    fn write_window(
+        &mut self,
+        hosted: &Hosted,
+        stream: &TcpStream,
+        place: u64,
+    ) -> io::Result<usize> {
+        let window = hosted.window.borrow();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
+        let (bytes, last) = window.slices(place, WRITE_BYTES, &mut slices);
+        let n = stream.try_write_vectored(&slices)?;
+        if n == bytes {
+            (self.next, self.place) = (Some(last + 1), Some(place + n as u64));
+        } else if let Some((seq, end, rest)) = window.stopped(place, n).filter(|_| n > 0) {
+            (self.next, self.place, self.rest) = (Some(seq + 1), Some(end), rest);
+        }
+        Ok(n)
+    }
+
+    fn chunk_written(&mut self, n: usize) {
+        let Some(chunk) = self.chunks.front_mut() else { return };
+        let Some((seq, end)) = frame_ends(chunk).find(|(_, end)| *end >= n) else { return };
+        self.rest = Bytes::copy_from_slice(&chunk[n..end]);
+        chunk.advance(end);
+        // One that is sent again lies before `next`.
+        self.next = self.next.map(|next| next.max(seq + 1));
+        if chunk.is_empty() {
+            self.chunks.pop_front();
+        }
+    }
+
+    /// Begins to read from the journal what is to be written next.
+    pub fn read(&mut self, hosted: &Rc<Hosted>) -> JoinHandle<Result<Vec<Record>, ReadError>> {
+        let from = self.again.front().copied().or(self.next).unwrap_or(1);
+        let bytes_max = if self.again.is_empty() { READ_BYTES } else { 1 };
+        let (shared, log) = (hosted.shared.clone(), hosted.log);
+        hosted.shared.main.spawn(async move {
+            let _permit = shared
+                .reads
+                .acquire()
+                .await
+                .map_err(|_| ReadError::Io("the node is ending".to_owned()))?;
+            let journal = shared.journal.clone();
+            let read =
+                tokio::task::spawn_blocking(move || journal.read(log, from, bytes_max)).await;
+            read.map_err(|error| ReadError::Io(error.to_string()))?
+        })
+    }
+
+    /// Takes what was read. A gap is told; an error means that the connection cannot go on.
+    pub fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) -> Result<(), ReadError> {
+        let again = self.again.pop_front();
+        let from = again.or(self.next).unwrap_or(1);
+        let records = match read {
+            Ok(records) => records,
+            Err(ReadError::Trimmed { .. }) if again.is_some() => return Ok(()),
+            Err(ReadError::Trimmed { first }) => {
+                NodeFrame::Gap { first: from, last: first - 1 }.encode(&mut self.control);
+                self.next = Some(first);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for record in records.into_iter().filter(|record| record.count > 0) {
+            match again {
+                Some(seq) => self.chunks.extend(frame_again(&record, seq)),
+                None => self.chunks.extend(from_number(&record, from)),
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Write(u64),
+    Done(Wrote),
+}
+
+/// The frame `seq` of a record, marked as sent again.
+fn frame_again(record: &Record, seq: Seq) -> Option<Bytes> {
+    let mut start = 0;
+    for (number, end) in frame_ends(&record.entries) {
+        if number == seq {
+            let mut frame = BytesMut::from(&record.entries[start..end]);
+            frame[5] |= FLAG_AGAIN;
+            return Some(frame.freeze());
+        }
+        start = end;
+    }
+    None
+}
+
+/// The frames of a record from the number `from` on.
+fn from_number(record: &Record, from: Seq) -> Option<Bytes> {
+    let skip = frame_ends(&record.entries)
+        .take_while(|(seq, _)| *seq < from)
+        .last()
+        .map_or(0, |(_, end)| end);
+    Some(record.entries.slice(skip..)).filter(|bytes| !bytes.is_empty())
+}

@@ -1,0 +1,333 @@
+//! Shards: threads that each run the groups given to them, and the mailbox through which the rest of the node reaches these.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::TcpStream as StdStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tertulia_group::{ConnId, Group, Incarnation, Input, Name, Presence, Receipt, Refusal, Seq};
+use tertulia_wire::Code;
+use tertulia_wire::line::LineSplitter;
+use tertulia_wire::native::MemberItem;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::conn::Conn;
+use crate::directory::Directory;
+use crate::doors::{line_session, native_session};
+use crate::hosted::{Answer, Down, GroupKey, Hosted, Stats, Stored};
+use crate::keeping;
+use crate::shared::{Counted, Shared};
+
+/// Jobs that wait for a shard; whoever brings more waits.
+const JOBS_MAX: usize = 1024;
+/// What a clean end waits for at most.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// What a connection needs on its shard, besides its socket.
+pub(crate) struct Entrant {
+    pub conn: ConnId,
+    pub door: tertulia_group::Door,
+    pub address: std::net::IpAddr,
+}
+
+/// A connection that has entered its group and goes on at the group's shard.
+pub(crate) struct Attachment {
+    pub conn: ConnId,
+    pub socket: StdStream,
+    /// What came after the request.
+    pub inbound: BytesMut,
+    pub counted: Counted,
+    pub door: AttachedDoor,
+}
+
+/// What only one of the doors needs.
+pub(crate) enum AttachedDoor {
+    Native(native_session::Opening),
+    Line(LineSplitter),
+}
+
+/// What a shard can be asked.
+pub(crate) enum Job {
+    /// Run this group; the answer comes when it serves.
+    Host {
+        key: GroupKey,
+        name: Name,
+        group: Box<Group>,
+        stats: Arc<Stats>,
+        answer: oneshot::Sender<Result<(), Down>>,
+    },
+    /// A connection wants to be a member or sender of the group.
+    Enter {
+        key: GroupKey,
+        entrant: Entrant,
+        input: Input,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// It has become one.
+    Attach { key: GroupKey, attachment: Box<Attachment> },
+    /// It ended before it could be attached.
+    Abandon { key: GroupKey, conn: ConnId },
+    /// Members after this name, and whether there are more.
+    Members {
+        key: GroupKey,
+        after: String,
+        limit: usize,
+        answer: oneshot::Sender<(Vec<MemberItem>, bool)>,
+    },
+    /// Remove a member by name.
+    Remove { key: GroupKey, name: Name, answer: oneshot::Sender<bool> },
+    /// The receipt of a message.
+    Receipt {
+        key: GroupKey,
+        seq: Seq,
+        publisher: Option<Incarnation>,
+        wait: Duration,
+        answer: oneshot::Sender<Option<Receipt>>,
+    },
+    /// Stop serving a group that has no members; answers whether it did.
+    Delete { key: GroupKey, answer: oneshot::Sender<bool> },
+    /// End cleanly: everything stored, everybody told.
+    End { answer: oneshot::Sender<()> },
+}
+
+/// The way to a shard.
+#[derive(Clone)]
+pub(crate) struct ShardHandle {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl ShardHandle {
+    /// Hands over a job; waits while the mailbox is full. Lost only when the node ends.
+    pub async fn send(&self, job: Job) {
+        let _ = self.jobs.send(job).await;
+    }
+
+    /// Hands over a job and waits for its answer; `None` when the group is not there (any more).
+    pub async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(job(sender)).await;
+        receiver.await.ok()
+    }
+}
+
+/// Starts a shard's thread.
+pub(crate) fn spawn(
+    number: usize,
+    shared: Arc<Shared>,
+    directory: Arc<Directory>,
+) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
+    let (jobs, receiver) = mpsc::channel(JOBS_MAX);
+    let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => {
+                LocalSet::new().block_on(&runtime, Shard::new(shared, directory).run(receiver));
+            }
+            Err(error) => tracing::error!(%error, "a shard cannot start"),
+        }
+    })?;
+    Ok((ShardHandle { jobs }, thread))
+}
+
+struct Shard {
+    shared: Arc<Shared>,
+    directory: Arc<Directory>,
+    groups: RefCell<HashMap<GroupKey, Rc<Hosted>>>,
+    /// At most one message a group: a group has one batch under way.
+    stored: mpsc::UnboundedSender<Stored>,
+    stored_rx: RefCell<Option<mpsc::UnboundedReceiver<Stored>>>,
+}
+
+impl Shard {
+    fn new(shared: Arc<Shared>, directory: Arc<Directory>) -> Self {
+        let (stored, stored_rx) = mpsc::unbounded_channel();
+        let stored_rx = RefCell::new(Some(stored_rx));
+        Self { shared, directory, groups: RefCell::default(), stored, stored_rx }
+    }
+
+    async fn run(self, mut jobs: mpsc::Receiver<Job>) {
+        let Some(mut stored) = self.stored_rx.borrow_mut().take() else { return };
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        let mut ending: Option<oneshot::Sender<()>> = None;
+        while ending.is_none() {
+            tokio::select! {
+                biased;
+                Some(stored) = stored.recv() => self.batch_done(stored),
+                job = jobs.recv() => match job {
+                    Some(Job::End { answer }) => ending = Some(answer),
+                    Some(job) => self.work(job),
+                    None => return,
+                },
+                _ = beat.tick() => self.beat(),
+            }
+        }
+        let _ = tokio::time::timeout(END_WAIT, self.end(&mut stored)).await;
+        self.groups.borrow_mut().clear();
+        let _ = ending.map(|answer| answer.send(()));
+    }
+
+    fn batch_done(&self, stored: Stored) {
+        if let Some(hosted) = self.group(stored.key) {
+            hosted.batch_done(stored.result);
+            keeping::look_after(&hosted);
+        }
+    }
+
+    fn beat(&self) {
+        for hosted in self.groups.borrow().values() {
+            hosted.conns.borrow().values().for_each(|conn| conn.beat());
+            keeping::look_after(hosted);
+        }
+    }
+
+    fn group(&self, key: GroupKey) -> Option<Rc<Hosted>> {
+        self.groups.borrow().get(&key).filter(|hosted| hosted.down().is_none()).cloned()
+    }
+
+    /// A job for a group that is not there drops its answer, which says so.
+    fn work(&self, job: Job) {
+        match job {
+            Job::Host { key, name, group, stats, answer } => {
+                self.host(key, name, *group, stats, answer);
+            }
+            Job::Enter { key, entrant, input, answer } => {
+                if let Some(hosted) = self.group(key) {
+                    hosted.enter(
+                        Conn::new(entrant.conn, entrant.door, entrant.address),
+                        input,
+                        answer,
+                    );
+                }
+            }
+            Job::Attach { key, attachment } => self.attach(key, *attachment),
+            Job::Abandon { key, conn } => {
+                if let Some(hosted) = self.group(key) {
+                    hosted.leave(conn);
+                }
+            }
+            Job::Members { key, after, limit, answer } => {
+                if let Some(hosted) = self.group(key) {
+                    let _ = answer.send(members(&hosted, &after, limit));
+                }
+            }
+            Job::Remove { key, name, answer } => {
+                if let Some(hosted) = self.group(key) {
+                    let (_, removed) = hosted.ask(|ticket| Input::Remove(ticket, name));
+                    tokio::task::spawn_local(async move {
+                        if let Ok(Answer::Removed(there)) = removed.await {
+                            let _ = answer.send(there);
+                        }
+                    });
+                }
+            }
+            Job::Receipt { key, seq, publisher, wait, answer } => {
+                if let Some(hosted) = self.group(key) {
+                    tokio::task::spawn_local(async move {
+                        let _ = answer.send(hosted.receipt(seq, publisher, wait).await);
+                    });
+                }
+            }
+            Job::Delete { key, answer } => self.delete(key, answer),
+            Job::End { .. } => {}
+        }
+    }
+
+    fn host(
+        &self,
+        key: GroupKey,
+        name: Name,
+        mut group: Group,
+        stats: Arc<Stats>,
+        answer: oneshot::Sender<Result<(), Down>>,
+    ) {
+        let epoch = group.epoch() + 1;
+        group.take_over(crate::clock::now(), epoch, &self.shared.config.node_id);
+        let shared = Arc::clone(&self.shared);
+        let hosted = Rc::new(Hosted::new(key, name, group, stats, shared, self.stored.clone()));
+        self.groups.borrow_mut().insert(key, Rc::clone(&hosted));
+        tokio::task::spawn_local(Rc::clone(&hosted).drive());
+        hosted.turn();
+        tokio::task::spawn_local(async move {
+            let _ = answer.send(hosted.until_ready().await);
+        });
+    }
+
+    fn attach(&self, key: GroupKey, attachment: Attachment) {
+        let Some(hosted) = self.group(key) else { return };
+        let id = attachment.conn;
+        let Some(conn) = hosted.conns.borrow().get(&id).cloned() else { return };
+        let Attachment { socket, inbound, counted, door, .. } = attachment;
+        let Ok(stream) = tokio::net::TcpStream::from_std(socket) else { return hosted.leave(id) };
+        let directory = Arc::clone(&self.directory);
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            match door {
+                AttachedDoor::Native(opening) => {
+                    native_session::run(&hosted, &conn, stream, inbound, opening, directory).await;
+                }
+                AttachedDoor::Line(splitter) => {
+                    line_session::run(&hosted, &conn, stream, inbound, splitter, directory).await;
+                }
+            }
+            hosted.leave(id);
+        });
+    }
+
+    fn delete(&self, key: GroupKey, answer: oneshot::Sender<bool>) {
+        let Some(hosted) = self.group(key) else { return };
+        let empty = hosted.group.borrow().member_count() == 0 && hosted.group.borrow().is_idle();
+        if empty {
+            hosted.end(Code::UnknownGroup, "the group was deleted");
+            self.groups.borrow_mut().remove(&key);
+        }
+        let _ = answer.send(empty);
+    }
+
+    /// Stores what is under way and every cursor, then a snapshot, and tells everybody.
+    async fn end(&self, stored: &mut mpsc::UnboundedReceiver<Stored>) {
+        let all: Vec<Rc<Hosted>> = self.groups.borrow().values().cloned().collect();
+        for hosted in &all {
+            hosted.group.borrow_mut().handle(crate::clock::now(), Input::Checkpoint);
+            hosted.turn();
+        }
+        while all.iter().any(|hosted| hosted.down().is_none() && !hosted.group.borrow().is_idle()) {
+            let Some(stored) = stored.recv().await else { break };
+            self.batch_done(stored);
+        }
+        for hosted in all.iter().filter(|hosted| hosted.down().is_none()) {
+            hosted.end(Code::ShuttingDown, "the node is ending; connect again in a while");
+        }
+        // Their sessions write the last frame; those who do not read it are not waited for.
+        let farewell = Duration::from_millis(200);
+        let _ = tokio::time::timeout(farewell, async {
+            while all.iter().any(|hosted| !hosted.conns.borrow().is_empty()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+fn members(hosted: &Hosted, after: &str, limit: usize) -> (Vec<MemberItem>, bool) {
+    let group = hosted.group.borrow();
+    let mut all: Vec<_> = group.members().filter(|member| member.name.as_str() > after).collect();
+    all.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    let more = all.len() > limit;
+    let item = |member: &tertulia_group::Member| MemberItem {
+        name: member.name.to_string(),
+        acked: member.acked,
+        reached: member.reached,
+        presence: match member.presence {
+            Presence::Away { .. } => tertulia_wire::native::Presence::Away,
+            Presence::Here(_) if member.lagging => tertulia_wire::native::Presence::Lagging,
+            Presence::Here(_) => tertulia_wire::native::Presence::Here,
+        },
+        door: member.door,
+        since_us: member.since_us,
+    };
+    (all.into_iter().take(limit).map(item).collect(), more)
+}

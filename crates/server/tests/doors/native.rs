@@ -1,0 +1,155 @@
+//! The native door: members, senders, receipts, resumption, restarts.
+
+use tertulia_group::{Position, SenderId};
+use tertulia_wire::native::{Join, Start};
+use tertulia_wire::{ClientFrame, Code, NodeFrame};
+
+use crate::support::{NativeClient, config, join, start, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_learns_that_everybody_has_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut ana, _) = NativeClient::member(address, "ana", "ops").await;
+    let (mut luis, _) = NativeClient::member(address, "luis", "ops").await;
+    let (mut sender, ready) =
+        NativeClient::sender(address, "eva", "ops", SenderId([7; 16]), false).await;
+    assert_eq!(ready.members, 2);
+    sender.publish("eva", 1, b"hola").await;
+    let NodeFrame::Stored(runs) = sender.frame().await else { panic!("STORED comes first") };
+    let seq = runs[0].seq;
+    for member in [&mut ana, &mut luis] {
+        let (number, name, body) = member.message().await;
+        assert_eq!((number, name.as_str(), &body[..]), (seq, "eva", &b"hola"[..]));
+        member.ack(seq).await;
+    }
+    let NodeFrame::Complete(runs) = sender.frame().await else { panic!("COMPLETE comes next") };
+    assert_eq!((runs[0].seq, runs[0].members, runs[0].reached), (seq, 2, 0));
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_is_there_after_a_restart_and_a_retry_gets_its_number() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut ana, welcome) = NativeClient::member(address, "ana", "ops").await;
+    let id = SenderId([9; 16]);
+    let (mut sender, _) = NativeClient::sender(address, "eva", "ops", id, false).await;
+    let mut numbers = Vec::new();
+    for counter in 1..=3 {
+        sender.publish("eva", counter, format!("m{counter}").as_bytes()).await;
+        let NodeFrame::Stored(runs) = sender.frame().await else { panic!("STORED comes first") };
+        numbers.push(runs[0].seq);
+    }
+    let (first, ..) = ana.message().await;
+    ana.ack(first).await;
+    within("the node's end", node.stop()).await;
+
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut sender, ready) = NativeClient::sender(address, "eva", "ops", id, true).await;
+    assert_eq!(ready.last_counter, 3);
+    sender.publish("eva", 2, b"m2").await;
+    let NodeFrame::Stored(runs) = sender.frame().await else { panic!("STORED comes first") };
+    assert_eq!(runs[0].seq, numbers[1]);
+
+    // Without the secret the name is taken; with it, the rest comes, once and in order.
+    let mut again = NativeClient::connect(address).await;
+    let refused = again.try_join(join("ana", "ops")).await;
+    assert!(matches!(refused, Err(NodeFrame::Error { code: Code::NameTaken, .. })), "{refused:?}");
+    let position = Position { log: welcome.log, epoch: welcome.epoch, seq: first };
+    let resumed =
+        Join { secret: Some(welcome.secret), position: Some(position), ..join("ana", "ops") };
+    let welcome = again.try_join(resumed).await.expect("resumes");
+    assert!(welcome.resumed);
+    assert_eq!(again.message().await.0, numbers[1]);
+    assert_eq!(again.message().await.0, numbers[2]);
+    again.ack(numbers[2]).await;
+    let NodeFrame::Complete(runs) = sender.frame().await else { panic!("COMPLETE comes next") };
+    assert_eq!((runs[0].seq, runs[0].members), (numbers[1], 1));
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_does_not_read_delays_nobody_and_catches_up() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut stuck, _) = NativeClient::member(address, "stuck", "ops").await;
+    let (mut quick, _) = NativeClient::member(address, "quick", "ops").await;
+    let (mut sender, _) =
+        NativeClient::sender(address, "eva", "ops", SenderId([1; 16]), false).await;
+    let (count, body) = (400_u64, vec![b'x'; 100_000]);
+    let reading = tokio::spawn(async move {
+        for _ in 0..count {
+            let (seq, ..) = quick.message().await;
+            quick.ack(seq).await;
+        }
+    });
+    let mut stored = 0;
+    for counter in 1..=count {
+        sender.publish("eva", counter, &body).await;
+        while stored + 8 < counter {
+            if let NodeFrame::Stored(runs) = sender.frame().await {
+                stored = runs
+                    .iter()
+                    .map(|run| run.counter + u64::from(run.count) - 1)
+                    .max()
+                    .unwrap_or(stored);
+            }
+        }
+    }
+    within("the quick one has everything", reading).await.expect("no panic");
+    // 40 MB are behind the window of 8 MiB: the stuck one gets them from the journal, in order, without a gap.
+    let mut last = 0;
+    for _ in 0..count {
+        let entry = stuck.entry().await;
+        assert!(last == 0 || entry.header.seq == last + 1, "a gap after {last}");
+        last = entry.header.seq;
+    }
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn six_members_are_spread_over_three_groups() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let mut client = NativeClient::connect(address).await;
+    let mut groups = Vec::new();
+    for n in 0..6 {
+        client.send(&ClientFrame::Allocate { id: n, name: format!("m{n}") }).await;
+        let NodeFrame::Located { group, coordinator, .. } = client.frame().await else {
+            panic!("LOCATED")
+        };
+        assert_eq!(coordinator, address.to_string());
+        groups.push(group);
+    }
+    assert_eq!(groups, ["1", "2", "3", "1", "2", "3"]);
+    client.send(&ClientFrame::Locate { id: 9, group: "osp".to_owned() }).await;
+    let NodeFrame::Error { id: 9, code: Code::UnknownGroup, message } = client.frame().await else {
+        panic!("ERROR")
+    };
+    assert!(message.contains("osp"), "{message}");
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_of_what_was_not_sent_ends_the_connection() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut ana, welcome) = NativeClient::member(address, "ana", "ops").await;
+    ana.ack(welcome.tail + 1000).await;
+    assert!(matches!(ana.frame().await, NodeFrame::Close { code: Code::BadAck, .. }));
+    assert!(ana.frame_or_end().await.is_none());
+    let mut from_start = NativeClient::connect(address).await;
+    let welcome = from_start
+        .try_join(Join { start: Start::First, ..join("eva", "ops") })
+        .await
+        .expect("joins");
+    assert_eq!(welcome.next, 1);
+    within("the node's end", node.stop()).await;
+}

@@ -1,7 +1,8 @@
 //! Starting and stopping a node.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tertulia_group::{Door, LeaveReason};
 use tertulia_journal::{Catalog, Embedded, Journal, Level, MemoryJournal, Options};
@@ -91,7 +92,12 @@ pub struct Node {
     endpoints: Endpoints,
     shards: Vec<(ShardHandle, std::thread::JoinHandle<()>)>,
     tasks: JoinSet<()>,
+    /// Tells when nobody uses the store any more: its end writes what says that it ended cleanly.
+    journal: Weak<dyn Journal>,
 }
+
+/// What a clean end waits for the store at most.
+const STORE_WAIT: Duration = Duration::from_secs(10);
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -109,6 +115,7 @@ impl Node {
         let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
         let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
         let (journal, catalog) = open_store(&config).await?;
+        let weak = Arc::downgrade(&journal);
         let shared = Arc::new(Shared::new(config, journal, catalog, notices));
         let directory = Arc::new(Directory::new(Arc::clone(&shared)));
         let count = std::thread::available_parallelism().map_or(1, usize::from);
@@ -131,7 +138,7 @@ impl Node {
             }
         }
         tasks.spawn(async move { directory.open_all().await });
-        Ok(Self { endpoints, shards, tasks })
+        Ok(Self { endpoints, shards, tasks, journal: weak })
     }
 
     /// Where the doors are.
@@ -151,6 +158,16 @@ impl Node {
         });
         if !joined.await.unwrap_or(false) {
             tracing::error!("a shard ended by a bug of ours, see above");
+        }
+        let closed = async {
+            while self.journal.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(STORE_WAIT, closed).await.is_err() {
+            tracing::warn!(
+                "the store is still in use; it will be read with more care at the next start"
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tertulia_group::{ConnId, Door};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::directory::Directory;
 use crate::node::Notice;
@@ -48,9 +49,11 @@ pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts for ever; each connection gets a task of its own.
+/// Accepts for ever; each connection gets a task of its own, which ends with this one unless it has gone on to a shard.
 pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Directory>) {
+    let mut lobby = JoinSet::new();
     loop {
+        while lobby.try_join_next().is_some() {}
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             // Out of file descriptors, or the peer was gone already: others may still be served.
@@ -62,7 +65,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         };
         let address = address.ip().to_canonical();
         let Some(counted) = directory.shared.connections.count(address) else {
-            tokio::spawn(turn_away(stream, door));
+            lobby.spawn(turn_away(stream, door));
             continue;
         };
         if let Err(error) = set_up(&stream) {
@@ -74,7 +77,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let id = ConnId(directory.shared.new_id());
         let arrival = Arrival { id, stream, address, dialled, counted };
         let directory = Arc::clone(&directory);
-        tokio::spawn(async move {
+        lobby.spawn(async move {
             match door {
                 Door::Line => line::serve(arrival, directory).await,
                 Door::Native | Door::Web => native::serve(arrival, directory).await,

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use tertulia_group::{Entry, Epoch, Receipt, Seq};
-use tertulia_wire::Level;
 use tertulia_wire::native::{GroupItem, HistoryMode, MemberItem, StatusReply};
+use tertulia_wire::{ClientFrame, Level, NodeFrame};
 
+use crate::conn::{Conn, unexpected};
 use crate::{Error, Target};
+
+/// Items of one page of a list.
+const PAGE_ITEMS: u16 = 1000;
 
 /// Where a group is coordinated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,18 @@ pub struct ReceiptNow {
 #[derive(Debug)]
 pub struct Directory {
     target: Target,
+    node: Option<Conn>,
+    /// To the coordinator that was asked last, where that is another node.
+    other: Option<Conn>,
+    node_id: String,
+    http: String,
+}
+
+/// Whether asking again can do harm.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Reads,
+    Changes,
 }
 
 impl Directory {
@@ -52,17 +68,24 @@ impl Directory {
     /// # Errors
     /// [`Error::Connect`].
     pub async fn connect(target: &Target) -> Result<Self, Error> {
-        unimplemented!()
+        let conn = Conn::dial(target).await?;
+        Ok(Self {
+            target: target.clone(),
+            node_id: conn.greeting.node.clone(),
+            http: conn.greeting.http.clone(),
+            node: Some(conn),
+            other: None,
+        })
     }
 
     /// The node's HTTP door, `host:port`; empty where there is none.
     pub fn http(&self) -> &str {
-        unimplemented!()
+        &self.http
     }
 
     /// The node's id.
     pub fn node(&self) -> &str {
-        unimplemented!()
+        &self.node_id
     }
 
     /// Where is the group coordinated?
@@ -70,7 +93,13 @@ impl Directory {
     /// # Errors
     /// `UNKNOWN_GROUP`, whose message names the nearest one.
     pub async fn locate(&mut self, group: &str) -> Result<Located, Error> {
-        unimplemented!()
+        let question = |id| ClientFrame::Locate { id, group: group.to_owned() };
+        let mut answer = self.first().await?.ask(Duration::ZERO, question).await;
+        if let Err(Error::Lost { .. }) = answer {
+            self.forget();
+            answer = self.first().await?.ask(Duration::ZERO, question).await;
+        }
+        self.located(answer?)
     }
 
     /// Which group may `name` join?
@@ -78,7 +107,14 @@ impl Directory {
     /// # Errors
     /// [`Error`].
     pub async fn allocate(&mut self, name: &str) -> Result<Located, Error> {
-        unimplemented!()
+        let question = |id| ClientFrame::Allocate { id, name: name.to_owned() };
+        let answer = self.ask(None, Asking::Reads, Duration::ZERO, question).await?;
+        self.located(answer)
+    }
+
+    fn located(&self, answer: NodeFrame) -> Result<Located, Error> {
+        let elsewhere = |coordinator: &str| self.node.as_ref()?.elsewhere(coordinator);
+        located(answer, self.target.address(), elsewhere)
     }
 
     /// All groups, in the order of their names.
@@ -86,7 +122,21 @@ impl Directory {
     /// # Errors
     /// [`Error`].
     pub async fn groups(&mut self) -> Result<Vec<GroupItem>, Error> {
-        unimplemented!()
+        let mut all: Vec<GroupItem> = Vec::new();
+        loop {
+            let after = all.last().map_or_else(String::new, |item| item.group.clone());
+            let question = |id| ClientFrame::Groups { id, after: after.clone(), limit: PAGE_ITEMS };
+            match self.ask(None, Asking::Reads, Duration::ZERO, question).await? {
+                NodeFrame::GroupsPage { more, items, .. } => {
+                    let ends = !more || items.is_empty();
+                    all.extend(items);
+                    if ends {
+                        return Ok(all);
+                    }
+                }
+                _ => return Err(unexpected("GROUPS")),
+            }
+        }
     }
 
     /// Creates a group.
@@ -94,7 +144,8 @@ impl Directory {
     /// # Errors
     /// `GROUP_EXISTS`, `BAD_NAME`, `DENIED`, `LIMIT`; [`Error::Unknown`].
     pub async fn create(&mut self, group: &str) -> Result<(), Error> {
-        unimplemented!()
+        let question = |id| ClientFrame::Create { id, group: group.to_owned() };
+        done(&self.ask(None, Asking::Changes, Duration::ZERO, question).await?)
     }
 
     /// Deletes a group that has no members.
@@ -102,7 +153,8 @@ impl Directory {
     /// # Errors
     /// `UNKNOWN_GROUP`, `GROUP_IN_USE`, `DENIED`; [`Error::Unknown`].
     pub async fn delete(&mut self, group: &str) -> Result<(), Error> {
-        unimplemented!()
+        let question = |id| ClientFrame::Delete { id, group: group.to_owned() };
+        done(&self.ask(Some(group), Asking::Changes, Duration::ZERO, question).await?)
     }
 
     /// All members of a group, in the order of their names; its coordinator is asked.
@@ -110,7 +162,26 @@ impl Directory {
     /// # Errors
     /// `UNKNOWN_GROUP`.
     pub async fn members(&mut self, group: &str) -> Result<Vec<MemberItem>, Error> {
-        unimplemented!()
+        let mut all: Vec<MemberItem> = Vec::new();
+        loop {
+            let after = all.last().map_or_else(String::new, |item| item.name.clone());
+            let question = |id| ClientFrame::Members {
+                id,
+                group: group.to_owned(),
+                after: after.clone(),
+                limit: PAGE_ITEMS,
+            };
+            match self.ask(Some(group), Asking::Reads, Duration::ZERO, question).await? {
+                NodeFrame::MembersPage { more, items, .. } => {
+                    let ends = !more || items.is_empty();
+                    all.extend(items);
+                    if ends {
+                        return Ok(all);
+                    }
+                }
+                _ => return Err(unexpected("MEMBERS")),
+            }
+        }
     }
 
     /// Removes a member by name.
@@ -118,7 +189,9 @@ impl Directory {
     /// # Errors
     /// `UNKNOWN_GROUP`, `NO_SUCH_MEMBER`, `DENIED`; [`Error::Unknown`].
     pub async fn remove(&mut self, group: &str, name: &str) -> Result<(), Error> {
-        unimplemented!()
+        let question =
+            |id| ClientFrame::Remove { id, group: group.to_owned(), name: name.to_owned() };
+        done(&self.ask(Some(group), Asking::Changes, Duration::ZERO, question).await?)
     }
 
     /// At most `limit` entries of the group's log, of every kind.
@@ -131,7 +204,29 @@ impl Directory {
         mode: HistoryMode,
         limit: u32,
     ) -> Result<History, Error> {
-        unimplemented!()
+        let (mut mode, mut history) = (mode, None::<History>);
+        loop {
+            let left = limit - history.as_ref().map_or(0, |history| history.entries.len() as u32);
+            let question =
+                |id| ClientFrame::History { id, group: group.to_owned(), mode, limit: left };
+            let answer = self.ask(Some(group), Asking::Reads, Duration::ZERO, question).await?;
+            let NodeFrame::HistoryPage { more, first_kept, entries, .. } = answer else {
+                return Err(unexpected("HISTORY"));
+            };
+            let page: Vec<Entry> = NodeFrame::history_entries(entries)
+                .take(left as usize)
+                .collect::<Result<_, _>>()
+                .map_err(|error| Error::Protocol(error.to_string()))?;
+            let last = page.last().map(|entry| entry.header.seq);
+            let so_far = history.get_or_insert(History { first_kept, entries: Vec::new() });
+            so_far.entries.extend(page);
+            match last {
+                Some(last) if more && so_far.entries.len() < limit as usize => {
+                    mode = HistoryMode::After(last);
+                }
+                _ => return history.ok_or_else(|| unexpected("HISTORY")),
+            }
+        }
     }
 
     /// The receipt of a message, when it is final or after `wait`.
@@ -144,7 +239,12 @@ impl Directory {
         seq: Seq,
         wait: Duration,
     ) -> Result<ReceiptNow, Error> {
-        unimplemented!()
+        let wait_ms = wait_ms(wait);
+        let question = |id| ClientFrame::Receipt { id, group: group.to_owned(), seq, wait_ms };
+        match self.ask(Some(group), Asking::Reads, wait, question).await? {
+            NodeFrame::ReceiptReply { level, receipt, .. } => Ok(ReceiptNow { receipt, level }),
+            _ => Err(unexpected("GET_RECEIPT")),
+        }
     }
 
     /// How the node is.
@@ -152,6 +252,99 @@ impl Directory {
     /// # Errors
     /// [`Error`].
     pub async fn status(&mut self) -> Result<StatusReply, Error> {
-        unimplemented!()
+        let question = |id| ClientFrame::Status { id };
+        match self.ask(None, Asking::Reads, Duration::ZERO, question).await? {
+            NodeFrame::StatusReply(status) => Ok(*status),
+            _ => Err(unexpected("STATUS")),
+        }
     }
+
+    /// Asks the node, or the coordinator of a group. A question that changes nothing is asked twice when a connection is lost.
+    async fn ask(
+        &mut self,
+        group: Option<&str>,
+        asking: Asking,
+        wait: Duration,
+        question: impl Fn(u32) -> ClientFrame,
+    ) -> Result<NodeFrame, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let conn = match group {
+                Some(group) => self.coordinator(group).await?,
+                None => self.first().await?,
+            };
+            let answer = conn.ask(wait, &question).await;
+            match answer {
+                Err(Error::Lost { .. } | Error::Protocol(_)) if asking == Asking::Changes => {
+                    self.forget();
+                    return Err(Error::Unknown);
+                }
+                Err(Error::Lost { .. }) if tries == 1 => self.forget(),
+                Err(Error::Refused { code: tertulia_wire::Code::Moved, .. }) if tries == 1 => {
+                    self.other = None;
+                }
+                Err(error @ (Error::Lost { .. } | Error::Protocol(_))) => {
+                    self.forget();
+                    return Err(error);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        (self.node, self.other) = (None, None);
+    }
+
+    async fn first(&mut self) -> Result<&mut Conn, Error> {
+        let conn = match self.node.take().and_then(alive) {
+            Some(conn) => conn,
+            None => Conn::dial(&self.target).await?,
+        };
+        Ok(self.node.insert(conn))
+    }
+
+    async fn coordinator(&mut self, group: &str) -> Result<&mut Conn, Error> {
+        let located = self.locate(group).await?;
+        if self.node.as_ref().is_some_and(|node| node.address == located.coordinator) {
+            return self.first().await;
+        }
+        let other = self.other.take().filter(|conn| conn.address == located.coordinator);
+        let conn = match other.and_then(alive) {
+            Some(conn) => conn,
+            None => Conn::dial(&self.target.at(&located.coordinator)).await?,
+        };
+        Ok(self.other.insert(conn))
+    }
+}
+
+/// A connection that the node has not closed meanwhile.
+fn alive(mut conn: Conn) -> Option<Conn> {
+    (!conn.is_over()).then_some(conn)
+}
+
+fn done(answer: &NodeFrame) -> Result<(), Error> {
+    match answer {
+        NodeFrame::Done { .. } => Ok(()),
+        _ => Err(unexpected("a change")),
+    }
+}
+
+/// Reads a LOCATED; where its node is the one that was asked, what was dialled stays the address.
+pub(crate) fn located(
+    answer: NodeFrame,
+    dialled: &str,
+    elsewhere: impl FnOnce(&str) -> Option<String>,
+) -> Result<Located, Error> {
+    let NodeFrame::Located { group, coordinator, epoch, .. } = answer else {
+        return Err(unexpected("LOCATE"));
+    };
+    let coordinator = elsewhere(&coordinator).unwrap_or_else(|| dialled.to_owned());
+    Ok(Located { group, coordinator, epoch })
+}
+
+/// As the frame has it; longer than it can say is as long as it can say.
+pub(crate) fn wait_ms(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)
 }

@@ -20,13 +20,20 @@
 //! # }
 //! ```
 
+mod attach;
+mod conn;
 mod directory;
 mod error;
 mod member;
+mod outgoing;
+mod role;
 mod saved;
 mod sender;
 mod sent;
+mod session;
+mod shared;
 mod target;
+mod tracker;
 
 pub use directory::{Directory, History, Located, ReceiptNow};
 pub use error::{ConnectError, Error};

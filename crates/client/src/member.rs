@@ -1,11 +1,24 @@
 //! Being a member of a group: reading, confirming, publishing.
 
-use bytes::Bytes;
-use tertulia_group::{Entry, Epoch, LogId, Seq};
-use tertulia_wire::native::{Confirmed, Start};
-use tertulia_wire::{Code, Level};
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use tertulia_group::{Entry, Epoch, LogId, SenderId, Seq};
+use tertulia_wire::native::{Confirmed, Start};
+use tertulia_wire::{Code, Level, Secret};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::role::{MemberRole, Role};
+use crate::sender::{Outlet, end};
+use crate::session::{Inlets, PUBLISHES_MAX, Session, WISHES_MAX, Wish, fresh_id};
+use crate::shared::Shared;
+use crate::tracker::Tracker;
 use crate::{Error, Located, Saved, Sent, Target};
+
+/// How long [`Member::leave`] may take.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// Which group to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,11 +120,29 @@ pub struct Welcomed {
 /// Who does not call [`Member::next`] is not read for: the library holds back, and the node keeps the rest in the log. Answers to
 /// one's own messages come on the same way, so call it also while waiting for those.
 #[derive(Debug)]
-pub struct Member {}
+pub struct Member {
+    handle: Handle,
+    wishes: mpsc::Sender<Wish>,
+    located: Located,
+    welcomed: Welcomed,
+}
 
 /// What can be done with a membership from anywhere in a program. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+    outlet: Outlet,
+    key: Arc<Key>,
+}
+
+/// What stays the same of a membership, whatever connection it has.
+#[derive(Debug)]
+struct Key {
+    group: String,
+    name: String,
+    id: SenderId,
+    log: LogId,
+}
 
 impl Member {
     /// Joins, or comes back. `BUSY` is tried again for a while.
@@ -123,42 +154,74 @@ impl Member {
         place: Place,
         options: MemberOptions,
     ) -> Result<Self, Error> {
-        unimplemented!()
+        let saved = options.saved.as_ref();
+        let tracker = saved.map_or_else(Tracker::default, |saved| {
+            Tracker::resume(saved.position(), &saved.open, &saved.failed)
+        });
+        let id = saved.map_or_else(fresh_id, |saved| saved.sender);
+        let shared = Arc::new(Shared::new(tracker, saved.map(|saved| saved.secret)));
+        let role = Role::Member(Box::new(MemberRole {
+            id,
+            durable: options.durable,
+            follow: options.follow,
+            start: options.start,
+            shared: shared.clone(),
+            last_welcome: None,
+        }));
+        let opened = Session::open(target, &place, &options.name, role).await?;
+        let welcomed = match opened.session.role() {
+            Role::Member(member) => member.last_welcome.as_ref().map(Welcomed::new),
+            Role::Sender(_) => None,
+        };
+        let welcomed = welcomed.ok_or_else(|| Error::Protocol("no WELCOME".to_owned()))?;
+        let (publish, publishes) = mpsc::channel(PUBLISHES_MAX);
+        let (wishes, wished) = mpsc::channel(WISHES_MAX);
+        let bytes_max = opened.conn.greeting.message_bytes_max as usize;
+        tokio::spawn(opened.session.run(opened.conn, Inlets { publishes, wishes: wished }));
+        let key = Key {
+            group: welcomed.group.clone(),
+            name: welcomed.name.clone(),
+            id,
+            log: welcomed.log,
+        };
+        let outlet = Outlet { publish, bytes_max, receipts: true, over: opened.over };
+        let handle = Handle { shared, outlet, key: Arc::new(key) };
+        Ok(Self { handle, wishes, located: opened.located, welcomed })
     }
 
     /// What happens next; `None` after [`Event::Left`]. May be dropped before it is done; nothing is lost.
     pub async fn next(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.handle.shared.next().await
     }
 
     /// What the directory answered first.
-    pub fn located(&self) -> &Located {
-        unimplemented!()
+    pub const fn located(&self) -> &Located {
+        &self.located
     }
 
     /// What the member was told when it joined.
-    pub fn welcome(&self) -> &Welcomed {
-        unimplemented!()
+    pub const fn welcome(&self) -> &Welcomed {
+        &self.welcomed
     }
 
     /// See [`Handle`].
-    pub fn handle(&self) -> &Handle {
-        unimplemented!()
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// See [`Handle::done`].
     pub fn done(&self, seq: Seq) {
-        self.handle().done(seq);
+        self.handle.done(seq);
     }
 
     /// See [`Handle::open`].
     pub fn open(&self, seq: Seq) {
-        self.handle().open(seq);
+        self.handle.open(seq);
     }
 
     /// See [`Handle::fail`].
     pub fn fail(&self, seq: Seq, code: &str) {
-        self.handle().fail(seq, code);
+        self.handle.fail(seq, code);
     }
 
     /// See [`Handle::publish`].
@@ -166,52 +229,85 @@ impl Member {
     /// # Errors
     /// As there.
     pub async fn publish(&self, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        self.handle().publish(body).await
+        self.handle.publish(body).await
     }
 
     /// See [`Handle::saved`].
     pub fn saved(&self) -> Saved {
-        self.handle().saved()
+        self.handle.saved()
     }
 
-    /// Ends the membership: what is done is confirmed, what was published is sent first. Waits for the node's answer for a few
-    /// seconds; where there is no connection the member is away and leaves after its grace.
+    /// Ends the membership: what is done is confirmed, what was published is stored first. Waits for the node's answer for a few
+    /// seconds; where there is no connection the member is away and leaves after its grace. Events that were not taken are gone.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the node could not be told.
+    /// [`Error::Lost`] when the node could not be told; [`Error::Unknown`] when something published may or may not be stored.
     pub async fn leave(self) -> Result<(), Error> {
-        unimplemented!()
+        self.handle.shared.deafen();
+        let left = timeout(LEAVE_MAX, end(&self.wishes, &self.handle.outlet)).await;
+        left.unwrap_or_else(|_| {
+            let address = self.located.coordinator.clone();
+            Err(Error::Lost { address, why: "no answer to LEAVE".to_owned() })
+        })
+    }
+}
+
+impl Welcomed {
+    fn new(welcome: &tertulia_wire::native::Welcome) -> Self {
+        Self {
+            group: welcome.group.clone(),
+            name: welcome.name.clone(),
+            resumed: welcome.resumed,
+            seq: welcome.tail,
+            members: welcome.members,
+            level: welcome.level,
+            log: welcome.log,
+            epoch: welcome.epoch,
+        }
     }
 }
 
 impl Handle {
     /// The program has done this one: the cursor may pass it.
     pub fn done(&self, seq: Seq) {
-        unimplemented!()
+        self.shared.progress(|tracker| tracker.done(seq));
     }
 
     /// The program is at work on this one for longer: the cursor may pass it and it is not confirmed, until [`Handle::done`] or
     /// [`Handle::fail`]. At most 64 count; the cursor waits before the next.
     pub fn open(&self, seq: Seq) {
-        unimplemented!()
+        self.shared.progress(|tracker| tracker.open_one(seq));
     }
 
     /// The program will not do this one; the code goes into the message's receipt (`exit 7`). It is made one clean line of at
     /// most 64 bytes.
     pub fn fail(&self, seq: Seq, code: &str) {
-        unimplemented!()
+        self.shared.progress(|tracker| tracker.fail(seq, code));
     }
 
     /// Publishes through the membership; waits for room as [`crate::Sender::send`] does. Dropped before it is done, nothing was sent.
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Closed`].
+    /// [`Error::TooLong`]; why the membership has ended.
     pub async fn publish(&self, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        unimplemented!()
+        self.outlet.publish(body.into()).await
     }
 
-    /// What to write down in order to come back, as it stands now.
+    /// What to write down in order to come back, as it stands now. Entries that were given out and are neither done nor open come
+    /// again after a resume.
     pub fn saved(&self) -> Saved {
-        unimplemented!()
+        let inner = self.shared.lock();
+        let (log, epoch) = inner.tracker.log().unwrap_or((self.key.log, 0));
+        Saved {
+            group: self.key.group.clone(),
+            name: self.key.name.clone(),
+            secret: inner.secret.unwrap_or(Secret([0; 32])),
+            sender: self.key.id,
+            log,
+            epoch,
+            cursor: inner.tracker.cursor(),
+            open: inner.tracker.open(),
+            failed: inner.tracker.failed(),
+        }
     }
 }

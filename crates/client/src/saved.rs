@@ -1,7 +1,16 @@
 //! What a member writes down to come back as the same member after its program has ended.
 
-use tertulia_group::{LogId, SenderId, Seq};
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use tertulia_group::limits::{CODE_BYTES_MAX, FAILED_PER_ACK_MAX, NAME_BYTES_MAX, OPEN_MAX};
+use tertulia_group::{LogId, Position, SenderId, Seq};
 use tertulia_wire::Secret;
+
+/// The first line.
+const HEAD: &str = "tertulia-member 1";
+/// Longest text that is looked at.
+const BYTES_MAX: usize = 1 << 20;
 
 /// What a program keeps to resume its membership. Made by [`crate::Member::saved`]; given back in
 /// [`crate::MemberOptions::saved`]. Whoever has it is the member: keep the file private.
@@ -33,16 +42,206 @@ pub struct Saved {
 pub struct SavedError(pub String);
 
 impl Saved {
-    /// A few lines of text, version first.
+    /// A few lines of text, a word and its value each, the version first.
     pub fn to_bytes(&self) -> Vec<u8> {
-        unimplemented!()
+        let mut text = format!(
+            "{HEAD}\ngroup {}\nname {}\nsecret {}\nsender {}\nlog {}\nepoch {}\ncursor {}\n",
+            self.group,
+            self.name,
+            hex(&self.secret.0),
+            hex(&self.sender.0),
+            hex(&self.log.0),
+            self.epoch,
+            self.cursor,
+        );
+        for seq in &self.open {
+            let _ = writeln!(text, "open {seq}");
+        }
+        for (seq, code) in &self.failed {
+            let _ = writeln!(text, "failed {seq} {code}");
+        }
+        text.push_str("end\n");
+        text.into_bytes()
     }
 
-    /// Reads what [`Saved::to_bytes`] wrote; fields of later versions are skipped.
+    /// Reads what [`Saved::to_bytes`] wrote; words that are not known are skipped.
     ///
     /// # Errors
-    /// [`SavedError`].
+    /// [`SavedError`], also for a file that was cut short.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SavedError> {
-        unimplemented!()
+        if bytes.len() > BYTES_MAX {
+            return Err(bad("too long"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
+        let mut lines = text.lines();
+        if lines.next() != Some(HEAD) {
+            return Err(bad("the first line is not its version's"));
+        }
+        let mut fields = Fields::default();
+        let mut is_whole = false;
+        for line in lines {
+            is_whole = line == "end";
+            if is_whole {
+                break;
+            }
+            let (word, value) = line.split_once(' ').unwrap_or((line, ""));
+            fields.take(word, value)?;
+        }
+        if !is_whole {
+            return Err(bad("its end is missing"));
+        }
+        fields.into_saved()
+    }
+
+    pub(crate) const fn position(&self) -> Position {
+        Position { log: self.log, epoch: self.epoch, seq: self.cursor }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    group: Option<String>,
+    name: Option<String>,
+    secret: Option<[u8; 32]>,
+    sender: Option<[u8; 16]>,
+    log: Option<[u8; 16]>,
+    epoch: Option<u32>,
+    cursor: Option<Seq>,
+    open: Vec<Seq>,
+    failed: Vec<(Seq, String)>,
+}
+
+impl Fields {
+    fn take(&mut self, word: &str, value: &str) -> Result<(), SavedError> {
+        match word {
+            "group" => self.group = Some(name(word, value)?),
+            "name" => self.name = Some(name(word, value)?),
+            "secret" => self.secret = Some(unhex(word, value)?),
+            "sender" => self.sender = Some(unhex(word, value)?),
+            "log" => self.log = Some(unhex(word, value)?),
+            "epoch" => self.epoch = Some(number(word, value)?),
+            "cursor" => self.cursor = Some(number(word, value)?),
+            "open" => self.open.push(number(word, value)?),
+            "failed" => {
+                let (seq, code) = value.split_once(' ').ok_or_else(|| bad_value(word))?;
+                if code.len() > CODE_BYTES_MAX {
+                    return Err(bad_value(word));
+                }
+                self.failed.push((number(word, seq)?, code.to_owned()));
+            }
+            _ => {}
+        }
+        if self.open.len() > OPEN_MAX || self.failed.len() > FAILED_PER_ACK_MAX {
+            return Err(bad_value(word));
+        }
+        Ok(())
+    }
+
+    fn into_saved(self) -> Result<Saved, SavedError> {
+        let missing = |word| move || SavedError(format!("{word} is missing"));
+        Ok(Saved {
+            group: self.group.ok_or_else(missing("group"))?,
+            name: self.name.ok_or_else(missing("name"))?,
+            secret: Secret(self.secret.ok_or_else(missing("secret"))?),
+            sender: SenderId(self.sender.ok_or_else(missing("sender"))?),
+            log: LogId(self.log.ok_or_else(missing("log"))?),
+            epoch: self.epoch.ok_or_else(missing("epoch"))?,
+            cursor: self.cursor.ok_or_else(missing("cursor"))?,
+            open: self.open,
+            failed: self.failed,
+        })
+    }
+}
+
+fn bad(why: &str) -> SavedError {
+    SavedError(why.to_owned())
+}
+
+fn bad_value(word: &str) -> SavedError {
+    SavedError(format!("{word} has a bad value"))
+}
+
+fn name(word: &str, value: &str) -> Result<String, SavedError> {
+    if value.is_empty() || value.len() > NAME_BYTES_MAX {
+        return Err(bad_value(word));
+    }
+    Ok(value.to_owned())
+}
+
+fn number<T: FromStr>(word: &str, value: &str) -> Result<T, SavedError> {
+    value.parse().map_err(|_| bad_value(word))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex<const N: usize>(word: &str, value: &str) -> Result<[u8; N], SavedError> {
+    let mut bytes = [0; N];
+    if value.len() != 2 * N || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(bad_value(word));
+    }
+    for (byte, digits) in bytes.iter_mut().zip(value.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).map_err(|_| bad_value(word))?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| bad_value(word))?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Saved {
+        Saved {
+            group: "ops".into(),
+            name: "ána".into(),
+            secret: Secret([0xab; 32]),
+            sender: SenderId([1; 16]),
+            log: LogId([0xf0; 16]),
+            epoch: 7,
+            cursor: 42,
+            open: vec![3, 40],
+            failed: vec![(41, "exit 7".into())],
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_read_back() {
+        for saved in [saved(), Saved { open: vec![], failed: vec![], cursor: 0, ..saved() }] {
+            assert_eq!(Saved::from_bytes(&saved.to_bytes()), Ok(saved));
+        }
+    }
+
+    #[test]
+    fn words_of_later_versions_are_skipped() {
+        let text = String::from_utf8(saved().to_bytes()).unwrap();
+        let text = text.replace("epoch", "mood good\nepoch");
+        assert_eq!(Saved::from_bytes(text.as_bytes()), Ok(saved()));
+    }
+
+    #[test]
+    fn everything_else_is_an_error_and_no_panic() {
+        let text = String::from_utf8(saved().to_bytes()).unwrap();
+        for end in 0..text.len() - 1 {
+            assert!(Saved::from_bytes(&text.as_bytes()[..end]).is_err(), "cut at {end}");
+        }
+        for (old, new) in [
+            ("epoch 7", "epoch seven"),
+            ("cursor 42", "cursor -1"),
+            ("secret ab", "secret zz"),
+            ("secret ab", "secret é"),
+            ("secret ab", "secret "),
+            ("name ána", "name "),
+            ("failed 41 exit 7", "failed 41"),
+            ("member 1", "member 2"),
+        ] {
+            assert!(Saved::from_bytes(text.replace(old, new).as_bytes()).is_err(), "{new}");
+        }
+        assert!(Saved::from_bytes(&[0xff; 10]).is_err());
+        assert!(Saved::from_bytes(&vec![b'a'; BYTES_MAX + 1]).is_err());
     }
 }

@@ -1,14 +1,21 @@
 //! Sending to a group from outside.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tertulia_group::Seq;
 use tertulia_wire::Level;
 use tertulia_wire::native::Confirmed;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, Located, ReceiptNow, Sent, Target};
+use crate::role::{Role, SenderRole};
+use crate::sent::promise;
+use crate::session::{Inlets, PUBLISHES_MAX, Publish, Session, WISHES_MAX, Wish, fresh_id};
+use crate::{Error, Located, Place, ReceiptNow, Sent, Target};
+
+/// Confirmations that wait to be looked at.
+const CONFIRMATIONS_MAX: usize = 4096;
 
 /// How a sender is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +34,17 @@ impl Default for SenderOptions {
 
 /// An outside sender of one group. A lost connection is made anew, for as long as it takes, and what was not answered is sent
 /// again under the same counters, so that nothing is stored twice; whoever will not wait so long puts a timeout around.
+/// Dropped without [`Sender::close`], it gives up what is not answered.
 #[derive(Debug)]
-pub struct Sender {}
+pub struct Sender {
+    outlet: Outlet,
+    wishes: mpsc::Sender<Wish>,
+    located: Located,
+    name: String,
+    members: u32,
+    level: Level,
+    confirmations: Option<mpsc::Receiver<Confirmed>>,
+}
 
 impl Sender {
     /// Asks the directory, connects to the coordinator, opens the sender.
@@ -41,50 +57,75 @@ impl Sender {
         name: &str,
         options: SenderOptions,
     ) -> Result<Self, Error> {
-        unimplemented!()
+        let (to, from) = mpsc::channel(CONFIRMATIONS_MAX);
+        let (to, from) = if options.follow { (Some(to), Some(from)) } else { (None, None) };
+        let role = Role::Sender(SenderRole { id: fresh_id(), confirmations: to, ready: None });
+        let place = Place::Group(group.to_owned());
+        let opened = Session::open(target, &place, name, role).await?;
+        let Role::Sender(SenderRole { ready: Some(ready), .. }) = opened.session.role() else {
+            return Err(Error::Protocol("no SENDER_READY".to_owned()));
+        };
+        let (members, level) = (ready.members, ready.level);
+        let name = opened.session.name().to_owned();
+        let (publish, publishes) = mpsc::channel(PUBLISHES_MAX);
+        let (wish, wishes) = mpsc::channel(WISHES_MAX);
+        let bytes_max = opened.conn.greeting.message_bytes_max as usize;
+        tokio::spawn(opened.session.run(opened.conn, Inlets { publishes, wishes }));
+        Ok(Self {
+            outlet: Outlet { publish, bytes_max, receipts: options.receipts, over: opened.over },
+            wishes: wish,
+            located: opened.located,
+            name,
+            members,
+            level,
+            confirmations: from,
+        })
     }
 
     /// What the directory answered first.
-    pub fn located(&self) -> &Located {
-        unimplemented!()
+    pub const fn located(&self) -> &Located {
+        &self.located
     }
 
     /// The sender's name as it is written.
     pub fn name(&self) -> &str {
-        unimplemented!()
+        &self.name
     }
 
     /// How many members the group had when the sender was opened.
-    pub fn members(&self) -> u32 {
-        unimplemented!()
+    pub const fn members(&self) -> u32 {
+        self.members
     }
 
     /// How well messages are stored.
-    pub fn level(&self) -> Level {
-        unimplemented!()
+    pub const fn level(&self) -> Level {
+        self.level
     }
 
     /// Sends; waits for room while too much is under way that is not stored, or while there is no connection.
     /// Dropped before it is done, nothing was sent.
     ///
     /// # Errors
-    /// [`Error::TooLong`], [`Error::Closed`].
+    /// [`Error::TooLong`]; why the sender has ended.
     pub async fn send(&self, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        unimplemented!()
+        self.outlet.publish(body.into()).await
     }
 
     /// Who has moved, when `follow` was asked for; can be taken once. A receiver that is not read loses some of them:
     /// cursors are cumulative.
-    pub fn confirmations(&mut self) -> Option<mpsc::Receiver<Confirmed>> {
-        unimplemented!()
+    pub const fn confirmations(&mut self) -> Option<mpsc::Receiver<Confirmed>> {
+        self.confirmations.take()
     }
 
     /// The receipt of a message of the group when it is final or after `wait`; on the same connection.
     ///
     /// # Errors
-    /// `NO_SUCH_MESSAGE`, `EXPIRED`; [`Error::Lost`].
+    /// `NO_SUCH_MESSAGE`, `EXPIRED`; [`Error::Lost`]; why the sender has ended.
     pub async fn ask_receipt(&self, seq: Seq, wait: Duration) -> Result<ReceiptNow, Error> {
-        unimplemented!()
+        let (reply, answer) = oneshot::channel();
+        let wish = Wish::Receipt { seq, wait, reply };
+        self.wishes.send(wish).await.map_err(|_| self.outlet.ended())?;
+        answer.await.unwrap_or_else(|_| Err(self.outlet.ended()))
     }
 
     /// Waits until everything is stored or refused, and ends the connection. Receipts that are not in by then do not come.
@@ -92,6 +133,41 @@ impl Sender {
     /// # Errors
     /// [`Error::Unknown`] when something may or may not be stored.
     pub async fn close(self) -> Result<(), Error> {
-        unimplemented!()
+        end(&self.wishes, &self.outlet).await
+    }
+}
+
+/// Wishes for the end, and waits for it. A session that has ended already has told everybody else.
+pub(crate) async fn end(wishes: &mpsc::Sender<Wish>, outlet: &Outlet) -> Result<(), Error> {
+    let (reply, answer) = oneshot::channel();
+    if wishes.send(Wish::End { reply }).await.is_err() {
+        return Err(outlet.ended());
+    }
+    answer.await.unwrap_or_else(|_| Err(outlet.ended()))
+}
+
+/// Where messages are handed over.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlet {
+    pub publish: mpsc::Sender<Publish>,
+    pub bytes_max: usize,
+    pub receipts: bool,
+    pub over: Arc<OnceLock<Error>>,
+}
+
+impl Outlet {
+    pub async fn publish(&self, body: Bytes) -> Result<Sent, Error> {
+        if body.len() > self.bytes_max {
+            return Err(Error::TooLong { bytes: body.len(), max: self.bytes_max });
+        }
+        let place = self.publish.reserve().await.map_err(|_| self.ended())?;
+        let (sent, promise) = promise(self.receipts);
+        place.send(Publish { body, promise });
+        Ok(sent)
+    }
+
+    /// Why nothing can be handed over any more.
+    pub fn ended(&self) -> Error {
+        self.over.get().cloned().unwrap_or(Error::Closed)
     }
 }

@@ -10,6 +10,7 @@ pub struct Target {
     address: String,
     agent: String,
     connect_timeout: Duration,
+    silence: Duration,
 }
 
 impl Target {
@@ -19,6 +20,7 @@ impl Target {
             address: with_port(address.into()),
             agent: concat!("tertulia-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(6),
         }
     }
 
@@ -36,6 +38,14 @@ impl Target {
         self
     }
 
+    /// A sender's or member's connection on which nothing comes for so long is given up, and another one made; after a third of it
+    /// the node is asked whether it is there. 6 s where nothing is said; nodes speak at least once a second.
+    #[must_use]
+    pub const fn silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
+        self
+    }
+
     /// The address, with its port.
     pub fn address(&self) -> &str {
         &self.address
@@ -47,6 +57,10 @@ impl Target {
 
     pub(crate) const fn timeout(&self) -> Duration {
         self.connect_timeout
+    }
+
+    pub(crate) const fn silence_max(&self) -> Duration {
+        self.silence
     }
 
     /// The same client, another address.

@@ -5,12 +5,13 @@ use bytes::BytesMut;
 
 use crate::effect::{Effect, JoinedConn, JoinedEffect, Note, Published};
 use crate::entry::{Kind, LeftBody, code_is_clean};
-use crate::group::{Group, InFlight};
+use crate::group::{Group, InFlight, Role};
 use crate::ids::{ConnId, Epoch, Incarnation, LeaveReason, Now, Seq};
 use crate::limits::{FAILED_PER_ACK_MAX, OPEN_MAX};
 use crate::machine::{Ack, From, Output, Refusal, StoredRun, Welcome};
 use crate::members::{Member, Presence};
 use crate::past::{Departed, Failure};
+use crate::senders::Senders;
 use crate::waiting::HeldFor;
 
 impl Group {
@@ -24,7 +25,8 @@ impl Group {
         self.identity.epoch = epoch;
         self.append_entry(now, Kind::Epoch, 0, "", node.as_bytes());
         self.building.effects.push(Effect::Epoch { epoch, seq: self.proposed });
-        let keys: Vec<Incarnation> = self.members.iter().map(|member| member.key).collect();
+        let mut keys: Vec<Incarnation> = self.members.iter().map(|member| member.key).collect();
+        keys.sort_unstable();
         keys.into_iter().for_each(|key| self.set_away(now, key));
     }
 
@@ -33,7 +35,16 @@ impl Group {
             unreachable!("promise 3: the journal answered for a batch that was not taken")
         };
         self.stored = through;
-        effects.into_iter().for_each(|effect| self.apply(now, effect));
+        for effect in effects {
+            if self.is_heard(&effect) {
+                self.apply(now, effect);
+            }
+        }
+    }
+
+    /// Whoever asked again for a number is still there.
+    fn is_heard(&self, effect: &Effect) -> bool {
+        !matches!(effect, Effect::Duplicate { conn, .. } if !self.roles.contains_key(conn))
     }
 
     /// The batch will never be stored: everything that was proposed is taken back and refused, as if it had not been said.
@@ -45,7 +56,7 @@ impl Group {
         let building = self.next_building();
         let full = std::mem::take(&mut self.full);
         let lost = full.into_iter().chain([building]).flat_map(|building| building.effects);
-        self.senders.roll_back(self.stored);
+        self.roll_back_senders();
         // Cursors and failures of the lost notes are written again with the next batch.
         self.members.iter_mut().for_each(|member| member.unsaved = true);
         self.past.failures.iter().for_each(|(seq, failures)| {
@@ -54,19 +65,51 @@ impl Group {
                 note.write(&mut self.unsaved_failures);
             }
         });
-        self.unsaved_since = Some(now.mono_ms);
+        self.unsaved_since = Some(now.mono_ms.saturating_sub(self.limits.checkpoint_ms));
         let lost: Vec<Effect> = in_flight.effects.into_iter().chain(lost).collect();
         lost.into_iter().for_each(|effect| self.take_back(now, effect));
+    }
+
+    /// A connection knows of its sender what the table knows; of one that was forgotten before, what it knew.
+    fn roll_back_senders(&mut self) {
+        let forgotten = |role: &Role, senders: &Senders| senders.get(role.sender).is_none();
+        let known: Vec<ConnId> = self
+            .roles
+            .iter()
+            .filter(|(_, role)| !forgotten(role, &self.senders))
+            .map(|(conn, _)| *conn)
+            .collect();
+        self.senders.roll_back(self.stored);
+        for conn in known {
+            if let Some(role) = self.roles.get_mut(&conn) {
+                role.last_counter =
+                    self.senders.get(role.sender).map_or(0, |sender| sender.last_counter);
+            }
+        }
+    }
+
+    /// The answer without what it would have revealed of the lost batch.
+    fn corrected(&self, mut answer: Output) -> Output {
+        let last_counter = |conn: &ConnId| {
+            let sender = self.roles.get(conn).and_then(|role| self.senders.get(role.sender));
+            sender.map_or(0, |sender| sender.last_counter)
+        };
+        match &mut answer {
+            Output::Welcome(conn, welcome) => welcome.last_counter = last_counter(conn),
+            Output::SenderReady(conn, ready) => ready.last_counter = last_counter(conn),
+            _ => {}
+        }
+        answer
     }
 
     fn take_back(&mut self, now: Now, effect: Effect) {
         match effect {
             Effect::Published(run) => {
                 self.unstored -= run.bytes;
-                if let Some(role) = self.roles.get_mut(&run.conn) {
-                    role.unstored -= run.bytes;
-                    role.refused =
-                        Some(role.refused.map_or(run.counter, |refused| refused.min(run.counter)));
+                let own = |role: &&mut Role| role.key == run.publisher;
+                if let Some(role) = self.roles.get_mut(&run.conn).filter(own) {
+                    role.unstored = role.unstored.saturating_sub(run.bytes);
+                    role.refuse_from(run.counter);
                 }
                 for counter in (run.counter..).take(run.count as usize) {
                     self.outputs.push(Output::MessageRefused(run.conn, counter, Refusal::NoSpace));
@@ -87,9 +130,17 @@ impl Group {
                 self.graces.insert((now.mono_ms + 1000, key));
             }
             Effect::Duplicate { conn, counter, seq, .. } if seq > self.stored => {
+                if let Some(role) = self.roles.get_mut(&conn) {
+                    role.refuse_from(counter);
+                }
                 self.outputs.push(Output::MessageRefused(conn, counter, Refusal::NoSpace));
             }
-            Effect::Duplicate { .. } | Effect::Answer(_) => self.apply(now, effect),
+            Effect::Answer(answer) => {
+                let answer = self.corrected(answer);
+                self.outputs.push(answer);
+            }
+            Effect::Duplicate { .. } if self.is_heard(&effect) => self.apply(now, effect),
+            Effect::Duplicate { .. } => {}
             Effect::Epoch { .. } => unreachable!(
                 "promise 6: the driver gives up a coordinator that cannot store its epoch"
             ),
@@ -100,7 +151,7 @@ impl Group {
         match effect {
             Effect::Epoch { epoch, seq } => self.past.epochs.push((epoch, seq)),
             Effect::Joined(joined) => self.apply_joined(now, *joined),
-            Effect::Left { key, seq, body } => self.apply_left(key, seq, body),
+            Effect::Left { key, seq, body } => self.apply_left(now, key, seq, body),
             Effect::Published(run) => self.apply_published(run),
             Effect::Answer(output) => self.outputs.push(output),
             Effect::Duplicate { conn, counter, seq, receipt, publisher } => {
@@ -118,15 +169,9 @@ impl Group {
         let here = conn
             .as_ref()
             .filter(|there| self.roles.get(&there.conn).is_some_and(|role| role.key == Some(key)));
-        let (next, moved) = here.as_ref().map_or((key.0 + 1, None), |there| match there.from {
-            From::Now => (key.0 + 1, None),
-            From::First => (self.first, None),
-            From::At(seq) => (seq.clamp(1, key.0 + 1), None),
-            From::After(position) => {
-                let (next, moved) = self.place(position);
-                (next.min(key.0 + 1), moved)
-            }
-        });
+        // Also where its connection is gone: the position stays when it comes back.
+        let from = conn.as_ref().map_or(From::Now, |there| there.from);
+        let (next, moved) = self.begins_at(key, from);
         self.members.insert(Member {
             name: name.clone(),
             key,
@@ -175,14 +220,18 @@ impl Group {
             next,
             tail: self.stored,
             members: self.members.len() as u32,
-            last_counter: self.senders.get(there.sender).map_or(0, |sender| sender.last_counter),
+            // What of its sender is in a later batch is not stored yet.
+            last_counter: self
+                .senders
+                .get(there.sender)
+                .map_or(0, |sender| sender.last_counter_as_of(self.stored)),
             acked: next - 1,
             open: Vec::new(),
         };
         self.outputs.push(Output::Welcome(there.conn, Box::new(welcome)));
     }
 
-    fn apply_left(&mut self, key: Incarnation, seq: Seq, body: LeftBody) {
+    fn apply_left(&mut self, now: Now, key: Incarnation, seq: Seq, body: LeftBody) {
         let Some(member) = self.members.remove(key) else { return };
         let reason = body.reason;
         let departed = Departed {
@@ -193,7 +242,8 @@ impl Group {
             reached: body.reached,
             open: body.open,
         };
-        self.past.depart(departed, self.limits.departed_max);
+        self.past.depart(departed);
+        self.bound_past(now);
         self.moved = true;
         if let Presence::Here(conn) = member.presence {
             self.forget_conn(conn);
@@ -204,8 +254,10 @@ impl Group {
 
     fn apply_published(&mut self, run: Published) {
         self.unstored -= run.bytes;
-        let Some(role) = self.roles.get_mut(&run.conn) else { return };
-        role.unstored -= run.bytes;
+        // A connection whose membership was taken over may have joined again since: then this is not its message.
+        let own = |role: &&mut Role| role.key == run.publisher;
+        let Some(role) = self.roles.get_mut(&run.conn).filter(own) else { return };
+        role.unstored = role.unstored.saturating_sub(run.bytes);
         let stored = StoredRun { counter: run.counter, seq: run.seq, count: run.count };
         self.outputs.push(Output::Stored(run.conn, stored));
         if run.receipt {
@@ -219,11 +271,13 @@ impl Group {
         let Some((cursor, open)) = acceptable(member, ack, self.stored) else {
             return self.outputs.push(Output::Close(conn, Refusal::BadAck));
         };
+        let mut any_failed = false;
         for (seq, code) in &ack.failed {
             let confirmed = *seq <= member.acked && member.open.binary_search(seq).is_err();
             if *seq > key.0 && *seq <= cursor && !confirmed {
                 let failure = Failure { key, name: member.name.clone(), code: code.clone() };
-                self.past.fail(*seq, failure, self.limits.failures_max);
+                self.past.fail(*seq, failure);
+                any_failed = true;
                 Note::Failed { seq: *seq, key, code: code.clone() }
                     .write(&mut self.unsaved_failures);
                 self.moved = true;
@@ -235,6 +289,11 @@ impl Group {
             member.open = open;
         });
         self.cursor_moved(now, changed);
+        // A failure is stored at once, and with it the cursor that has passed it: its receipt stays final after a crash.
+        if any_failed && let Some(member) = self.members.get(key) {
+            cursor_note(member).write(&mut self.unsaved_failures);
+        }
+        self.bound_past(now);
     }
 
     pub(crate) fn reached(&mut self, now: Now, conn: ConnId, seq: Seq) {
@@ -249,7 +308,7 @@ impl Group {
         self.cursor_moved(now, changed);
     }
 
-    fn cursor_moved(&mut self, now: Now, changed: bool) {
+    pub(crate) fn cursor_moved(&mut self, now: Now, changed: bool) {
         if changed {
             self.moved = true;
             self.unsaved_since.get_or_insert(now.mono_ms);
@@ -264,13 +323,15 @@ impl Group {
 
     /// Durable members that are away past what is kept are given up: what they missed cannot be had any more.
     pub(crate) fn trimmed(&mut self, now: Now, first: Seq) {
+        self.give_up_below(now, first);
         self.first = self.first.max(first);
         self.past.trim(self.first);
         let gone = |member: &&Member| {
             matches!(member.presence, Presence::Away { .. }) && member.cursor() + 1 < first
         };
-        let gone: Vec<Incarnation> =
+        let mut gone: Vec<Incarnation> =
             self.members.iter().filter(gone).map(|member| member.key).collect();
+        gone.sort_unstable();
         gone.into_iter().for_each(|key| self.propose_left(now, key, LeaveReason::Expired));
     }
 
@@ -289,8 +350,15 @@ impl Group {
 
     /// Makes the next batch carry every cursor that moved, for a clean end.
     pub(crate) fn checkpoint(&mut self) {
-        if self.members.iter().any(|member| member.unsaved) {
-            self.unsaved_since = Some(0);
+        self.write_checkpoint(true);
+    }
+
+    /// Keeps what is known of the past within its limits. What can be said of a message that falls out is said before.
+    pub(crate) fn bound_past(&mut self, now: Now) {
+        let (departed_max, failures_max) = (self.limits.departed_max, self.limits.failures_max);
+        if let Some(floor) = self.past.floor_within(departed_max, failures_max) {
+            self.give_up_below(now, floor);
+            self.past.raise_floor(floor);
         }
     }
 }
@@ -306,7 +374,8 @@ pub(crate) fn cursor_note(member: &Member) -> Note {
     }
 }
 
-/// The cursor and open numbers after `ack`; `None` when it cannot be. A cursor that goes back moves nothing.
+/// The cursor and open numbers after `ack`; `None` when it cannot be. A cursor that goes back moves nothing: of what is above
+/// it, it does not speak. What fails is not at work any more.
 fn acceptable(member: &Member, ack: &Ack, stored: Seq) -> Option<(Seq, Vec<Seq>)> {
     let cursor = ack.cursor.max(member.acked);
     let mut open = ack.open.clone();
@@ -322,5 +391,12 @@ fn acceptable(member: &Member, ack: &Ack, stored: Seq) -> Option<(Seq, Vec<Seq>)
         && ack.failed.len() <= FAILED_PER_ACK_MAX
         && codes
         && !reopened;
-    possible.then_some((cursor, open))
+    if !possible {
+        return None;
+    }
+    open.extend(member.open.iter().filter(|seq| **seq > ack.cursor));
+    open.sort_unstable();
+    open.dedup();
+    open.retain(|seq| ack.failed.iter().all(|(failed, _)| failed != seq));
+    Some((cursor, open))
 }

@@ -26,6 +26,8 @@ pub(crate) struct Role {
     pub unstored: usize,
     /// Nothing above this counter is taken until it comes again.
     pub refused: Option<u64>,
+    /// The last counter that was known of its sender; stays when the table forgets the sender meanwhile.
+    pub last_counter: u64,
 }
 
 /// A batch that the journal has not answered for.
@@ -151,7 +153,7 @@ impl Group {
         })
     }
 
-    fn take_building(&mut self, now: Now) -> Option<Building> {
+    pub(crate) fn take_building(&mut self, now: Now) -> Option<Building> {
         let checkpoint_ms = self.limits.checkpoint_ms;
         let due = self.unsaved_since.is_some_and(|since| now.mono_ms >= since + checkpoint_ms);
         if self.building.is_empty() && !due && self.unsaved_failures.is_empty() {

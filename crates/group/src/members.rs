@@ -130,14 +130,17 @@ impl Members {
         Some(member)
     }
 
-    /// Changes a member's cursors through `change`; answers whether what it answers for has changed.
+    /// Changes a member's cursors through `change`; answers whether they have changed.
     pub fn update(&mut self, key: Incarnation, change: impl FnOnce(&mut Member)) -> bool {
         let Some(slot) = self.by_key.get(&key).copied() else { return false };
         let Some(member) = self.slots[slot].as_mut() else { return false };
         let (before, open_before) = (member.cursor(), std::mem::take(&mut member.open));
+        // Also below what it answers for: history that it reads, or what its host reached before it.
+        let acked_before = member.acked;
         member.open.clone_from(&open_before);
         change(member);
         let (after, same_open) = (member.cursor(), member.open == open_before);
+        let same_acked = member.acked == acked_before;
         debug_assert!(after >= before, "promise 1: a cursor goes back");
         if after != before {
             self.lowest.advance(before, after);
@@ -148,7 +151,7 @@ impl Members {
             self.count(key, &open_before, -1);
             self.count(key, &now_open, 1);
         }
-        let changed = after != before || !same_open;
+        let changed = after != before || !same_open || !same_acked;
         if let Some(member) = self.slots[slot].as_mut() {
             member.unsaved |= changed;
             member.untold |= changed;

@@ -38,13 +38,35 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    pub fn depart(&mut self, departed: Departed, departed_max: usize) {
+    pub fn depart(&mut self, departed: Departed) {
         self.departed.push_back(departed);
-        while self.departed.len() > departed_max {
-            if let Some(oldest) = self.departed.pop_front() {
-                self.floor = self.floor.max(oldest.left);
+    }
+
+    /// From where on receipts can be given with no more than so much of the past; `None` when nothing has to go.
+    pub fn floor_within(&self, departed_max: usize, failures_max: usize) -> Option<Seq> {
+        let gone = self.departed.len().checked_sub(departed_max.saturating_add(1));
+        let departed = gone.map(|last| self.departed[last].left);
+        let mut over = self.failure_count.saturating_sub(failures_max);
+        let mut failed = None;
+        for (seq, failures) in &self.failures {
+            if over == 0 {
+                break;
             }
+            over = over.saturating_sub(failures.len());
+            failed = Some(seq + 1);
         }
+        departed.max(failed)
+    }
+
+    /// Receipts below `floor` cannot be given any more; what only they need is dropped.
+    pub fn raise_floor(&mut self, floor: Seq) {
+        self.floor = self.floor.max(floor);
+        while self.departed.front().is_some_and(|departed| departed.left <= floor) {
+            self.departed.pop_front();
+        }
+        let kept = self.failures.split_off(&floor);
+        self.failure_count = kept.values().map(Vec::len).sum();
+        self.failures = kept;
     }
 
     /// Who left after `seq`.
@@ -53,18 +75,13 @@ impl Past {
         self.departed.range(start..)
     }
 
-    pub fn fail(&mut self, seq: Seq, failure: Failure, failures_max: usize) {
+    pub fn fail(&mut self, seq: Seq, failure: Failure) {
         let of_message = self.failures.entry(seq).or_default();
         if of_message.iter().any(|known| known.key == failure.key) {
             return;
         }
         of_message.push(failure);
         self.failure_count += 1;
-        while self.failure_count > failures_max {
-            let Some((oldest, gone)) = self.failures.pop_first() else { break };
-            self.failure_count -= gone.len();
-            self.floor = self.floor.max(oldest + 1);
-        }
     }
 
     pub fn failed(&self, seq: Seq, key: Incarnation) -> Option<&Failure> {
@@ -84,13 +101,7 @@ impl Past {
 
     /// Forgets what only concerns numbers below `first`.
     pub fn trim(&mut self, first: Seq) {
-        while self.departed.front().is_some_and(|departed| departed.left < first) {
-            self.departed.pop_front();
-        }
-        let kept = self.failures.split_off(&first);
-        self.failure_count = kept.values().map(Vec::len).sum();
-        self.failures = kept;
-        self.floor = self.floor.max(first);
+        self.raise_floor(first);
         let current = self.epochs.partition_point(|(_, start)| *start <= first).saturating_sub(1);
         // Ends of old epochs are what cuts a cursor back; a few are kept even though their entries are gone.
         self.epochs.drain(..current.saturating_sub(1024));

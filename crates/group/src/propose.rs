@@ -2,18 +2,20 @@
 //!
 //! Sees what is proposed (numbers, counters, names) as well as what is stored.
 
+use std::collections::hash_map::Entry;
+
 use bytes::{Buf, BytesMut};
 
 use crate::effect::{Effect, JoinedConn, JoinedEffect, Note, Published, left_body};
 use crate::entry::{self, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Header, JoinedBody, Kind, Run};
 use crate::group::{Group, Role};
-use crate::ids::{ConnId, Door, Incarnation, LeaveReason, Now, Position, Seq};
+use crate::ids::{ConnId, Door, Incarnation, LeaveReason, Now, Position, SenderId, Seq};
 use crate::machine::{
     From, Join, Moved, OpenSender, Output, Refusal, SenderReady, Ticket, Welcome,
 };
 use crate::members::Presence;
 use crate::name::Name;
-use crate::senders::{Sender, Verdict};
+use crate::senders::{Bounds, Sender, Verdict};
 
 /// A piece that small runs are copied to is closed at this size, so that it never has to be moved again.
 const SMALL_PIECE_BYTES: usize = 256 << 10;
@@ -43,8 +45,15 @@ impl Group {
         let key = Incarnation(self.proposed + 1);
         self.append_entry(now, Kind::Joined, key.0, join.name.as_str(), &body.write());
         Note::Secret { key, digest: join.fresh }.write(&mut self.building.notes);
+        let (next, _) = self.begins_at(key, join.from);
+        if next != key.0 + 1 {
+            // Who reads history has not confirmed it by joining, also after a crash.
+            let (acked, reached, confirms, open) = (next - 1, 0, false, Vec::new());
+            Note::Cursor { key, acked, reached, confirms, open }.write(&mut self.building.notes);
+        }
         // The role is there at once, so that a connection that ends before its join is stored is noticed.
-        self.roles.insert(conn, Role::new(Some(key), &join.name, join.sender));
+        let role = self.role(Some(key), &join.name, join.sender);
+        self.roles.insert(conn, role);
         let there = JoinedConn { conn, sender: join.sender, from: join.from, follow: join.follow };
         self.building.effects.push(Effect::Joined(Box::new(JoinedEffect {
             key,
@@ -71,10 +80,11 @@ impl Group {
                 (next, moved) = (Some(place.0), place.1);
             }
         }
-        self.moved |= self.members.update(key, |member| {
+        let changed = self.members.update(key, |member| {
             member.acked = member.acked.max(confirmed);
             member.confirms |= confirmed > 0;
         });
+        self.cursor_moved(now, changed);
         let tail = self.stored;
         let Some(member) = self.members.get_mut(key) else { return };
         let before = std::mem::replace(&mut member.presence, Presence::Here(conn));
@@ -102,11 +112,25 @@ impl Group {
             }
             Presence::Away { .. } => self.graces.retain(|(_, away)| *away != key),
         }
-        self.roles.insert(conn, Role::new(Some(key), &welcome.name, join.sender));
+        let role = self.role(Some(key), &welcome.name, join.sender);
+        self.roles.insert(conn, role);
         if join.follow {
             self.followers.insert(conn);
         }
         self.answer_when_stored(Output::Welcome(conn, Box::new(welcome)));
+    }
+
+    /// Where a new stay begins to read.
+    pub(crate) fn begins_at(&self, key: Incarnation, from: From) -> (Seq, Option<Moved>) {
+        match from {
+            From::Now => (key.0 + 1, None),
+            From::First => (self.first, None),
+            From::At(seq) => (seq.clamp(1, key.0 + 1), None),
+            From::After(position) => {
+                let (next, moved) = self.place(position);
+                (next.min(key.0 + 1), moved)
+            }
+        }
     }
 
     /// Where reading goes on for somebody who was at `position`, and how that differs from what they think.
@@ -126,7 +150,8 @@ impl Group {
         if open.known && last_counter.is_none() {
             return self.outputs.push(Output::Refused(conn, Refusal::SenderExpired));
         }
-        self.roles.insert(conn, Role::new(None, &open.name, open.id));
+        let role = self.role(None, &open.name, open.id);
+        self.roles.insert(conn, role);
         if open.follow {
             self.followers.insert(conn);
         }
@@ -142,10 +167,17 @@ impl Group {
     /// Gives every acceptable message of the run its number, in place; what is not acceptable ends a piece and is answered.
     pub(crate) fn publish(&mut self, now: Now, conn: ConnId, run: Run) {
         let mut rest = run.into_bytes();
-        let role = self.roles.remove(&conn).filter(|role| {
+        // Not yet welcome, or on its way out: refused, and what the connection is stays as it is.
+        let may = |role: &mut Role| {
             role.key.is_none_or(|key| self.members.get(key).is_some_and(|member| !member.leaving))
-        });
-        let Some(mut role) = role else { return self.refuse_all(conn, &rest) };
+        };
+        let Entry::Occupied(mut role) = self.roles.entry(conn) else {
+            return self.refuse_all(conn, &rest);
+        };
+        if !may(role.get_mut()) {
+            return self.refuse_all(conn, &rest);
+        }
+        let mut role = role.remove();
         // Both are out of their tables while the run is gone through: one look-up a run, not one a message.
         let mut sender = self.senders.take(role.sender);
         let used_before = sender.last_seq();
@@ -187,8 +219,8 @@ impl Group {
         self.senders.put_back(role.sender, sender, used_before, self.limits.senders_max);
         self.roles.insert(conn, role);
         if self.building.bytes >= self.limits.batch_bytes_max {
-            let full = self.next_building();
-            self.full.push_back(full);
+            let full = self.take_building(now);
+            self.full.extend(full);
         }
     }
 
@@ -206,6 +238,10 @@ impl Group {
             }
             Verdict::Expired => return Err(NotTaken::Refused(Refusal::SenderExpired)),
             Verdict::Skipped => return Err(NotTaken::Refused(Refusal::CounterSkipped)),
+            // It went through this connection once, and the table has forgotten its sender since.
+            Verdict::Fresh if header.counter <= role.last_counter => {
+                return Err(NotTaken::Refused(Refusal::SenderExpired));
+            }
             Verdict::Fresh => {}
         }
         let name = &frame[HEADER_BYTES..HEADER_BYTES + usize::from(header.name_len)];
@@ -238,15 +274,16 @@ impl Group {
         self.proposed += 1;
         let seq = self.proposed;
         role.unstored += frame.len();
-        role.refused = None;
+        role.came_again(header.counter);
+        role.last_counter = header.counter;
         self.unstored += frame.len();
         self.building.bytes += frame.len();
         let number = role.key.map(|key| key.0).or_else(|| sender.outside_number()).unwrap_or(seq);
-        if !sender.numbers.contains(&number) {
-            sender.numbers.push(number);
+        if sender.introduce(number, seq) {
             Note::Sender { number, id: role.sender }.write(&mut self.building.notes);
         }
-        sender.accept(header.counter, seq, role.key, self.limits.runs_per_sender_max);
+        let bounds = Bounds { runs_max: self.limits.runs_per_sender_max, stored: self.stored };
+        sender.accept(header.counter, seq, role.key, bounds);
         let flags = if role.key.is_none() { FLAG_OUTSIDE } else { 0 };
         entry::stamp(frame, flags, seq, now.wall_us, number, self.identity.epoch);
         self.building.count += 1;
@@ -272,13 +309,13 @@ impl Group {
         let counter = header.counter;
         match answer {
             NotTaken::Duplicate(seq, publisher) => {
+                role.came_again(counter);
                 let receipt = header.flags & FLAG_RECEIPT != 0;
                 self.when_stored(now, Effect::Duplicate { conn, counter, seq, receipt, publisher });
             }
             NotTaken::Refused(refusal) => {
                 if !matches!(refusal, Refusal::SenderExpired | Refusal::CounterSkipped) {
-                    role.refused =
-                        Some(role.refused.map_or(counter, |refused| refused.min(counter)));
+                    role.refuse_from(counter);
                 }
                 self.outputs.push(Output::MessageRefused(conn, counter, refusal));
             }
@@ -354,6 +391,8 @@ impl Group {
         };
         member.leaving = true;
         let (name, body) = (member.name.clone(), left_body(reason, member));
+        // What it failed is stored no later than the cursor that has passed it.
+        self.building.notes.extend_from_slice(&self.unsaved_failures.split());
         self.graces.retain(|(_, away)| *away != key);
         self.append_entry(now, Kind::Left, key.0, name.as_str(), &body.write());
         self.building.effects.push(Effect::Left { key, seq: self.proposed, body });
@@ -399,6 +438,11 @@ impl Group {
         }
     }
 
+    fn role(&self, key: Option<Incarnation>, name: &Name, sender: SenderId) -> Role {
+        let last_counter = self.senders.get(sender).map_or(0, |sender| sender.last_counter);
+        Role { key, name: name.clone(), sender, unstored: 0, refused: None, last_counter }
+    }
+
     /// An answer that must not overtake what it may reveal.
     pub(crate) fn answer_when_stored(&mut self, output: Output) {
         self.when_stored(Now::default(), Effect::Answer(output));
@@ -432,8 +476,14 @@ enum NotTaken {
 }
 
 impl Role {
-    pub(crate) fn new(key: Option<Incarnation>, name: &Name, sender: crate::ids::SenderId) -> Self {
-        Self { key, name: name.clone(), sender, unstored: 0, refused: None }
+    /// Nothing above `counter` is taken until it comes again.
+    pub(crate) fn refuse_from(&mut self, counter: u64) {
+        self.refused = Some(self.refused.map_or(counter, |refused| refused.min(counter)));
+    }
+
+    /// Lifts the refusal that began with this very counter.
+    fn came_again(&mut self, counter: u64) {
+        self.refused = self.refused.filter(|refused| *refused != counter);
     }
 }
 

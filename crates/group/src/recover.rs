@@ -13,7 +13,7 @@ use crate::machine::Building;
 use crate::members::{Member, Presence};
 use crate::name::Name;
 use crate::past::{Departed, Failure};
-use crate::senders::{Sender, SentRun};
+use crate::senders::{Bounds, Introduced, Sender, SentRun};
 
 const VERSION: u8 = 1;
 
@@ -92,7 +92,7 @@ impl Group {
         for _ in 0..reader.count(24)? {
             let (seq, key) = (reader.u64()?, Incarnation(reader.u64()?));
             let failure = Failure { key, name: name(&mut reader)?, code: reader.str()? };
-            group.past.fail(seq, failure, usize::MAX);
+            group.past.fail(seq, failure);
         }
         for _ in 0..reader.count(32)? {
             let (id, sender) = read_sender(&mut reader)?;
@@ -121,6 +121,13 @@ impl Group {
             .partition(|note| matches!(note, Note::Sender { .. } | Note::Secret { .. }));
         let mut secrets: Vec<(Incarnation, SecretDigest)> = Vec::new();
         let mut introduced: Vec<(u64, SenderId)> = Vec::new();
+        let begun: Vec<(Incarnation, Seq)> = after
+            .iter()
+            .filter_map(|note| match note {
+                Note::Cursor { key, acked, .. } => Some((*key, *acked)),
+                _ => None,
+            })
+            .collect();
         for note in before {
             match note {
                 Note::Sender { number, id } => introduced.push((number, id)),
@@ -144,7 +151,15 @@ impl Group {
                     if let Effect::Epoch { epoch, .. } = effect {
                         self.identity.epoch = epoch;
                     }
+                    let joined = matches!(effect, Effect::Joined(_));
                     self.apply(Now::default(), effect);
+                    let key = Incarnation(entry.header.seq);
+                    if let Some((_, acked)) = begun.iter().find(|(of, _)| joined && *of == key)
+                        && let Some(member) = self.members.get_mut(key)
+                    {
+                        // It began to read before its join: that it has not confirmed.
+                        member.acked = *acked;
+                    }
                 }
                 None if entry.header.kind == Kind::Message => {
                     self.replay_message(&entry.header, &introduced)?;
@@ -173,19 +188,14 @@ impl Group {
         // A sender that the table has forgotten meanwhile stays forgotten: it is told `SenderExpired`.
         let Some(id) = new.or_else(|| self.senders.id_of(number)) else { return Ok(()) };
         let mut sender = self.senders.take(id);
-        if header.counter <= sender.last_counter {
-            return Err(RecoverError("a counter was stored twice"));
-        }
         let before = sender.last_seq();
-        if !sender.numbers.contains(&number) {
-            sender.numbers.push(number);
+        if header.counter <= sender.last_counter {
+            // The coordinator had forgotten the sender by then (its table may have been smaller), so that it began again.
+            sender = Sender::default();
         }
-        sender.accept(
-            header.counter,
-            header.seq,
-            header.publisher(),
-            self.limits.runs_per_sender_max,
-        );
+        sender.introduce(number, header.seq);
+        let bounds = Bounds { runs_max: self.limits.runs_per_sender_max, stored: header.seq };
+        sender.accept(header.counter, header.seq, header.publisher(), bounds);
         self.senders.put_back(id, sender, before, self.limits.senders_max);
         Ok(())
     }
@@ -194,15 +204,21 @@ impl Group {
         match note {
             Note::Cursor { key, acked, reached, confirms, open } => {
                 self.members.update(key, |member| {
-                    member.acked = member.acked.max(acked);
                     member.reached = member.reached.max(reached);
                     member.confirms |= confirms;
-                    member.open = open;
+                    // A snapshot may be newer than the batch that was on its way when it was taken.
+                    if acked >= member.acked {
+                        (member.acked, member.open) = (acked, open);
+                    }
                 });
             }
             Note::Failed { seq, key, code } => {
-                if let Some(name) = self.members.get(key).map(|member| member.name.clone()) {
-                    self.past.fail(seq, Failure { key, name, code }, self.limits.failures_max);
+                // Who failed may have left with the same batch.
+                let gone = || self.past.departed.iter().rev().find(|gone| gone.key == key);
+                let name = self.members.get(key).map(|member| member.name.clone());
+                if let Some(name) = name.or_else(|| gone().map(|gone| gone.name.clone())) {
+                    self.past.fail(seq, Failure { key, name, code });
+                    self.bound_past(Now::default());
                 }
             }
             Note::Sender { .. } | Note::Secret { .. } => {}
@@ -273,7 +289,9 @@ fn read_departed(reader: &mut Reader<'_>) -> Result<Departed, RecoverError> {
 fn write_sender(out: &mut BytesMut, id: SenderId, sender: &Sender) {
     put_id(out, id);
     put_u64(out, sender.last_counter);
-    put_list(out, &sender.numbers);
+    put_u64(out, sender.forgotten);
+    put_list(out, &sender.numbers.iter().map(|one| one.number).collect::<Vec<_>>());
+    put_list(out, &sender.numbers.iter().map(|one| one.at).collect::<Vec<_>>());
     put_count(out, sender.runs.len());
     for run in &sender.runs {
         [run.counter, run.seq, run.count, run.publisher.map_or(0, |key| key.0)]
@@ -284,8 +302,11 @@ fn write_sender(out: &mut BytesMut, id: SenderId, sender: &Sender) {
 
 fn read_sender(reader: &mut Reader<'_>) -> Result<(SenderId, Sender), RecoverError> {
     let id = reader.id()?;
-    let (last_counter, numbers) = (reader.u64()?, reader.list()?);
-    let mut sender = Sender { numbers, last_counter, ..Sender::default() };
+    let (last_counter, forgotten) = (reader.u64()?, reader.u64()?);
+    let (numbers, first_at) = (reader.list()?, reader.list()?);
+    let numbers = numbers.into_iter().zip(first_at);
+    let numbers = numbers.map(|(number, at)| Introduced { number, at }).collect();
+    let mut sender = Sender { numbers, last_counter, forgotten, ..Sender::default() };
     for _ in 0..reader.count(32)? {
         let (counter, seq, count) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let publisher = Some(reader.u64()?).filter(|key| *key != 0).map(Incarnation);

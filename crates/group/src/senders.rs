@@ -3,7 +3,7 @@
 //! Rule: counters of one sender rise strictly and are appended in that order. A counter that was appended answers with its
 //! number, also while it is being stored; one that the table no longer knows answers `Expired`, and is never appended again.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::ids::{Incarnation, SenderId, Seq};
 
@@ -29,13 +29,39 @@ pub(crate) struct SentRun {
     pub publisher: Option<Incarnation>,
 }
 
+impl SentRun {
+    const fn last_seq(&self) -> Seq {
+        self.seq + self.count - 1
+    }
+
+    const fn last_counter(&self) -> u64 {
+        self.counter + self.count - 1
+    }
+}
+
+/// What stands for a sender in entries, and since which entry. From outside it is the number of the first one itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Introduced {
+    pub number: u64,
+    pub at: Seq,
+}
+
 /// One sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sender {
     /// What stands for it in entries: the number of its first one from outside, and each stay through which it sent.
-    pub numbers: Vec<u64>,
+    pub numbers: Vec<Introduced>,
     pub last_counter: u64,
+    /// Counters up to here that are in no run any more.
+    pub forgotten: u64,
     pub runs: VecDeque<SentRun>,
+}
+
+/// How many runs a sender may have, apart from what is not stored yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub runs_max: usize,
+    pub stored: Seq,
 }
 
 impl Sender {
@@ -59,7 +85,7 @@ impl Sender {
         counter: u64,
         seq: Seq,
         publisher: Option<Incarnation>,
-        runs_max: usize,
+        bounds: Bounds,
     ) {
         debug_assert!(counter > self.last_counter, "promise 4: counters rise strictly");
         self.last_counter = counter;
@@ -72,8 +98,11 @@ impl Sender {
                 run.count += 1;
             }
             _ => {
-                if self.runs.len() >= runs_max {
-                    self.runs.pop_front();
+                // Only what is stored counts as forgotten: the rest may have to be taken back, and come again.
+                while self.runs.len() >= bounds.runs_max
+                    && let Some(run) = self.runs.pop_front_if(|run| run.last_seq() <= bounds.stored)
+                {
+                    self.forgotten = run.last_counter();
                 }
                 self.runs.push_back(SentRun { counter, seq, count: 1, publisher });
             }
@@ -82,24 +111,39 @@ impl Sender {
 
     /// What stands for it in entries from outside.
     pub fn outside_number(&self) -> Option<u64> {
-        self.numbers.first().copied()
+        self.numbers.iter().find(|one| one.number == one.at).map(|one| one.number)
+    }
+
+    /// Notes that `number` stands for it from the entry `at` on; answers whether that is new.
+    pub fn introduce(&mut self, number: u64, at: Seq) -> bool {
+        let new = self.numbers.iter().all(|one| one.number != number);
+        if new {
+            self.numbers.push(Introduced { number, at });
+        }
+        new
     }
 
     pub fn last_seq(&self) -> Seq {
-        self.runs.back().map_or(0, |run| run.seq + run.count - 1)
+        self.runs.back().map_or(0, SentRun::last_seq)
+    }
+
+    /// The last counter whose number is at most `stored`.
+    pub fn last_counter_as_of(&self, stored: Seq) -> u64 {
+        let run = self.runs.iter().rev().find(|run| run.seq <= stored);
+        run.map_or(self.forgotten, |run| run.last_counter().min(run.counter + (stored - run.seq)))
     }
 
     /// Takes back what is above `stored`.
     fn roll_back(&mut self, stored: Seq) {
-        self.numbers.retain(|number| *number <= stored);
-        while let Some(run) = self.runs.back_mut().filter(|run| run.seq + run.count - 1 > stored) {
-            let keep = (stored + 1).saturating_sub(run.seq);
-            self.last_counter = run.counter + keep - 1;
-            run.count = keep;
-            if keep == 0 {
+        // The note that introduced a number is lost with its batch, also where the number is an older stay's.
+        self.numbers.retain(|one| one.at <= stored);
+        while let Some(run) = self.runs.back_mut().filter(|run| run.last_seq() > stored) {
+            run.count = (stored + 1).saturating_sub(run.seq);
+            if run.count == 0 {
                 self.runs.pop_back();
             }
         }
+        self.last_counter = self.runs.back().map_or(self.forgotten, SentRun::last_counter);
     }
 }
 
@@ -108,7 +152,7 @@ impl Sender {
 pub(crate) struct Senders {
     by_id: HashMap<SenderId, Sender>,
     by_number: HashMap<u64, SenderId>,
-    by_use: BTreeMap<Seq, SenderId>,
+    by_use: BTreeSet<(Seq, SenderId)>,
 }
 
 impl Senders {
@@ -128,13 +172,13 @@ impl Senders {
 
     /// Puts back what [`Senders::take`] gave; `before` is its last number of then. One that has never sent is not kept.
     pub fn put_back(&mut self, id: SenderId, sender: Sender, before: Seq, senders_max: usize) {
-        if sender.runs.is_empty() {
+        if sender.last_counter == 0 {
             return;
         }
-        self.by_use.remove(&before);
-        self.by_use.insert(sender.last_seq(), id);
-        sender.numbers.iter().for_each(|number| {
-            self.by_number.insert(*number, id);
+        self.by_use.remove(&(before, id));
+        self.by_use.insert((sender.last_seq(), id));
+        sender.numbers.iter().for_each(|one| {
+            self.by_number.insert(one.number, id);
         });
         self.by_id.insert(id, sender);
         while self.by_id.len() > senders_max {
@@ -144,15 +188,15 @@ impl Senders {
     }
 
     fn forget(&mut self, id: SenderId) {
-        for number in self.by_id.remove(&id).into_iter().flat_map(|sender| sender.numbers) {
-            self.by_number.remove(&number);
+        for one in self.by_id.remove(&id).into_iter().flat_map(|sender| sender.numbers) {
+            self.by_number.remove(&one.number);
         }
     }
 
     /// Takes back what was proposed above `stored` and could not be stored.
     pub fn roll_back(&mut self, stored: Seq) {
         self.by_id.values_mut().for_each(|sender| sender.roll_back(stored));
-        self.by_id.retain(|_, sender| !sender.runs.is_empty());
+        self.by_id.retain(|_, sender| sender.last_counter > 0);
         self.by_use = self.by_id.iter().map(|(id, sender)| (sender.last_seq(), *id)).collect();
         self.by_number.retain(|number, _| *number <= stored);
     }
@@ -167,7 +211,7 @@ impl Senders {
                 sender.roll_back(stored);
                 (*id, sender)
             })
-            .filter(|(_, sender)| !sender.runs.is_empty())
+            .filter(|(_, sender)| sender.last_counter > 0)
             .collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
@@ -180,7 +224,8 @@ mod tests {
 
     fn sent(pairs: &[(u64, Seq)]) -> Sender {
         let mut sender = Sender::default();
-        pairs.iter().for_each(|(counter, seq)| sender.accept(*counter, *seq, None, 3));
+        let bounds = Bounds { runs_max: 3, stored: 100 };
+        pairs.iter().for_each(|(counter, seq)| sender.accept(*counter, *seq, None, bounds));
         sender
     }
 
@@ -201,6 +246,9 @@ mod tests {
         sender.roll_back(10);
         assert_eq!(sender.check(1), Verdict::Duplicate { seq: 10, publisher: None });
         assert_eq!(sender.check(2), Verdict::Fresh);
+        let mut gap = sent(&[(1, 10), (5, 12)]);
+        gap.roll_back(10);
+        assert_eq!((gap.last_counter, gap.check(2)), (1, Verdict::Fresh));
     }
 
     #[test]
@@ -209,8 +257,8 @@ mod tests {
         for n in 1..=3u8 {
             let id = SenderId([n; 16]);
             let mut sender = senders.take(id);
-            sender.numbers.push(u64::from(n));
-            sender.accept(1, u64::from(n), None, 8);
+            sender.introduce(u64::from(n), u64::from(n));
+            sender.accept(1, u64::from(n), None, Bounds { runs_max: 8, stored: 0 });
             senders.put_back(id, sender, 0, 2);
         }
         assert!(senders.get(SenderId([1; 16])).is_none());

@@ -75,7 +75,7 @@ impl Group {
         publisher: Option<Incarnation>,
         now: Now,
     ) -> Result<Receipt, Expired> {
-        if seq < self.past.floor.max(self.first) {
+        if self.is_expired(seq) {
             return Err(Expired);
         }
         let asked = |key: Incarnation| key.0 < seq && Some(key) != publisher;
@@ -108,6 +108,10 @@ impl Group {
         missing.sort_by(|a, b| a.name.cmp(&b.name));
         let members = confirmed + reached + missing.len() as u32;
         Ok(Receipt { seq, epoch: self.past.epoch_of(seq), members, confirmed, reached, missing })
+    }
+
+    fn is_expired(&self, seq: Seq) -> bool {
+        seq < self.past.floor.max(self.first)
     }
 
     pub(crate) fn wait_for(&mut self, run: Published) {
@@ -208,14 +212,54 @@ impl Group {
         // Beyond the limit the oldest is answered as it stands: its sender can ask again by its number.
         while waiting.runs.len() > self.limits.waiting_runs_max {
             let Some(oldest) = waiting.runs.pop_front() else { break };
-            for i in 0..u64::from(oldest.count) {
-                if let Ok(receipt) = self.receipt(oldest.seq + i, waiting.publisher, now) {
-                    self.outputs.push(Output::Receipt(conn, oldest.counter + i, receipt));
-                }
-            }
+            self.answer_as_it_stands(now, conn, oldest, waiting.publisher);
         }
         if !waiting.runs.is_empty() {
             self.waiting.insert(conn, waiting);
+        }
+    }
+
+    fn answer_as_it_stands(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        run: WaitingRun,
+        publisher: Option<Incarnation>,
+    ) {
+        for i in 0..u64::from(run.count) {
+            if let Ok(receipt) = self.receipt(run.seq + i, publisher, now) {
+                self.outputs.push(Output::Receipt(conn, run.counter + i, receipt));
+            }
+        }
+    }
+
+    /// Receipts below `floor` are about to be no longer possible: who waits for one gets it as it stands, the last time that
+    /// somebody can say it.
+    pub(crate) fn give_up_below(&mut self, now: Now, floor: Seq) {
+        let mut all = std::mem::take(&mut self.waiting);
+        for (conn, waiting) in &mut all {
+            while let Some(front) = waiting.runs.front_mut().filter(|front| front.seq < floor) {
+                let given_up = front.split_to(floor - 1);
+                if front.count == 0 {
+                    waiting.runs.pop_front();
+                }
+                self.answer_as_it_stands(now, *conn, given_up, waiting.publisher);
+            }
+        }
+        all.retain(|_, waiting| !waiting.runs.is_empty());
+        self.waiting = all;
+        while let Some(((seq, held_for), publisher)) =
+            self.held.first_key_value().map(|(key, publisher)| (*key, *publisher))
+            && seq < floor
+        {
+            self.held.pop_first();
+            let receipt = self.receipt(seq, publisher, now).ok();
+            self.outputs.extend(match (held_for, receipt) {
+                (HeldFor::Ticket(ticket), receipt) => Some(Output::Awaited(ticket, receipt)),
+                (HeldFor::Conn(conn, counter), receipt) => {
+                    receipt.map(|receipt| Output::Receipt(conn, counter, receipt))
+                }
+            });
         }
     }
 
@@ -283,6 +327,11 @@ impl Group {
             .map(|((seq, held_for), publisher)| (*seq, *held_for, *publisher))
             .collect();
         for (seq, held_for, publisher) in due {
+            if self.is_expired(seq) {
+                self.answer_one(now, seq, held_for, publisher);
+                self.held.remove(&(seq, held_for));
+                continue;
+            }
             // Cheap looks first: somebody has not come so far, or is still at work on it.
             let working = self.members.open_counts.get(&seq).copied().unwrap_or(0);
             let own = publisher

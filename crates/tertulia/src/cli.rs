@@ -1,0 +1,336 @@
+//! The arguments of every command, as promised: names, short forms, defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+use tertulia_wire::native::Start;
+
+use crate::units::{self, Wait};
+
+/// Tell a group something, and know that everyone got it.
+#[derive(Debug, Parser)]
+#[command(name = "tertulia", version, after_help = EXIT_CODES, subcommand_required = true)]
+#[command(arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    /// The node's native door; also after the command
+    #[arg(long, short = 's', visible_alias = "server", value_name = "HOST:PORT")]
+    pub node: Option<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 stored, but not confirmed by \
+     everyone (or by N) in time; 4 outcome unknown (it may be stored); 130 interrupted.";
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// One JSON object a line on standard output, nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say no more than what was asked for
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say each step; twice: what the libraries do
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Where the node is.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeArgs {
+    /// The node's native door [env: TERTULIA_NODE] [default: 127.0.0.1:5001]
+    #[arg(
+        long,
+        short = 's',
+        visible_aliases = ["server", "address"],
+        global = true,
+        value_name = "HOST:PORT"
+    )]
+    pub node: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows everything within seconds: a node, members, receipts
+    Demo(DemoArgs),
+    /// Runs a node
+    Serve(Box<ServeArgs>),
+    /// Becomes a member: prints each message and confirms it
+    Join(JoinArgs),
+    /// Sends to a group from outside, and waits for the receipt
+    Send(SendArgs),
+    /// Chats: prints what comes, sends what you type
+    Chat(ChatArgs),
+    /// Lists, creates and deletes groups
+    Groups(GroupsArgs),
+    /// Lists a group's members and the last number that each has acknowledged
+    Members(MembersArgs),
+    /// Removes a member from a group by name
+    Remove(RemoveArgs),
+    /// Prints a group's last messages
+    History(HistoryArgs),
+    /// Prints the receipt of a message as it stands now
+    Receipt(ReceiptArgs),
+    /// Says how the node is
+    Status(StatusArgs),
+    /// Prints a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Prints the manual page (roff)
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// End after the roll calls, with exit code 0 if they went as told
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Every flag has its key in the configuration file and its environment variable TERTULIA_….
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Each flag is also a key of the file of --config (no_line = true) and an \
+     environment variable (TERTULIA_NO_LINE=true). A flag is stronger than the environment, the \
+     environment than the file.")]
+pub struct ServeArgs {
+    /// Address that all doors listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// The same and the native port in one
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["listen", "native_port"])]
+    pub address: Option<String>,
+    /// The host that others reach this node by, where it is not the one they dialled
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// Where logs are kept [default: the XDG data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Port of the native door, 0 for any free one [default: 5001]
+    #[arg(long, value_name = "N")]
+    pub native_port: Option<u16>,
+    /// Port of the line door, 0 for any free one [default: 5000]
+    #[arg(long, value_name = "N")]
+    pub line_port: Option<u16>,
+    /// Port of the HTTP door, 0 for any free one [default: 5080]
+    #[arg(long, value_name = "N")]
+    pub http_port: Option<u16>,
+    /// No line door
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_line: Option<bool>,
+    /// No HTTP door
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_http: Option<bool>,
+    /// Only who is logged in may take part
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_guests: Option<bool>,
+    /// How long and how much of each group is kept [default: 30d,10GiB]
+    #[arg(long, value_name = "AGE,SIZE")]
+    pub keep: Option<String>,
+    /// Where logs are kept: embedded, memory or nats://… [default: embedded]
+    #[arg(long)]
+    pub engine: Option<String>,
+    /// What stored means: fsync (survives a power cut) or os (the process's death) [default: fsync]
+    #[arg(long)]
+    pub sync: Option<String>,
+    /// The node's name [default: the host's]
+    #[arg(long, value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// Connections at most, in all [default: 50000]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Connections at most of one address that is not loopback [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub max_connections_per_address: Option<usize>,
+    /// The longest message [default: 1MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_message: Option<String>,
+    /// A TOML file with any of these
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The group; without it the allocator gives one
+    pub group: Option<String>,
+    /// The member's name [default: user-host, numbered if taken]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Begin with the first message that is kept, with a number, or with the last N
+    #[arg(long, value_name = "first|SEQ|-N", allow_hyphen_values = true, value_parser = units::start)]
+    pub from: Option<Start>,
+    /// Stay a member however long away
+    #[arg(long)]
+    pub durable: bool,
+    /// Run this for each message (text on standard input); exit code 0 confirms it
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<String>,
+    /// How many programs of --exec run at once; 1: strictly one after the other
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "exec")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The group; on a terminal it may be chosen
+    pub group: Option<String>,
+    /// The message; without it, one message a line of standard input
+    pub text: Vec<String>,
+    /// What to wait for: everybody, that it is stored, or so many
+    #[arg(long, value_name = "all|stored|N", default_value = "all")]
+    pub wait: Wait,
+    /// How long to wait
+    #[arg(long, default_value = "5s", value_parser = units::duration)]
+    pub timeout: Duration,
+    /// Exit with 3 when fewer than N members were asked
+    #[arg(long, value_name = "N")]
+    pub expect: Option<u32>,
+    /// The sender's name [default: user-host]
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// The group
+    #[arg(default_value = "lobby")]
+    pub group: String,
+    /// Your name; without it you are asked
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub struct GroupsArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    #[command(subcommand)]
+    pub command: Option<GroupsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GroupsCommand {
+    /// Creates a group
+    Create {
+        /// Its name
+        name: String,
+    },
+    /// Deletes a group that has no members
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    /// The group
+    pub group: String,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The group
+    pub group: String,
+    /// The member
+    pub name: String,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The group
+    pub group: String,
+    /// The first ones after this number, instead of the last ones
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<u64>,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ReceiptArgs {
+    /// The group
+    pub group: String,
+    /// The message's number
+    pub seq: u64,
+    /// How long to wait for it to be final
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub wait: Option<Duration>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+impl Command {
+    /// Where the node is, for the commands that talk to one.
+    pub fn node_mut(&mut self) -> Option<&mut NodeArgs> {
+        Some(match self {
+            Self::Join(args) => &mut args.node,
+            Self::Send(args) => &mut args.node,
+            Self::Chat(args) => &mut args.node,
+            Self::Groups(args) => &mut args.node,
+            Self::Members(args) => &mut args.node,
+            Self::Remove(args) => &mut args.node,
+            Self::History(args) => &mut args.node,
+            Self::Receipt(args) => &mut args.node,
+            Self::Status(args) => &mut args.node,
+            Self::Demo(_) | Self::Serve(_) | Self::Completions(_) | Self::Man => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_node_may_stand_before_and_after_the_command() {
+        for line in [
+            "tertulia -s h:1 groups",
+            "tertulia groups -s h:1",
+            "tertulia groups create x --server h:1",
+            "tertulia send ops hola --address h:1",
+        ] {
+            let mut cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{e}"));
+            let after = cli.command.node_mut().and_then(|args| args.node.take());
+            assert_eq!(after.or(cli.node).as_deref(), Some("h:1"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! `chat`: a member whose standard input is published line by line, in plain lines.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use tertulia_client::{
+    Code, Entry, Error, Event, Handle, Member, MemberOptions, Place, Sent, Target,
+};
+use tertulia_wire::safe::make_safe;
+use tertulia_wire::text::missing_text;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::{directory, print};
+use crate::cli::ChatArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::input::{self, Lines};
+use crate::names;
+use crate::output::{Colour, Output, colours, error_line, paint};
+use crate::signals::Signals;
+
+/// Lines that wait for room on the way to the node.
+const LINES_WAITING: usize = 64;
+/// A message that not everybody has by then is said to be on its way.
+const SLOW: Duration = Duration::from_secs(5);
+/// At the end of the input, what is under way gets so long.
+const END_WITHIN: Duration = Duration::from_secs(5);
+/// Names that are tried where none was given and nobody can be asked.
+const NUMBERS_MAX: u32 = 99;
+
+/// Chats until the input ends, `/quit` or Ctrl-C.
+pub async fn run(args: &ChatArgs, target: &Target, out: &mut Output) -> Outcome {
+    let mut signals = Signals::listen()?;
+    let mut lines = Lines::read();
+    let member = tokio::select! {
+        member = enter(args, target, &mut lines) => member?,
+        stop = signals.stopped() => return Ok(stop.exit()),
+    };
+    let Some(member) = member else { return Ok(Exit::Done) };
+    let welcome = member.welcome();
+    let count = welcome.members;
+    let members = if count == 1 { "1 member".to_owned() } else { format!("{count} members") };
+    let line = format!("you are {} in {} ({members}); /help", welcome.name, welcome.group);
+    out.note(&make_safe(&line, usize::MAX));
+    let mut chat = Chat {
+        group: welcome.group.clone(),
+        name: welcome.name.clone(),
+        target,
+        out,
+        worst: Exit::Done,
+    };
+    chat.talk(member, &mut lines, &mut signals).await
+}
+
+/// Joins; a person is asked for a name, again where it cannot be had. `None`: the person gave up.
+async fn enter(
+    args: &ChatArgs,
+    target: &Target,
+    lines: &mut Lines,
+) -> Result<Option<Member>, Failure> {
+    let person = input::is_terminal();
+    let default = names::default();
+    let mut name = args.name.clone();
+    for number in 1.. {
+        let wanted = match name.take() {
+            Some(name) => name,
+            None if person => match lines.ask("Your name? ").await {
+                Some(name) if name.is_empty() => continue,
+                Some(name) => name,
+                None => return Ok(None),
+            },
+            None => names::numbered(&default, number),
+        };
+        let place = Place::Group(args.group.clone());
+        let refused = match Member::join(target, place, MemberOptions::new(wanted)).await {
+            Ok(member) => return Ok(Some(member)),
+            Err(error) => error,
+        };
+        let another =
+            matches!(refused.code(), Some(Code::NameTaken | Code::NameReserved | Code::BadName));
+        let numbers = args.name.is_none() && number < NUMBERS_MAX;
+        if !another || !(person || numbers) {
+            return Err(refused.into());
+        }
+        if let (true, Error::Refused { message, .. }) = (person, refused) {
+            error_line(&make_safe(&message, usize::MAX));
+        }
+    }
+    Ok(None)
+}
+
+struct Chat<'a> {
+    group: String,
+    name: String,
+    target: &'a Target,
+    out: &'a mut Output,
+    worst: Exit,
+}
+
+impl Chat<'_> {
+    async fn talk(
+        &mut self,
+        mut member: Member,
+        lines: &mut Lines,
+        signals: &mut Signals,
+    ) -> Outcome {
+        let (to_publisher, bodies) = mpsc::channel(LINES_WAITING);
+        let mut to_publisher = Some(to_publisher);
+        let show = std::io::stderr().is_terminal() && !self.out.quiet;
+        let mut publisher =
+            tokio::spawn(publish_all(member.handle().clone(), bodies, show, self.out.json));
+        let mut end_at: Option<Instant> = None;
+        let mut quit = false;
+        let stop = loop {
+            if quit {
+                to_publisher = None;
+                end_at.get_or_insert_with(|| Instant::now() + END_WITHIN);
+            }
+            let typed = async {
+                match &to_publisher {
+                    // Room first: a line that is taken has to go somewhere.
+                    Some(to) => Some((to.reserve().await.ok(), lines.next().await)),
+                    None => None,
+                }
+            };
+            tokio::select! {
+                stop = signals.stopped() => break Some(stop),
+                event = member.next() => self.take(event, &mut member).await?,
+                Some((room, line)) = typed => {
+                    quit = match (room, line) {
+                        (Some(room), Some(line)) => self.typed(line, room).await,
+                        _ => true,
+                    };
+                }
+                worst = &mut publisher => {
+                    self.worst = self.worst.max(worst.unwrap_or(Exit::Unknown));
+                    break None;
+                }
+                () = until(end_at) => break None,
+            }
+        };
+        finish(member, &publisher).await;
+        Ok(stop.map_or(self.worst, |stop| stop.exit().max(self.worst)))
+    }
+
+    /// What has come: others' entries are printed, all are confirmed.
+    async fn take(&mut self, first: Option<Event>, member: &mut Member) -> Result<(), Failure> {
+        let mut done = Vec::new();
+        let mut next = first;
+        loop {
+            match next {
+                None => return Err(Failure::failed("CLOSED", "the membership has ended")),
+                Some(event) => self.event(event, &mut done)?,
+            }
+            tokio::select! {
+                biased;
+                event = member.next() => next = event,
+                () = std::future::ready(()) => break,
+            }
+        }
+        self.out.flush()?;
+        done.into_iter().for_each(|seq| member.done(seq));
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event, done: &mut Vec<u64>) -> Result<(), Failure> {
+        match event {
+            Event::Entry(entry) => {
+                if !self.is_own(&entry) {
+                    print::entry(&self.group, &entry, self.out)?;
+                }
+                done.push(entry.header.seq);
+            }
+            Event::Gap { first, last } => print::gap(&self.group, first, last, self.out)?,
+            Event::Reset { next } => print::reset(&self.group, next, self.out)?,
+            Event::Lost { reason } => {
+                let reason = make_safe(&reason, usize::MAX);
+                self.out.note(&format!("connection lost ({reason}); trying again"));
+            }
+            Event::Back { .. } => self.out.note("back"),
+            Event::Confirmed(_) => {}
+            Event::Left { code, message } => {
+                let word = code.map_or("CLOSED", |code| code.as_str());
+                return Err(Failure::failed(word, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The person has just typed it.
+    fn is_own(&self, entry: &Entry) -> bool {
+        entry.header.publisher().is_some() && entry.name() == self.name
+    }
+
+    /// Does what the line says; whether it says to leave.
+    async fn typed(&self, line: Vec<u8>, room: mpsc::Permit<'_, Vec<u8>>) -> bool {
+        match line.trim_ascii() {
+            b"" => {}
+            b"/quit" => return true,
+            b"/who" => self.who().await,
+            b"/help" => {
+                error_line("/who: who is here   /quit or Ctrl-D: leave   anything else is said");
+            }
+            word if word.starts_with(b"/") && !word.contains(&b' ') => {
+                error_line("no such command; /help");
+            }
+            _ => room.send(line),
+        }
+        false
+    }
+
+    async fn who(&self) {
+        let members =
+            async { Ok::<_, Failure>(directory(self.target).await?.members(&self.group).await?) };
+        match members.await {
+            Ok(members) => {
+                let names: Vec<String> = members
+                    .iter()
+                    .map(|member| match member.presence {
+                        tertulia_client::Presence::Here => member.name.clone(),
+                        presence => format!("{} ({})", member.name, presence.as_str()),
+                    })
+                    .collect();
+                error_line(&make_safe(&format!("here: {}", names.join(", ")), usize::MAX));
+            }
+            Err(failure) => failure.show(false),
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn finish(member: Member, publisher: &JoinHandle<Exit>) {
+    // A node that cannot be told notices by itself that the connection has ended.
+    let _ = member.leave().await;
+    publisher.abort();
+}
+
+/// Publishes in order, and follows every message to its receipt; the worst of all outcomes.
+async fn publish_all(
+    handle: Handle,
+    mut bodies: mpsc::Receiver<Vec<u8>>,
+    show: bool,
+    json: bool,
+) -> Exit {
+    let mut under_way = JoinSet::new();
+    let mut worst = Exit::Done;
+    let mut open = true;
+    while open || !under_way.is_empty() {
+        tokio::select! {
+            body = bodies.recv(), if open => match body {
+                None => open = false,
+                Some(body) => match handle.publish(body).await {
+                    Ok(sent) => {
+                        under_way.spawn(follow(sent, show, json));
+                    }
+                    Err(error) => {
+                        Failure::from(error).show(json);
+                        worst = worst.max(Exit::Failed);
+                    }
+                },
+            },
+            Some(exit) = under_way.join_next() => worst = worst.max(exit.unwrap_or(Exit::Unknown)),
+        }
+    }
+    worst
+}
+
+/// Says quietly what became of one's own message.
+async fn follow(sent: Sent, show: bool, json: bool) -> Exit {
+    let receipt = match tokio::time::timeout(SLOW, sent.receipt()).await {
+        Ok(receipt) => receipt,
+        Err(_) => {
+            if show {
+                let number =
+                    sent.seq().map_or_else(|| "not stored".into(), |seq| format!("#{seq}"));
+                error_line(&quiet(&format!("  … {number}, not with everybody yet")));
+            }
+            sent.receipt().await
+        }
+    };
+    match receipt {
+        Ok(receipt) => {
+            if show {
+                let count = receipt.confirmed + receipt.reached;
+                let mark = if receipt.is_complete() { "✓ " } else { "" };
+                let missing: Vec<String> = receipt.missing.iter().map(missing_text).collect();
+                let who = if missing.is_empty() {
+                    String::new()
+                } else {
+                    format!("  missing: {}", missing.join(", "))
+                };
+                let line = format!("  {mark}{count}/{} #{}{who}", receipt.members, receipt.seq);
+                error_line(&quiet(&line));
+            }
+            Exit::Done
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            failure.show(json);
+            failure.exit()
+        }
+    }
+}
+
+fn quiet(line: &str) -> String {
+    paint(line, Colour::Dim, colours(&std::io::stderr()))
+}

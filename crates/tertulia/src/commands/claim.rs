@@ -1,0 +1,127 @@
+//! Gets a membership under a name that is free on the node and on this machine, or goes on with one of earlier.
+
+use std::path::Path;
+
+use tertulia_client::{Code, Directory, Error, Member, MemberOptions, Place, Saved, Target};
+use tertulia_group::Name;
+
+use crate::failure::Failure;
+use crate::names;
+use crate::state::{Slot, state_folder};
+
+/// So many members of one user on one host are numbered.
+const NUMBERS_MAX: u32 = 9_999;
+
+/// A membership that no other program of this user has.
+pub struct Claim {
+    /// The membership.
+    pub member: Member,
+    /// Where it is kept.
+    pub slot: Slot,
+    /// Without a group, the name is held as well.
+    _name: Option<Slot>,
+}
+
+/// What was tried under one name.
+enum Try {
+    /// It is ours.
+    Claimed(Box<Claim>),
+    /// Somebody has it; in words.
+    Taken(String),
+}
+
+/// Joins `group`, or the one that the allocator gives, as `name`, or under a numbered default name.
+pub async fn claim(
+    target: &Target,
+    group: Option<&str>,
+    name: Option<&str>,
+    options: impl Fn(String, Option<Saved>) -> MemberOptions,
+) -> Result<Claim, Failure> {
+    let root = state_folder()?;
+    let group = group.map(names::check).transpose()?;
+    let mut asking =
+        Asking { target, root: &root, group: group.as_ref(), directory: None, options: &options };
+    if let Some(name) = name {
+        return match asking.attempt(&names::check(name)?).await? {
+            Try::Claimed(claim) => Ok(*claim),
+            Try::Taken(why) => Err(Failure::failed(Code::NameTaken.as_str(), why)),
+        };
+    }
+    let default = names::default();
+    for number in 1..=NUMBERS_MAX {
+        let name = names::check(&names::numbered(&default, number))?;
+        if let Try::Claimed(claim) = asking.attempt(&name).await? {
+            return Ok(*claim);
+        }
+    }
+    let text = format!("{default} and all its numbers are taken: choose a name with --name");
+    Err(Failure::failed(Code::NameTaken.as_str(), text))
+}
+
+struct Asking<'a, O> {
+    target: &'a Target,
+    root: &'a Path,
+    group: Option<&'a Name>,
+    directory: Option<Directory>,
+    options: &'a O,
+}
+
+impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
+    async fn attempt(&mut self, name: &Name) -> Result<Try, Failure> {
+        let node = self.target.address();
+        let here =
+            |what: &str| Try::Taken(format!("{name} is {what} by a program on this machine"));
+        let (group, name_slot) = match self.group {
+            Some(group) => (group.clone(), None),
+            None => {
+                // Held before the allocator is asked: two programs must not be given one name's group.
+                let Some(slot) = Slot::of_name(self.root, node, name)? else {
+                    return Ok(here("used"));
+                };
+                match self.allocate(name).await {
+                    Ok(group) => (group, Some(slot)),
+                    Err(error) => return taken(error),
+                }
+            }
+        };
+        let Some(slot) = Slot::of_member(self.root, node, &group, name)? else {
+            return Ok(here(&format!("a member of {group}")));
+        };
+        let saved = slot.read();
+        let had_saved = saved.is_some();
+        let options = (self.options)(name.to_string(), saved);
+        let place = Place::Group(group.to_string());
+        match Member::join(self.target, place, options).await {
+            Ok(member) => Ok(Try::Claimed(Box::new(Claim { member, slot, _name: name_slot }))),
+            Err(error) => {
+                if had_saved && error.code() == Some(Code::BadSecret) {
+                    // The membership ended and somebody else took the name: the secret opens nothing any more.
+                    slot.forget();
+                }
+                taken(error)
+            }
+        }
+    }
+
+    async fn allocate(&mut self, name: &Name) -> Result<Name, Error> {
+        let directory = match &mut self.directory {
+            Some(directory) => directory,
+            none => none.insert(Directory::connect(self.target).await?),
+        };
+        let located = directory.allocate(name.as_str()).await?;
+        Name::new(&located.group).map_err(|error| {
+            Error::Protocol(format!("a group called {:?}: {error}", located.group))
+        })
+    }
+}
+
+/// Whether another name may help.
+fn taken(error: Error) -> Result<Try, Failure> {
+    match error {
+        Error::Refused {
+            code: Code::NameTaken | Code::NameReserved | Code::BadSecret,
+            message,
+        } => Ok(Try::Taken(message)),
+        error => Err(error.into()),
+    }
+}

@@ -1,0 +1,319 @@
+//! Follows one message from its sending to its receipt: who has confirmed it so far, and when that is enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tertulia_client::{Confirmed, Error, How, Level, Receipt, ReceiptNow, Sender, Sent, Seq, Why};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout_at};
+
+use crate::failure::Failure;
+use crate::units::Wait;
+
+/// What happens on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The message has its number.
+    Stored(Seq),
+    /// One more has it.
+    Confirmed {
+        /// Who.
+        name: String,
+        /// Its host has; its program cannot be asked.
+        host_only: bool,
+    },
+}
+
+/// How it ended.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The receipt, final or as it stands.
+    pub receipt: Receipt,
+    /// How well the message is stored.
+    pub level: Level,
+    /// Since the sending.
+    pub elapsed: Duration,
+    /// What was waited for has come.
+    pub enough: bool,
+}
+
+/// How often who waits for N, or follows, asks when nothing is told.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// Asking for a receipt after the time is up.
+const LAST_ASK: Duration = Duration::from_secs(1);
+/// How long the names of the last ones may take after the receipt.
+const NAMES_WITHIN: Duration = Duration::from_millis(200);
+
+/// A message on its way.
+pub struct Delivery<'a> {
+    sender: &'a Sender,
+    sent: Sent,
+    wait: Wait,
+    started: Instant,
+    deadline: Instant,
+}
+
+impl<'a> Delivery<'a> {
+    /// Hands the message over.
+    pub async fn begin(
+        sender: &'a Sender,
+        body: Vec<u8>,
+        wait: Wait,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let started = Instant::now();
+        // Who writes a time beyond all clocks waits for ever, or nearly so.
+        let deadline = started
+            .checked_add(timeout)
+            .unwrap_or_else(|| started + Duration::from_secs(100 * 365 * 86_400));
+        match timeout_at(deadline.into(), sender.send(body)).await {
+            Ok(sent) => Ok(Self { sender, sent: sent?, wait, started, deadline }),
+            Err(_) => Err(Failure::failed(
+                "TIMED_OUT",
+                "not sent: the node takes nothing just now (is it still running?)",
+            )),
+        }
+    }
+
+    /// Waits for what was asked for, or until the time is up.
+    pub async fn settle(
+        &self,
+        mut follow: Option<&mut mpsc::Receiver<Confirmed>>,
+        steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
+    ) -> Result<Settled, Failure> {
+        let stored = timeout_at(self.deadline.into(), self.sent.stored()).await;
+        let Ok(stored) = stored else {
+            return Err(Failure::unknown(format!(
+                "the outcome is unknown: no answer within {:?}; the message may be stored",
+                self.deadline - self.started
+            )));
+        };
+        let seq = stored.map_err(outcome)?;
+        steps(Step::Stored(seq))?;
+        if self.wait == Wait::Stored {
+            return self.as_it_stands(seq, true).await;
+        }
+        let mut roll = Roll::new(seq);
+        let settled = loop {
+            let pause = self.pause(follow.is_some());
+            let moved = async {
+                match follow.as_mut() {
+                    Some(follow) => follow.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                receipt = self.sent.receipt() => {
+                    break self.given(seq, receipt.map_err(outcome)?).await?;
+                }
+                moved = moved => match moved {
+                    Some(moved) => roll.heard(moved),
+                    None => follow = None,
+                },
+                () = sleep(pause) => {}
+                () = tokio::time::sleep_until(self.deadline.into()) => {
+                    break self.as_it_stands(seq, false).await?;
+                }
+            }
+            while let Some(moved) = follow.as_mut().and_then(|follow| follow.try_recv().ok()) {
+                roll.heard(moved);
+            }
+            if let Some(settled) = self.look(&mut roll, steps).await? {
+                break settled;
+            }
+        };
+        self.finish(&mut roll, follow, &settled, steps).await?;
+        Ok(settled)
+    }
+
+    /// Who waits for everybody and is told of nobody needs no asking.
+    fn pause(&self, follows: bool) -> Duration {
+        match self.wait {
+            Wait::Count(_) if !follows => ASK_EVERY / 10,
+            Wait::All if !follows => Duration::from_secs(3600),
+            _ => ASK_EVERY,
+        }
+    }
+
+    /// Asks how it stands; `Some` when it is enough.
+    async fn look(
+        &self,
+        roll: &mut Roll,
+        steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
+    ) -> Result<Option<Settled>, Failure> {
+        let ask = self.sender.ask_receipt(roll.seq, Duration::ZERO);
+        // A lost connection is made anew meanwhile: the next look will see.
+        let Ok(Ok(now)) = timeout_at(self.deadline.into(), ask).await else { return Ok(None) };
+        roll.tell(&now.receipt, steps)?;
+        let settled = self.settled(now, self.started.elapsed());
+        Ok((settled.enough || settled.receipt.is_final()).then_some(settled))
+    }
+
+    /// A receipt that came by itself; one that can still change is asked for again until the time is up.
+    async fn given(&self, seq: Seq, receipt: Receipt) -> Result<Settled, Failure> {
+        let level = self.sender.level();
+        let mut settled = self.settled(ReceiptNow { receipt, level }, self.sent.elapsed());
+        while !settled.enough && !settled.receipt.is_final() {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let ask = self.sender.ask_receipt(seq, left.min(ASK_EVERY * 4));
+            match timeout_at(self.deadline.into(), ask).await {
+                Ok(Ok(now)) => settled = self.settled(now, self.started.elapsed()),
+                Ok(Err(_)) => sleep(ASK_EVERY).await,
+                Err(_) => break,
+            }
+        }
+        Ok(settled)
+    }
+
+    /// The receipt as it stands, when nothing is waited for any more.
+    async fn as_it_stands(&self, seq: Seq, stored_is_enough: bool) -> Result<Settled, Failure> {
+        let elapsed = self.started.elapsed();
+        let ask = self.sender.ask_receipt(seq, Duration::ZERO);
+        match tokio::time::timeout(LAST_ASK, ask).await {
+            Ok(Ok(now)) => {
+                let settled = self.settled(now, elapsed);
+                Ok(Settled { enough: settled.enough || stored_is_enough, ..settled })
+            }
+            _ => Err(Failure::incomplete(format!(
+                "stored as #{seq}, but who has confirmed it cannot be asked just now"
+            ))),
+        }
+    }
+
+    fn settled(&self, now: ReceiptNow, elapsed: Duration) -> Settled {
+        let ReceiptNow { receipt, level } = now;
+        let enough = match self.wait {
+            Wait::All => receipt.is_complete(),
+            Wait::Stored => true,
+            Wait::Count(count) => receipt.confirmed + receipt.reached >= count,
+        };
+        Settled { receipt, level, elapsed, enough }
+    }
+
+    /// Names those whose confirmations came with the last ones.
+    async fn finish(
+        &self,
+        roll: &mut Roll,
+        follow: Option<&mut mpsc::Receiver<Confirmed>>,
+        settled: &Settled,
+        steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
+    ) -> Result<(), Failure> {
+        roll.tell(&settled.receipt, steps)?;
+        let Some(follow) = follow else { return Ok(()) };
+        let until = tokio::time::Instant::now() + NAMES_WITHIN;
+        while roll.count() < settled.receipt.confirmed + settled.receipt.reached {
+            let Ok(Some(moved)) = timeout_at(until, follow.recv()).await else { break };
+            roll.heard(moved);
+            roll.tell(&settled.receipt, steps)?;
+        }
+        Ok(())
+    }
+}
+
+/// After storing failed or came to nothing.
+fn outcome(error: Error) -> Failure {
+    match error {
+        Error::Unknown => {
+            Failure::unknown("the outcome is unknown: the message may be stored, nobody can tell")
+        }
+        error => error.into(),
+    }
+}
+
+/// Who is known to have one message. A cursor that has passed it says so, unless the receipt misses its owner: a cursor
+/// passes over what its owner is still at work on, or will not do.
+struct Roll {
+    seq: Seq,
+    moved: BTreeMap<String, How>,
+    missed: BTreeSet<String>,
+    told: BTreeSet<String>,
+}
+
+impl Roll {
+    const fn new(seq: Seq) -> Self {
+        Self { seq, moved: BTreeMap::new(), missed: BTreeSet::new(), told: BTreeSet::new() }
+    }
+
+    fn heard(&mut self, confirmed: Confirmed) {
+        if confirmed.cursor >= self.seq {
+            self.moved.insert(confirmed.name, confirmed.how);
+        }
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.told.len()).unwrap_or(u32::MAX)
+    }
+
+    fn tell(
+        &mut self,
+        receipt: &Receipt,
+        steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
+    ) -> Result<(), Failure> {
+        let missing: BTreeSet<&str> =
+            receipt.missing.iter().map(|missing| missing.name.as_str()).collect();
+        let known = self.moved.keys().chain(&self.missed);
+        let new: BTreeSet<String> = known
+            .filter(|name| !missing.contains(name.as_str()) && !self.told.contains(*name))
+            .cloned()
+            .collect();
+        for name in new {
+            // Somebody who came after the message moves too, and was not asked.
+            if self.count() >= receipt.confirmed + receipt.reached {
+                break;
+            }
+            let host_only = self.moved.get(&name) == Some(&How::Reached);
+            self.told.insert(name.clone());
+            steps(Step::Confirmed { name, host_only })?;
+        }
+        let open = receipt.missing.iter().filter(|missing| !matches!(missing.why, Why::Left));
+        self.missed.extend(open.map(|missing| missing.name.clone()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_client::Missing;
+
+    use super::*;
+
+    fn check(roll: &mut Roll, confirmed: u32, missing: &[&str], expected: &[&str]) {
+        let missing: Vec<Missing> = missing
+            .iter()
+            .map(|name| Missing { name: (*name).to_owned(), why: Why::Pending })
+            .collect();
+        let members = confirmed + missing.len() as u32;
+        let receipt = Receipt { seq: 7, epoch: 1, members, confirmed, reached: 0, missing };
+        let mut told = Vec::new();
+        roll.tell(&receipt, &mut |step| {
+            if let Step::Confirmed { name, .. } = step {
+                told.push(name);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn only_who_has_it_is_named_and_only_once() {
+        let mut roll = Roll::new(7);
+        let heard =
+            |name: &str, cursor| Confirmed { name: name.into(), cursor, how: How::Confirmed };
+        roll.heard(heard("ana", 7));
+        roll.heard(heard("luis", 6));
+        check(&mut roll, 1, &["luis", "eva"], &["ana"]);
+        // eva's cursor has passed it, but her program is still at work on it.
+        roll.heard(heard("eva", 9));
+        check(&mut roll, 1, &["luis", "eva"], &[]);
+        // luis is not missed any more, though his move was not heard.
+        check(&mut roll, 2, &["eva"], &["luis"]);
+        // Somebody new has moved who was not asked.
+        roll.heard(heard("bea", 12));
+        check(&mut roll, 2, &["eva"], &[]);
+    }
+}

@@ -1,0 +1,276 @@
+//! `join`: a member that prints each entry and confirms it once it is out, or runs a program for it.
+
+use std::time::Duration;
+
+use tertulia_client::{
+    Code, Entry, Event, Handle, Kind, Member, MemberOptions, Seq, Start, Target,
+};
+use tertulia_wire::safe::make_safe;
+use tertulia_wire::shown_name;
+use tokio::time::{Instant, sleep_until};
+
+use super::claim::{Claim, claim};
+use super::exec::{Job, Ran, Runner, kill_running};
+use super::print;
+use crate::cli::JoinArgs;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::signals::{Signals, Stop};
+use crate::state::Slot;
+
+/// Entries that are printed before the output is flushed and they are confirmed.
+const BATCH_MAX: usize = 512;
+/// The cursor is written down at most this often.
+const SAVE_EVERY: Duration = Duration::from_millis(250);
+/// What is confirmed gets this long to reach the node when the program ends and stays a member.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Joins, and goes on until told to stop.
+pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome {
+    let mut signals = Signals::listen_and(kill_running)?;
+    let options = |name: String, saved| MemberOptions {
+        start: args.from.unwrap_or(Start::Now),
+        durable: args.durable,
+        saved,
+        ..MemberOptions::new(name)
+    };
+    let claiming = claim(target, args.group.as_deref(), args.name.as_deref(), options);
+    let Claim { member, slot, .. } = tokio::select! {
+        claim = claiming => claim?,
+        stop = signals.stopped() => return Ok(stop.exit()),
+    };
+    let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
+    let mut session = Session::new(&member, slot, runner, out);
+    session.welcome(&member);
+    session.save(&member);
+    let ended = session.go(member, &mut signals).await;
+    match ended {
+        Ended::Asked(member, stop) => session.leave(member, stop, args.durable).await,
+        Ended::Failed(failure) => Err(failure),
+    }
+}
+
+/// How the session came to its end.
+enum Ended {
+    Asked(Member, Stop),
+    Failed(Failure),
+}
+
+struct Session<'a> {
+    group: String,
+    name: String,
+    handle: Handle,
+    slot: Slot,
+    runner: Option<Runner>,
+    out: &'a mut Output,
+    /// When the cursor is to be written down; `None` while it is.
+    save_at: Option<Instant>,
+    save_failed: bool,
+    /// The membership has ended: there is nothing to come back to.
+    over: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(member: &Member, slot: Slot, runner: Option<Runner>, out: &'a mut Output) -> Self {
+        let welcome = member.welcome();
+        Self {
+            group: welcome.group.clone(),
+            name: welcome.name.clone(),
+            handle: member.handle().clone(),
+            slot,
+            runner,
+            out,
+            save_at: None,
+            save_failed: false,
+            over: false,
+        }
+    }
+
+    fn welcome(&self, member: &Member) {
+        let (welcome, located) = (member.welcome(), member.located());
+        let back = if welcome.resumed { "back in" } else { "joined" };
+        let members = match welcome.members {
+            1 => "1 member".to_owned(),
+            count => format!("{count} members"),
+        };
+        let (group, name, at) = (&self.group, &self.name, &located.coordinator);
+        let line = format!("{back} {group} as {name} ({members}, coordinated at {at})");
+        self.out.note(&make_safe(&line, usize::MAX));
+    }
+
+    async fn go(&mut self, mut member: Member, signals: &mut Signals) -> Ended {
+        loop {
+            let has_room = self.runner.as_ref().is_none_or(Runner::has_room);
+            let save_at = self.save_at;
+            let step = tokio::select! {
+                stop = signals.stopped() => return Ended::Asked(member, stop),
+                Some((seq, ran)) = next_ran(&mut self.runner) => {
+                    self.ran(seq, &ran);
+                    Ok(())
+                }
+                () = at(save_at) => {
+                    self.save(&member);
+                    Ok(())
+                }
+                event = member.next(), if has_room => self.take(event, &mut member).await,
+            };
+            if let Err(failure) = step {
+                // What was not printed is not confirmed, and comes again when the member comes back.
+                self.save(&member);
+                return Ended::Failed(failure);
+            }
+        }
+    }
+
+    /// One event and all that are there by now: prints them, flushes once, confirms.
+    async fn take(&mut self, first: Option<Event>, member: &mut Member) -> Result<(), Failure> {
+        let mut printed = Vec::new();
+        let mut next = first;
+        let result = loop {
+            let Some(event) = next else {
+                break Err(Failure::failed("CLOSED", "the membership has ended"));
+            };
+            if let Err(failure) = self.event(event, &mut printed) {
+                break Err(failure);
+            }
+            let has_room = self.runner.as_ref().is_none_or(Runner::has_room);
+            if printed.len() >= BATCH_MAX || !has_room {
+                break Ok(());
+            }
+            tokio::select! {
+                biased;
+                event = member.next() => next = event,
+                () = std::future::ready(()) => break Ok(()),
+            }
+        };
+        // Also where something failed: what is out is out. What cannot be flushed is not.
+        self.out.flush()?;
+        for seq in printed {
+            self.handle.done(seq);
+        }
+        self.moved();
+        result
+    }
+
+    fn event(&mut self, event: Event, printed: &mut Vec<Seq>) -> Result<(), Failure> {
+        match event {
+            Event::Entry(entry) => self.entry(&entry, printed)?,
+            Event::Gap { first, last } => print::gap(&self.group, first, last, self.out)?,
+            Event::Reset { next } => print::reset(&self.group, next, self.out)?,
+            Event::Lost { reason } => {
+                let reason = make_safe(&reason, usize::MAX);
+                self.out.note(&format!("connection lost ({reason}); trying again"));
+            }
+            Event::Back { resumed: true } => self.out.note("back"),
+            Event::Back { resumed: false } => {
+                self.out.note("back, as a new member: the old membership had ended");
+            }
+            Event::Confirmed(_) => {}
+            Event::Left { code, message } => {
+                // Who replaced this one writes the file now.
+                self.over = true;
+                if code != Some(Code::Replaced) {
+                    self.slot.forget();
+                }
+                let word = code.map_or("CLOSED", |code| code.as_str());
+                let message =
+                    if message.is_empty() { "the membership has ended".into() } else { message };
+                return Err(Failure::failed(word, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, printed: &mut Vec<Seq>) -> Result<(), Failure> {
+        let seq = entry.header.seq;
+        print::entry(&self.group, entry, self.out)?;
+        match &mut self.runner {
+            Some(runner) if entry.header.kind == Kind::Message => {
+                // Out before the program's own output.
+                self.out.flush()?;
+                self.handle.open(seq);
+                let (from, group) = (shown_name(entry).into_owned(), self.group.clone());
+                runner.start(Job { seq, from, group, text: entry.body() });
+            }
+            _ => printed.push(seq),
+        }
+        Ok(())
+    }
+
+    fn ran(&mut self, seq: Seq, ran: &Ran) {
+        match ran {
+            Ran::Done => self.handle.done(seq),
+            Ran::Failed(code) => {
+                self.handle.fail(seq, code);
+                self.out.note(&format!("#{seq} failed: {code}"));
+            }
+            // Stays open: it comes again, or the receipt says that it was not done.
+            Ran::Cut => {}
+        }
+        self.moved();
+    }
+
+    fn moved(&mut self) {
+        self.save_at.get_or_insert_with(|| Instant::now() + SAVE_EVERY);
+    }
+
+    fn save(&mut self, member: &Member) {
+        self.save_at = None;
+        if self.over {
+            return;
+        }
+        // A disk that is full is told once, not four times a second.
+        match self.slot.write(&member.saved()) {
+            Ok(()) => self.save_failed = false,
+            Err(error) if !self.save_failed => {
+                self.save_failed = true;
+                let path = self.slot.path().display().to_string();
+                tracing::warn!("cannot write {path}, so that nothing can be resumed: {error}");
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn leave(mut self, member: Member, stop: Stop, durable: bool) -> Outcome {
+        if let Some(runner) = self.runner.take() {
+            for (seq, ran) in runner.end().await {
+                self.ran(seq, &ran);
+            }
+        }
+        self.save(&member);
+        let (group, name) = (&self.group, &self.name);
+        if durable {
+            tokio::time::sleep(LAST_WORDS).await;
+            let line = format!(
+                "going; {name} stays a member of {group} (to end that: tertulia remove {group} {name})"
+            );
+            self.out.note(&make_safe(&line, usize::MAX));
+            return Ok(stop.exit());
+        }
+        match member.leave().await {
+            Ok(()) => {
+                self.slot.forget();
+                self.out.note(&make_safe(&format!("left {group}"), usize::MAX));
+            }
+            Err(error) => {
+                let line = format!("going; the node could not be told ({error})");
+                self.out.note(&make_safe(&line, usize::MAX));
+            }
+        }
+        Ok(stop.exit())
+    }
+}
+
+async fn next_ran(runner: &mut Option<Runner>) -> Option<(Seq, Ran)> {
+    match runner {
+        Some(runner) => runner.next().await,
+        None => None,
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

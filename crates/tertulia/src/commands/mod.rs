@@ -1,0 +1,108 @@
+//! A file a command; what several of them need is here.
+
+mod chat;
+mod claim;
+mod delivery;
+mod demo;
+mod exec;
+mod groups;
+mod history;
+mod join;
+mod manual;
+mod members;
+mod print;
+mod receipt;
+mod send;
+mod serve;
+mod status;
+
+use tertulia_client::{Directory, Error, Target};
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::Output;
+
+/// Runs the command.
+pub async fn run(mut cli: Cli) -> Outcome {
+    let own = cli.command.node_mut().and_then(|args| args.node.take());
+    let target = target(own.or(cli.node));
+    let mut out = Output::new(&cli.common);
+    let out = &mut out;
+    match cli.command {
+        Command::Demo(args) => demo::run(&args, out).await,
+        Command::Serve(args) => serve::run(&args, out).await,
+        Command::Join(args) => join::run(&args, &target, out).await,
+        Command::Send(args) => send::run(&args, &target, out).await,
+        Command::Chat(args) => chat::run(&args, &target, out).await,
+        Command::Receipt(args) => receipt::run(&args, &target, out).await,
+        Command::Groups(args) => listed(groups::run(args.command, &target, out).await),
+        Command::Members(args) => listed(members::list(&args, &target, out).await),
+        Command::Remove(args) => listed(members::remove(&args, &target, out).await),
+        Command::History(args) => listed(history::run(&args, &target, out).await),
+        Command::Status(_) => listed(status::run(&target, out).await),
+        Command::Completions(args) => listed(manual::completions(args.shell, out)),
+        Command::Man => listed(manual::pages(out)),
+    }
+}
+
+/// A list whose reader has seen enough (`| head`) has done its work.
+fn listed(outcome: Outcome) -> Outcome {
+    match outcome {
+        Err(failure) if failure.is_closed_output() => Ok(Exit::Done),
+        outcome => outcome,
+    }
+}
+
+/// The node to ask: the flag, or the environment's, or this host's.
+fn target(flag: Option<String>) -> Target {
+    let address = flag
+        .or_else(|| std::env::var("TERTULIA_NODE").ok().filter(|node| !node.is_empty()))
+        .unwrap_or_else(|| "127.0.0.1".to_owned());
+    Target::new(address).agent(concat!("tertulia ", env!("CARGO_PKG_VERSION")))
+}
+
+/// A connection for questions.
+async fn directory(target: &Target) -> Result<Directory, Failure> {
+    Ok(Directory::connect(target).await?)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Unknown => return Self::unknown(error.to_string()),
+            Error::Refused { code, message } => {
+                return Self::failed(code.as_str(), message.clone());
+            }
+            Error::Connect(why) => connect_code(why),
+            Error::TooLong { .. } => "TOO_LONG",
+            Error::Lost { .. } => "LOST",
+            Error::Protocol(_) => "PROTOCOL",
+            Error::Closed => "CLOSED",
+        };
+        Self::failed(code, error.to_string())
+    }
+}
+
+const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
+    use tertulia_client::ConnectError;
+    match error {
+        ConnectError::Refused { .. } => "CONNECTION_REFUSED",
+        ConnectError::TimedOut { .. } => "CONNECTION_TIMED_OUT",
+        ConnectError::UnknownHost { .. } => "UNKNOWN_HOST",
+        ConnectError::NotTertulia { .. } => "NOT_TERTULIA",
+        ConnectError::Other { .. } => "CONNECTION_FAILED",
+    }
+}
+
+/// Now, in microseconds since the Unix epoch.
+fn now_us() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
+}
+
+/// Minutes east of UTC, here, at that moment.
+fn offset_minutes(time_us: u64) -> i32 {
+    let moment =
+        i64::try_from(time_us).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+    let zone = jiff::tz::TimeZone::system();
+    moment.map_or(0, |moment| zone.to_offset(moment).seconds() / 60)
+}

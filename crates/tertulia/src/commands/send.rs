@@ -1,0 +1,287 @@
+//! `send`: an outside sender that waits for its receipts; one message, a line each, or a person typing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tertulia_client::{Confirmed, Error, Sender, SenderOptions, Target};
+use tertulia_wire::json::ReceiptLine;
+use tertulia_wire::safe::make_safe;
+use tertulia_wire::text::{elapsed_text, receipt_line};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::delivery::{Delivery, Settled, Step};
+use super::{directory, groups};
+use crate::cli::SendArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::input::{self, Lines};
+use crate::names;
+use crate::output::{Colour, Output, colours, error_line, paint};
+use crate::signals::Signals;
+use crate::units::Wait;
+
+/// Messages of a pipe whose receipts are waited for at once.
+const UNDER_WAY_MAX: usize = 4096;
+
+/// Sends what the arguments say.
+pub async fn run(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
+    let mut signals = Signals::listen()?;
+    let work = async {
+        if !args.text.is_empty() {
+            return one(args, target, out).await;
+        }
+        if input::is_terminal() {
+            return interactive(args, target, out).await;
+        }
+        piped(args, target, out).await
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        // Either way something may be half done.
+        _ = signals.stopped() => Ok(Exit::Interrupted),
+    }
+}
+
+fn group_of(args: &SendArgs) -> Result<&str, Failure> {
+    let missing = || Failure::usage("say to which group: tertulia send GROUP TEXT…");
+    args.group.as_deref().ok_or_else(missing)
+}
+
+/// Connects; confirmations by name are asked for where they are shown or counted.
+async fn open(
+    args: &SendArgs,
+    group: &str,
+    target: &Target,
+    out: &mut Output,
+) -> Result<(Sender, Option<mpsc::Receiver<Confirmed>>), Failure> {
+    let follow = out.verbose || matches!(args.wait, Wait::Count(_));
+    let options = SenderOptions { follow, ..SenderOptions::default() };
+    out.step(&format!("asking {} where {} is", target.address(), make_safe(group, 128)))?;
+    let default = args.name.is_none();
+    let name = args.name.clone().unwrap_or_else(names::default);
+    let mut sender = match Sender::open(target, group, &name, options.clone()).await {
+        // The default name is an account's here: any other will do.
+        Err(Error::Refused { code: tertulia_client::Code::NameReserved, .. }) if default => {
+            Sender::open(target, group, &names::numbered(&name, 2), options).await?
+        }
+        opened => opened?,
+    };
+    let located = sender.located();
+    let line = format!(
+        "directory: {} is coordinated at {} (epoch {})",
+        located.group, located.coordinator, located.epoch
+    );
+    out.step(&make_safe(&line, usize::MAX))?;
+    out.step(&format!(
+        "connected as ~{}; {} in the group",
+        make_safe(sender.name(), 128),
+        members_text(sender.members())
+    ))?;
+    let confirmations = sender.confirmations();
+    Ok((sender, confirmations))
+}
+
+fn members_text(count: u32) -> String {
+    if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
+}
+
+async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
+    let group = group_of(args)?;
+    let (sender, mut confirmations) = open(args, group, target, out).await?;
+    let text = args.text.join(" ").into_bytes();
+    let outcome = deliver(args, &sender, text, confirmations.as_mut(), out).await;
+    close(sender).await;
+    outcome
+}
+
+/// One message, all its steps, its receipt.
+async fn deliver(
+    args: &SendArgs,
+    sender: &Sender,
+    body: Vec<u8>,
+    follow: Option<&mut mpsc::Receiver<Confirmed>>,
+    out: &mut Output,
+) -> Outcome {
+    let delivery = Delivery::begin(sender, body, args.wait, args.timeout).await?;
+    let (level, started) = (sender.level(), std::time::Instant::now());
+    let mut steps = |step: Step| match step {
+        Step::Stored(seq) => {
+            let elapsed = elapsed_text(started.elapsed());
+            out.step(&format!("stored as #{seq} ({level}) in {elapsed}"))
+        }
+        Step::Confirmed { name, host_only } => {
+            let name = make_safe(&name, usize::MAX);
+            let how = if host_only { "reached the host of" } else { "confirmed by" };
+            out.step(&format!("{how} {name}"))
+        }
+    };
+    let settled = delivery.settle(follow, &mut steps).await?;
+    show(args, &sender.located().group, &settled, out)
+}
+
+/// Prints the receipt; the exit code says whether what was waited for has come.
+fn show(args: &SendArgs, group: &str, settled: &Settled, out: &mut Output) -> Outcome {
+    let Settled { receipt, level, elapsed, enough } = settled;
+    if out.json {
+        out.object(&ReceiptLine::new(group, receipt, *level, Some(*elapsed)))?;
+    } else if !out.quiet {
+        let colour = if receipt.is_complete() { Colour::Green } else { Colour::Yellow };
+        let line = receipt_line(group, receipt, *elapsed);
+        out.text(&paint(&line, colour, colours(&std::io::stdout())))?;
+    }
+    out.flush()?;
+    let expected = args.expect.is_none_or(|expected| receipt.members >= expected);
+    Ok(if *enough && expected { Exit::Done } else { Exit::Incomplete })
+}
+
+/// Ends the connection in order, but does not wait for it long.
+async fn close(sender: Sender) {
+    // Every message has been answered for: what closing could say has been said.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), sender.close()).await;
+}
+
+/// Says what failed and goes on.
+fn counted(outcome: Outcome, json: bool) -> Outcome {
+    match outcome {
+        Err(failure) if failure.is_closed_output() => Err(failure),
+        Err(failure) => {
+            failure.show(json);
+            Ok(failure.exit())
+        }
+        Ok(exit) => Ok(exit),
+    }
+}
+
+/// One message a line, many under way at once, receipts in their order.
+async fn piped(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
+    let group = group_of(args)?;
+    let (sender, confirmations) = open(args, group, target, out).await?;
+    let group = sender.located().group.clone();
+    // Names would be of many messages at once: their number is in each receipt.
+    drop(confirmations);
+    let sender = Arc::new(sender);
+    let mut lines = Some(Lines::read());
+    let mut under_way: VecDeque<JoinHandle<Result<Settled, Failure>>> = VecDeque::new();
+    let mut worst = Exit::Done;
+    loop {
+        let has_room = under_way.len() < UNDER_WAY_MAX;
+        let line = async {
+            match &mut lines {
+                Some(lines) if has_room => Some(lines.next().await),
+                _ => None,
+            }
+        };
+        tokio::select! {
+            Some(line) = line => match line {
+                Some(line) => {
+                    let begun = begin(args, &sender, line).await;
+                    under_way.push_back(begun);
+                }
+                None => lines = None,
+            },
+            Some(settled) = first_of(&mut under_way) => {
+                under_way.pop_front();
+                let shown = settled.and_then(|settled| show(args, &group, &settled, out));
+                worst = worst.max(counted(shown, out.json)?);
+            }
+            else => break,
+        }
+    }
+    if let Some(sender) = Arc::into_inner(sender) {
+        close(sender).await;
+    }
+    Ok(worst)
+}
+
+/// Hands a line over, in its order, and follows it on its own.
+async fn begin(
+    args: &SendArgs,
+    sender: &Arc<Sender>,
+    line: Vec<u8>,
+) -> JoinHandle<Result<Settled, Failure>> {
+    let (wait, timeout) = (args.wait, args.timeout);
+    let (handed, begun) = tokio::sync::oneshot::channel();
+    let sender = Arc::clone(sender);
+    let task = tokio::spawn(async move {
+        let delivery = Delivery::begin(&sender, line, wait, timeout).await;
+        // The next line may be handed over now.
+        let _ = handed.send(());
+        delivery?.settle(None, &mut |_| Ok(())).await
+    });
+    let _ = begun.await;
+    task
+}
+
+/// The answer to the oldest line; `None` while there is none.
+async fn first_of(
+    under_way: &mut VecDeque<JoinHandle<Result<Settled, Failure>>>,
+) -> Option<Result<Settled, Failure>> {
+    let joined = under_way.front_mut()?.await;
+    Some(joined.unwrap_or_else(|error| {
+        Err(Failure::unknown(format!("the message's task ended: {error}")))
+    }))
+}
+
+/// A person picks a group and types.
+async fn interactive(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
+    let mut lines = Lines::read();
+    let group = match &args.group {
+        Some(group) => group.clone(),
+        None => match pick_group(target, &mut lines, out).await? {
+            Some(group) => group,
+            None => return Ok(Exit::Done),
+        },
+    };
+    let (sender, mut confirmations) = open(args, &group, target, out).await?;
+    let group = make_safe(&sender.located().group, usize::MAX).into_owned();
+    out.note(&format!("{} in {group}; /quit or Ctrl-D ends", members_text(sender.members())));
+    loop {
+        input::prompt(&format!("{group}> "));
+        let Some(line) = lines.next().await else {
+            error_line("");
+            break;
+        };
+        match line.as_slice() {
+            b"/quit" => break,
+            b"" => {}
+            _ => {
+                let outcome = deliver(args, &sender, line, confirmations.as_mut(), out).await;
+                counted(outcome, out.json)?;
+            }
+        }
+    }
+    close(sender).await;
+    Ok(Exit::Done)
+}
+
+/// Shows the groups and asks for one; `None` at the end of the input.
+async fn pick_group(
+    target: &Target,
+    lines: &mut Lines,
+    out: &mut Output,
+) -> Result<Option<String>, Failure> {
+    let mut directory = directory(target).await?;
+    let items = directory.groups().await?;
+    if items.is_empty() {
+        let text = "there are no groups yet: tertulia join, or tertulia groups create NAME";
+        return Err(Failure::failed("UNKNOWN_GROUP", text));
+    }
+    groups::show(&items, out)?;
+    out.flush()?;
+    loop {
+        let Some(answer) = lines.ask("To which group? ").await else {
+            error_line("");
+            return Ok(None);
+        };
+        if answer.is_empty() {
+            continue;
+        }
+        match directory.locate(&answer).await {
+            Ok(located) => return Ok(Some(located.group)),
+            Err(Error::Refused { message, .. }) => {
+                error_line(&make_safe(&message, usize::MAX));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

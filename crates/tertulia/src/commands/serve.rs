@@ -1,0 +1,325 @@
+//! `serve`: a node, until it is told to stop; says where it is and who comes and goes.
+
+use std::fs::{File, TryLockError};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tertulia_server::{Config, Endpoints, Node, Notice, StartError};
+use tertulia_wire::safe::make_safe;
+use tokio::sync::mpsc;
+
+use crate::cli::ServeArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::Output;
+use crate::settings;
+use crate::signals::Signals;
+
+/// Notices that wait to be printed; more are dropped by the node.
+const NOTICES_MAX: usize = 4096;
+
+/// Runs a node.
+pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
+    let mut signals = Signals::listen()?;
+    let config = settings::config(args)?;
+    let folder = Folder::take(&config.data)?;
+    let (to_printer, notices) = mpsc::channel(NOTICES_MAX);
+    let node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
+    let endpoints = node.endpoints();
+    folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
+    announce(&config, endpoints, out)?;
+    print_notices(notices, out);
+    let _ = signals.stopped().await;
+    node.stop().await;
+    folder.clear();
+    Ok(Exit::Done)
+}
+
+/// What to do about a node that does not start.
+fn refused(error: StartError) -> Failure {
+    match error {
+        StartError::Listen { door, address, error } => {
+            let code = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "PORT_TAKEN",
+                _ => "CANNOT_LISTEN",
+            };
+            let port = address.port();
+            let advice = match error.kind() {
+                std::io::ErrorKind::AddrInUse => format!("port {port} is taken"),
+                _ => error.to_string(),
+            };
+            Failure::failed(
+                code,
+                format!(
+                    "the {door} door cannot listen on {address}: {advice}; choose another with \
+                     --{door}-port N (0: any free one){}",
+                    if door == "native" {
+                        String::new()
+                    } else {
+                        format!(", or go without it: --no-{door}")
+                    }
+                ),
+            )
+        }
+        StartError::Store(text) => Failure::failed("STORE", text),
+    }
+}
+
+/// The data folder, which is one node's.
+struct Folder {
+    endpoints: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    fn take(data: &Path) -> Result<Self, Failure> {
+        let shown = data.display();
+        let doing = format!("cannot use the data folder {shown}");
+        std::fs::create_dir_all(data).map_err(|error| Failure::io(&doing, &error))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(data.join("serve.lock"))
+            .map_err(|error| Failure::io(&doing, &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text =
+                    format!("another node uses {shown}: give this one its own with --data DIR");
+                return Err(Failure::failed("DATA_IN_USE", text));
+            }
+            Err(TryLockError::Error(error)) => return Err(Failure::io(&doing, &error)),
+        }
+        let folder = Self { endpoints: data.join("endpoints.json"), _lock: lock };
+        // That of a node that was killed: who waits for the file has to see the new one.
+        folder.clear();
+        Ok(folder)
+    }
+
+    fn write(&self, endpoints: Endpoints) -> std::io::Result<()> {
+        let file = EndpointsFile {
+            native: endpoints.native.map(|address| dialable(address).to_string()),
+            line: endpoints.line.map(|address| dialable(address).to_string()),
+        };
+        let new = self.endpoints.with_extension("new");
+        std::fs::write(&new, format!("{}\n", tertulia_wire::json::to_line(&file)))?;
+        std::fs::rename(&new, &self.endpoints)
+    }
+
+    fn clear(&self) {
+        if let Err(error) = std::fs::remove_file(&self.endpoints)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("{}: {error}", self.endpoints.display());
+        }
+    }
+}
+
+/// `endpoints.json`: the doors that are open, as one dials them on this machine.
+#[derive(Serialize)]
+struct EndpointsFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<String>,
+}
+
+/// An address that listens everywhere, as it is reached on this machine.
+fn dialable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Where the node is: a line a door, and copyable lines for other machines.
+fn announce(config: &Config, endpoints: Endpoints, out: &mut Output) -> Result<(), Failure> {
+    let doors = [("native", endpoints.native), ("line", endpoints.line)];
+    if out.json {
+        let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        out.object(&NoticeLine::Ready {
+            native: text(endpoints.native),
+            line: text(endpoints.line),
+        })?;
+        return out.flush();
+    }
+    for (door, address) in doors {
+        if let Some(address) = address {
+            out.text(&format!("{door:<7} {address}"))?;
+        }
+    }
+    if !out.quiet {
+        out.text(&format!("data    {}", config.data.display()))?;
+        for host in hosts(config) {
+            out.text(&format!("on {host}:"))?;
+            if let Some(native) = endpoints.native {
+                out.text(&format!("  tertulia join --node {host}:{}", native.port()))?;
+            }
+            if let Some(line) = endpoints.line {
+                let bare = host.trim_start_matches('[').trim_end_matches(']');
+                out.text(&format!("  nc {bare} {}", line.port()))?;
+            }
+        }
+    }
+    out.flush()
+}
+
+/// The hosts by which other machines reach the node.
+fn hosts(config: &Config) -> Vec<String> {
+    if let Some(host) = &config.advertise {
+        let bare_v6 = host.contains(':') && !host.starts_with('[');
+        return vec![if bare_v6 { format!("[{host}]") } else { host.clone() }];
+    }
+    if !config.listen.is_unspecified() {
+        return Vec::new();
+    }
+    let addresses = if_addrs::get_if_addrs().unwrap_or_default();
+    addresses
+        .into_iter()
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .map(|interface| interface.ip())
+        .filter_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(ip.to_string()),
+            IpAddr::V6(ip) if config.listen.is_ipv6() => Some(format!("[{ip}]")),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
+}
+
+/// One line of `--json`.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum NoticeLine {
+    Ready {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        native: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        line: Option<String>,
+    },
+    Connected {
+        address: IpAddr,
+        door: &'static str,
+    },
+    Joined {
+        group: String,
+        name: String,
+        address: IpAddr,
+        door: &'static str,
+    },
+    Away {
+        group: String,
+        name: String,
+    },
+    Left {
+        group: String,
+        name: String,
+        why: &'static str,
+    },
+    Trouble {
+        message: String,
+    },
+}
+
+impl From<Notice> for NoticeLine {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Connected { door, address } => Self::Connected { address, door: door.as_str() },
+            Notice::Joined { group, name, address, door } => {
+                Self::Joined { group, name, address, door: door.as_str() }
+            }
+            Notice::Away { group, name } => Self::Away { group, name },
+            Notice::Left { group, name, reason } => {
+                Self::Left { group, name, why: reason.as_str() }
+            }
+            Notice::Trouble(message) => Self::Trouble { message },
+        }
+    }
+}
+
+impl NoticeLine {
+    fn text(&self) -> String {
+        let text = match self {
+            // What `announce` prints for people.
+            Self::Ready { .. } => String::new(),
+            Self::Connected { address, door } => format!("connected {address} {door}"),
+            Self::Joined { group, name, address, door } => {
+                format!("joined {group} {name} {address} {door}")
+            }
+            Self::Away { group, name } => format!("away {group} {name}"),
+            Self::Left { group, name, why } => format!("left {group} {name} {why}"),
+            Self::Trouble { message } => format!("trouble: {message}"),
+        };
+        make_safe(&text, usize::MAX).into_owned()
+    }
+}
+
+/// Prints what goes by, on a thread of its own: a terminal that is stopped, or a pipe that nobody reads, stops no node.
+fn print_notices(mut notices: mpsc::Receiver<Notice>, out: &Output) {
+    let mut out = out.another();
+    let quiet = out.quiet && !out.json;
+    std::thread::spawn(move || {
+        while let Some(notice) = notices.blocking_recv() {
+            let is_trouble = matches!(notice, Notice::Trouble(_));
+            let line = NoticeLine::from(notice);
+            if is_trouble {
+                crate::output::error_line(&line.text());
+            }
+            if quiet || (is_trouble && !out.json) {
+                continue;
+            }
+            let printed = out.either(&line, || line.text()).and_then(|()| out.flush());
+            if printed.is_err() {
+                // Nobody looks any more; the node goes on.
+                return;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_names_addresses_that_can_be_dialled() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = Folder::take(data.path()).unwrap();
+        let native = Some("0.0.0.0:5001".parse().unwrap());
+        folder.write(Endpoints { native, line: None }).unwrap();
+        let text = std::fs::read_to_string(data.path().join("endpoints.json")).unwrap();
+        assert_eq!(text.trim(), r#"{"native":"127.0.0.1:5001"}"#);
+        let failure = Folder::take(data.path()).err().unwrap();
+        assert_eq!(failure.code(), "DATA_IN_USE");
+        folder.clear();
+        assert!(!data.path().join("endpoints.json").exists());
+    }
+
+    #[test]
+    fn a_taken_port_names_door_port_and_flag() {
+        let address = "127.0.0.1:5000".parse().unwrap();
+        let error = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let text = refused(StartError::Listen { door: "line", address, error }).message();
+        for part in ["line door", "5000", "--line-port", "taken"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_comes_and_goes_is_a_line() {
+        let notice = Notice::Joined {
+            group: "lobby".into(),
+            name: "ana".into(),
+            address: "10.0.0.7".parse().unwrap(),
+            door: tertulia_group::Door::Line,
+        };
+        let line = NoticeLine::from(notice);
+        assert_eq!(line.text(), "joined lobby ana 10.0.0.7 line");
+        assert_eq!(
+            tertulia_wire::json::to_line(&line),
+            r#"{"type":"joined","group":"lobby","name":"ana","address":"10.0.0.7","door":"line"}"#
+        );
+    }
+}

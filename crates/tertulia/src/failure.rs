@@ -1,0 +1,131 @@
+//! How a command ends: the promised exit codes, and failures with their code and what to do.
+
+use std::process::ExitCode;
+
+use tertulia_wire::json::{ErrorLine, to_line};
+use tertulia_wire::safe::make_safe;
+
+/// How a command ended. The order is from good to bad: of several, the worst counts, and a message that was not stored is
+/// worse than one that not everybody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Stored, but not confirmed by everyone, or by so many, in time.
+    Incomplete,
+    /// Failed, and has said why.
+    Failed,
+    /// Nobody knows whether it is stored.
+    Unknown,
+    /// Ended by Ctrl-C.
+    Interrupted,
+}
+
+impl Exit {
+    /// The promised number.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Incomplete => 3,
+            Self::Unknown => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What a command comes to.
+pub type Outcome = Result<Exit, Failure>;
+
+/// Why a command could not do what it was told.
+#[derive(Debug)]
+pub struct Failure {
+    exit: u8,
+    code: String,
+    message: String,
+}
+
+const USAGE: u8 = 2;
+/// The code of a failure that nobody needs to be told of: who read the output has gone.
+const CLOSED: &str = "OUTPUT_CLOSED";
+
+impl Failure {
+    /// It failed: exit code 1.
+    pub fn failed(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed.code(), code: code.into(), message: message.into() }
+    }
+
+    /// It was called wrongly: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: USAGE, code: "USAGE".to_owned(), message: message.into() }
+    }
+
+    /// Nobody knows whether it is done: exit code 4.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        let code = "OUTCOME_UNKNOWN".to_owned();
+        Self { exit: Exit::Unknown.code(), code, message: message.into() }
+    }
+
+    /// It is stored, and nobody can say by whom it is confirmed: exit code 3.
+    pub fn incomplete(message: impl Into<String>) -> Self {
+        let code = "NO_RECEIPT".to_owned();
+        Self { exit: Exit::Incomplete.code(), code, message: message.into() }
+    }
+
+    /// Something of the operating system failed; `doing` says at what.
+    pub fn io(doing: &str, error: &std::io::Error) -> Self {
+        Self::failed("IO", format!("{doing}: {error}"))
+    }
+
+    /// Standard output cannot be written.
+    pub fn output(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::failed(CLOSED, "");
+        }
+        Self::io("cannot write to standard output", error)
+    }
+
+    /// Whether whoever read standard output has gone.
+    pub fn is_closed_output(&self) -> bool {
+        self.code == CLOSED
+    }
+
+    /// Its word, such as `UNKNOWN_GROUP`.
+    #[cfg(test)]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// What to do, safe to show.
+    pub fn message(&self) -> String {
+        make_safe(&self.message, usize::MAX).into_owned()
+    }
+
+    /// The promised exit code as one of the ways to end.
+    pub const fn exit(&self) -> Exit {
+        match self.exit {
+            3 => Exit::Incomplete,
+            4 => Exit::Unknown,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Says it on standard error: as `{"error":{"code","message"}}`, or for people.
+    pub fn show(&self, json: bool) {
+        if self.is_closed_output() {
+            return;
+        }
+        let line = if json {
+            to_line(&ErrorLine::new(&self.code, self.message()))
+        } else {
+            format!("tertulia: {}", self.message())
+        };
+        crate::output::error_line(&line);
+    }
+
+    /// Says it, and gives the process's exit code.
+    pub fn report(&self, json: bool) -> ExitCode {
+        self.show(json);
+        ExitCode::from(self.exit)
+    }
+}

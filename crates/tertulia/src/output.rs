@@ -1,0 +1,180 @@
+//! The one place that prints: results on standard output, as text or as JSON lines, everything else on standard error.
+
+use std::io::{BufWriter, IsTerminal, Stdout, Write};
+
+use serde::Serialize;
+use tertulia_wire::json::to_line;
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::cli::Common;
+use crate::failure::Failure;
+
+/// Held back until this many bytes or a flush.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Standard output and the flags that say what goes there.
+pub struct Output {
+    stdout: BufWriter<Stdout>,
+    /// One object a line, nothing else.
+    pub json: bool,
+    /// No more than what was asked for.
+    pub quiet: bool,
+    /// Every step.
+    pub verbose: bool,
+}
+
+impl Output {
+    /// As the flags say.
+    pub fn new(common: &Common) -> Self {
+        Self {
+            stdout: BufWriter::with_capacity(BUFFER_BYTES, std::io::stdout()),
+            json: common.json,
+            quiet: common.quiet,
+            verbose: common.verbose > 0,
+        }
+    }
+
+    /// The same for another thread.
+    pub fn another(&self) -> Self {
+        let stdout = BufWriter::with_capacity(BUFFER_BYTES, std::io::stdout());
+        Self { stdout, json: self.json, quiet: self.quiet, verbose: self.verbose }
+    }
+
+    /// One line of text, which is already safe to show.
+    pub fn text(&mut self, line: &str) -> Result<(), Failure> {
+        self.put(line)
+    }
+
+    /// One object.
+    pub fn object(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        self.put(&to_line(value))
+    }
+
+    /// One object, or for people its text.
+    pub fn either(
+        &mut self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json { self.object(value) } else { self.put(&text()) }
+    }
+
+    fn put(&mut self, line: &str) -> Result<(), Failure> {
+        let written = self.stdout.write_all(line.as_bytes());
+        written.and_then(|()| self.stdout.write_all(b"\n")).map_err(|error| Failure::output(&error))
+    }
+
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.stdout.write_all(bytes).map_err(|error| Failure::output(&error))
+    }
+
+    /// Hands everything to the operating system.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.stdout.flush().map_err(|error| Failure::output(&error))
+    }
+
+    /// A step that `-v` shows: with the results for people, apart from them for programs.
+    pub fn step(&mut self, line: &str) -> Result<(), Failure> {
+        if !self.verbose {
+            return Ok(());
+        }
+        if self.json {
+            error_line(line);
+            return Ok(());
+        }
+        self.text(line)?;
+        self.flush()
+    }
+
+    /// What people want to know beside the results; `-q` leaves it out.
+    pub fn note(&self, line: &str) {
+        if !self.quiet {
+            error_line(line);
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Whoever cares has flushed; a closed pipe is no reason to panic.
+        let _ = self.stdout.flush();
+    }
+}
+
+/// One line on standard error, in one write, so that lines of several threads do not mix.
+pub fn error_line(line: &str) {
+    // There is nowhere to say that this cannot be said.
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Whether colours may be used on this stream: it is a terminal, and NO_COLOR is not set.
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !refused
+}
+
+/// How a text is shown on a terminal.
+#[derive(Clone, Copy)]
+pub enum Colour {
+    /// It went well.
+    Green,
+    /// It is not all there.
+    Yellow,
+    /// Beside the point.
+    Dim,
+}
+
+/// The text in its colour, where colours may be used.
+pub fn paint(text: &str, colour: Colour, colours: bool) -> String {
+    if !colours {
+        return text.to_owned();
+    }
+    let code = match colour {
+        Colour::Green => "32",
+        Colour::Yellow => "33",
+        Colour::Dim => "2",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+/// Lines of an aligned table: as wide as each column needs, numbers to the right.
+pub fn table(heads: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let mut widths: Vec<usize> = heads.iter().map(|head| head.width()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
+        }
+    }
+    let is_number = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
+    let right: Vec<bool> = (0..heads.len())
+        .map(|i| !rows.is_empty() && i > 0 && rows.iter().all(|row| is_number(&row[i])))
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let mut line = String::new();
+        for (i, cell) in cells.into_iter().enumerate() {
+            let fill = " ".repeat(widths[i].saturating_sub(cell.width()));
+            let (before, after) = if right[i] { (fill.as_str(), "") } else { ("", fill.as_str()) };
+            line.push_str(before);
+            line.push_str(cell);
+            line.push_str(after);
+            line.push_str("  ");
+        }
+        line.trim_end().to_owned()
+    };
+    let head = line(heads.to_vec());
+    let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    std::iter::once(head).chain(body).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_as_wide_as_it_needs_to_be() {
+        let rows = vec![vec!["ops".into(), "5".into()], vec!["名前".into(), "12".into()]];
+        let lines = table(&["GROUP", "MEMBERS"], &rows);
+        assert_eq!(lines, ["GROUP  MEMBERS", "ops          5", "名前        12"]);
+    }
+}

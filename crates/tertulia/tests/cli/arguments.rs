@@ -1,0 +1,91 @@
+//! What is on the command line, and what is said when it cannot be.
+
+use crate::support::{User, object};
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let user = User::new();
+    for line in [
+        "",
+        "nothing",
+        "join --nothing",
+        "send",
+        "send ops hola --wait most",
+        "send ops hola --timeout soon",
+        "join ops --from last",
+        "join ops --jobs 3",
+        "join ops --exec true --jobs 0",
+        "receipt ops many",
+        "serve --native-port 70000",
+        "serve --keep always",
+        "serve --listen nowhere.invalid",
+        "serve --address 127.0.0.1:0 --listen 127.0.0.1",
+        "serve --sync sometimes",
+        "completions tcsh9",
+    ] {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let ended = user.run(&args).expect(2);
+        assert_eq!(ended.stdout(), "", "{line}");
+        assert_ne!(ended.stderr(), "", "{line}");
+    }
+}
+
+#[test]
+fn a_failure_is_one_object_where_objects_are_asked_for() {
+    let user = User::new();
+    for (line, exit, code) in [
+        ("send --json", 2, "USAGE"),
+        ("nothing --json", 2, "USAGE"),
+        ("groups --json --node 127.0.0.1:1", 1, "CONNECTION_REFUSED"),
+        ("join a/b --json --node 127.0.0.1:1", 1, "BAD_NAME"),
+        ("serve --json --engine nats://h:4222", 1, "NOT_SUPPORTED"),
+    ] {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let ended = user.run(&args).expect(exit);
+        assert_eq!(ended.stdout(), "", "{line}");
+        let error = &object(&ended.stderr())["error"];
+        assert_eq!(error["code"], code, "{line}");
+        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{line}");
+    }
+}
+
+#[test]
+fn a_connection_that_fails_says_why() {
+    let user = User::new();
+    for (node, part) in [("127.0.0.1:1", "--listen 0.0.0.0"), ("nowhere.invalid", "unknown host")] {
+        for args in [&["groups"][..], &["join", "ops"], &["send", "ops", "hola"], &["status"]] {
+            let ended = user.run(&[args, &["--node", node]].concat()).expect(1);
+            assert!(ended.stderr().contains(part), "{args:?}: {}", ended.stderr());
+        }
+    }
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let ended = user.run(&["status", "--node", &address]).expect(1);
+    assert!(ended.stderr().contains("timed out"), "{}", ended.stderr());
+}
+
+#[test]
+fn help_version_and_completions_are_printed() {
+    let user = User::new();
+    let version = user.run(&["--version"]).expect(0).stdout();
+    assert!(version.starts_with("tertulia "), "{version}");
+    let help = user.run(&["--help"]).expect(0).stdout();
+    for command in ["demo", "serve", "join", "send", "chat", "groups", "receipt", "Exit codes"] {
+        assert!(help.contains(command), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(user.run(&["completions", shell]).expect(0).stdout().contains("tertulia"));
+    }
+    let manual = user.run(&["man"]).expect(0).stdout();
+    for part in [".TH", "--durable", "--advertise", "TERTULIA SEND", "TERTULIA GROUPS CREATE"] {
+        assert!(manual.replace("\\-", "-").contains(part), "{part}");
+    }
+}
+
+#[test]
+fn the_node_may_come_from_the_environment() {
+    let user = User::new();
+    let mut command = user.command(&["status"]);
+    let ended = command.env("TERTULIA_NODE", "127.0.0.1:1").output().unwrap();
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("127.0.0.1:1"));
+}

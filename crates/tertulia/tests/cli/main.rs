@@ -1,0 +1,10 @@
+//! The binary as people and scripts meet it: real processes, their output and their exit codes.
+
+mod arguments;
+mod joining;
+mod nodes;
+mod resuming;
+mod running;
+mod sending;
+mod showing;
+mod support;

@@ -1,0 +1,119 @@
+//! `serve`: where the node is, who comes and goes, and its end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use crate::support::{Node, User, object, serve};
+
+#[test]
+fn where_the_doors_are_is_said_and_written() {
+    let mut node = Node::start();
+    let said = node.process.said();
+    assert!(said.contains(&format!("native  {}", node.native)), "{said}");
+    let file = node.data.path().join("endpoints.json");
+    let written = object(&std::fs::read_to_string(&file).unwrap());
+    assert_eq!(written["native"], node.native.as_str());
+    assert_eq!(written["line"], node.line.as_str());
+    assert!(written.get("http").is_none());
+    node.process.end_by(Signal::TERM, 0);
+    assert!(!file.exists(), "a node that has ended is nowhere");
+}
+
+#[test]
+fn ctrl_c_is_a_clean_end() {
+    let mut node = Node::start_with(&["--no-line", "--no-http", "--engine", "memory"]);
+    assert_eq!(node.line, "");
+    node.process.end_by(Signal::INT, 0);
+}
+
+#[test]
+fn a_taken_port_names_door_port_and_flag() {
+    let node = Node::start();
+    let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+    for (address, flag) in [(&node.native, "--native-port"), (&node.line, "--line-port")] {
+        let (user, port) = (User::new(), port(address));
+        let data = user.home.path().join("data");
+        let other = if flag == "--line-port" { "--native-port" } else { "--line-port" };
+        let args = ["serve", "--data", data.to_str().unwrap(), other, "0", flag, &port];
+        let ended = user.run(&args).expect(1);
+        let door = flag.trim_start_matches("--").trim_end_matches("-port");
+        for part in [flag, &port, &format!("{door} door")] {
+            assert!(ended.stderr().contains(part), "{}", ended.stderr());
+        }
+    }
+}
+
+#[test]
+fn a_data_folder_is_one_nodes() {
+    let node = Node::start();
+    let data = node.data.path().to_str().unwrap();
+    let ended = node
+        .user
+        .run(&["serve", "--data", data, "--native-port", "0", "--line-port", "0"])
+        .expect(1);
+    assert!(ended.stderr().contains("--data"), "{}", ended.stderr());
+    assert!(node.data.path().join("endpoints.json").exists(), "the first one's is still there");
+}
+
+#[test]
+fn who_comes_and_goes_is_said() {
+    let node = Node::start();
+    let mut nc = TcpStream::connect(&node.line).unwrap();
+    nc.write_all(b"JOIN ana\r\n").unwrap();
+    let mut lines = BufReader::new(nc.try_clone().unwrap()).lines();
+    let answer = lines.next().unwrap().unwrap();
+    assert!(answer.starts_with("OK JOIN ana lobby "), "{answer}");
+    assert_eq!(node.process.says("joined"), "joined lobby ana 127.0.0.1 line");
+    nc.write_all(b"EXIT\n").unwrap();
+    assert_eq!(node.process.says("left"), "left lobby ana exit");
+    let mut member = node.join(&["ops", "--name", "eva"]);
+    assert_eq!(node.process.says("joined"), "joined ops eva 127.0.0.1 native");
+    member.end_by(Signal::INT, 130);
+    assert_eq!(node.process.says("left"), "left ops eva exit");
+}
+
+#[test]
+fn settings_come_from_flags_environment_and_file() {
+    let user = User::new();
+    let data = user.home.path().join("data");
+    let file = user.home.path().join("node.toml");
+    let text = format!(
+        "data = {:?}\nnative-port = 0\nline_port = 0\nno_line = true\nnode_id = \"fromfile\"\n",
+        data.to_str().unwrap()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command =
+        user.command(&["serve", "--config", file.to_str().unwrap(), "--no-line=false"]);
+    command.env("TERTULIA_NODE_ID", "fromenv");
+    command.stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let native = lines.find(|line| line.starts_with("native")).unwrap_or_default();
+    let line = lines.find(|line| line.starts_with("line"));
+    let address = native.trim_start_matches("native").trim().to_owned();
+    let status = user.run(&["status", "--json", "--node", &address]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.is_some(), "the flag is stronger than the file");
+    assert_eq!(status.expect(0).objects()[0]["node"], "fromenv");
+
+    std::fs::write(&file, "lissen = \"0.0.0.0\"\n").unwrap();
+    let ended = user.run(&["serve", "--config", file.to_str().unwrap()]).expect(2);
+    assert!(ended.stderr().contains("did you mean listen?"), "{}", ended.stderr());
+}
+
+#[test]
+fn notices_may_be_objects() {
+    let (user, data) = (User::new(), tempfile::tempdir().unwrap());
+    let node = serve(&user, data.path().to_str().unwrap(), &["--json", "--no-line"]);
+    let ready = object(node.said().lines().next().unwrap());
+    assert_eq!(ready["type"], "ready");
+    let native = ready["native"].as_str().unwrap().to_owned();
+    let member = user.spawn(&["join", "ops", "--name", "ana", "--node", &native]);
+    member.notes("joined ops as ana");
+    let joined = object(&node.says("joined"));
+    assert_eq!((&joined["group"], &joined["name"]), (&"ops".into(), &"ana".into()));
+    assert_eq!((&joined["address"], &joined["door"]), (&"127.0.0.1".into(), &"native".into()));
+}

@@ -1,0 +1,96 @@
+//! Members that are killed, come back, go and stay: nothing twice, nothing lost.
+
+use rustix::process::Signal;
+
+use crate::support::Node;
+
+/// What was said, in the order in which it was printed.
+fn texts(said: &str) -> Vec<String> {
+    said.lines().filter_map(|line| line.split_once(": ").map(|(_, text)| text.to_owned())).collect()
+}
+
+#[test]
+fn a_killed_member_comes_back_and_gets_what_it_missed_once_and_in_order() {
+    let node = Node::start();
+    let _stays = node.join(&["ops", "--name", "eva"]);
+    let mut ana = node.join(&["ops", "--name", "ana"]);
+    node.run(&["send", "ops", "before"]).expect(0);
+    ana.says("before");
+    ana.signal(Signal::KILL);
+    ana.end();
+    node.process.says("away ops ana");
+
+    let ended = node.run(&["send", "ops", "missed 1", "--timeout", "300ms", "--json"]).expect(3);
+    let receipt = ended.objects().remove(0);
+    assert_eq!(receipt["missing"][0]["name"], "ana");
+    assert_eq!(receipt["missing"][0]["why"], "away");
+    let missed: Vec<String> = (2..=50).map(|i| format!("missed {i}")).collect();
+    let input: String = missed.iter().map(|text| format!("{text}\n")).collect();
+    node.run_with(&["send", "ops", "--wait", "stored"], &input).expect(0);
+
+    let ana = node.spawn(&["join", "ops", "--name", "ana"]);
+    ana.notes("back in ops as ana");
+    node.run(&["send", "ops", "after"]).expect(0);
+    ana.says("after");
+    let mut expected: Vec<String> = (1..=50).map(|i| format!("missed {i}")).collect();
+    expected.push("after".to_owned());
+    assert_eq!(texts(&ana.said()), expected);
+    node.receipt("ops", &receipt["seq"].to_string());
+}
+
+#[test]
+fn a_durable_member_stays_when_it_goes() {
+    let node = Node::start();
+    let mut ana = node.join(&["ops", "--name", "ana", "--durable"]);
+    ana.signal(Signal::INT);
+    assert_eq!(ana.end().code(), Some(130));
+    ana.notes("stays a member");
+    node.process.says("away ops ana");
+    let members = node.run(&["members", "ops", "--json"]).expect(0).objects();
+    assert_eq!((&members[0]["name"], &members[0]["presence"]), (&"ana".into(), &"away".into()));
+    node.run(&["send", "ops", "hola", "--timeout", "200ms"]).expect(3);
+    let ana = node.spawn(&["join", "ops", "--name", "ana", "--durable"]);
+    ana.notes("back in ops");
+    ana.says("hola");
+}
+
+#[test]
+fn who_leaves_leaves_nothing_behind() {
+    let node = Node::start();
+    let mut ana = node.join(&["ops", "--name", "ana"]);
+    ana.end_by(Signal::TERM, 0);
+    node.process.says("left ops ana exit");
+    let ana = node.spawn(&["join", "ops", "--name", "ana"]);
+    ana.notes("joined ops as ana");
+}
+
+#[test]
+fn a_removed_member_is_told_and_ends() {
+    let node = Node::start();
+    let mut ana = node.join(&["ops", "--name", "ana"]);
+    node.run(&["remove", "ops", "ana"]).expect(0);
+    assert_eq!(ana.end().code(), Some(1));
+    node.run(&["remove", "ops", "ana"]).expect(1);
+}
+
+#[test]
+fn a_node_that_was_killed_goes_on_where_it_was() {
+    let mut node = Node::start();
+    let port = node.native.rsplit(':').next().unwrap().to_owned();
+    let ana = node.join(&["ops", "--name", "ana"]);
+    let ended = node.run(&["send", "ops", "before", "--json"]).expect(0);
+    let seq = ended.objects()[0]["seq"].as_u64().unwrap();
+    ana.says("before");
+    node.process.signal(Signal::KILL);
+    node.process.end();
+    ana.notes("connection lost");
+    let data = node.data.path().to_str().unwrap().to_owned();
+    node.process = crate::support::serve(&node.user, &data, &["--native-port", &port]);
+    ana.notes("back");
+    let ended = node.run(&["send", "ops", "after", "--json"]).expect(0);
+    assert!(ended.objects()[0]["seq"].as_u64().unwrap() > seq);
+    ana.says("after");
+    assert_eq!(texts(&ana.said()), ["before", "after"]);
+    let history = node.run(&["history", "ops"]).expect(0).stdout();
+    assert_eq!(texts(&history), ["before", "after"]);
+}

@@ -175,7 +175,8 @@ impl Session<'_> {
     }
 
     fn timer(&self) -> Option<Instant> {
-        let ack = self.unanswered.values().min().copied();
+        // Who was stored first waits until first.
+        let ack = self.unanswered.first_key_value().map(|(_, until)| *until);
         let host = self.marks.wait.map(|wait| Instant::now() + wait);
         [ack, host, self.last_call].into_iter().flatten().min()
     }
@@ -418,19 +419,20 @@ impl Session<'_> {
                 line::gap(&mut self.out, self.next, first - 1);
                 self.next = first;
             }
-            Err(error) => {
-                tracing::warn!(group = %self.hosted.name, %error, "a line member cannot be served from the journal");
-                line::note(&mut self.out, "the group's log cannot be read, ask the operator");
-                self.last_call = Some(Instant::now() + FAREWELL);
-            }
+            Err(error) => self.unreadable(&error),
         }
         self.hosted.input(Input::Lagging(self.conn.id, false));
     }
 
     fn render_piece(&mut self, mut piece: Bytes) {
         while self.out.len() < OUT_BYTES {
-            let Ok(entry) = Entry::split(&mut piece) else { break };
-            self.render_entry(&entry);
+            if piece.is_empty() {
+                return;
+            }
+            match Entry::split(&mut piece) {
+                Ok(entry) => self.render_entry(&entry),
+                Err(error) => return self.unreadable(&error),
+            }
         }
         if !piece.is_empty()
             && self.chunks.is_empty()
@@ -441,6 +443,12 @@ impl Session<'_> {
         if !piece.is_empty() {
             self.chunks.push_front(piece);
         }
+    }
+
+    fn unreadable(&mut self, error: &dyn std::fmt::Display) {
+        tracing::warn!(group = %self.hosted.name, %error, "a line member cannot be served from the log");
+        line::note(&mut self.out, "the group's log cannot be read, ask the operator");
+        self.last_call = Some(Instant::now() + FAREWELL);
     }
 
     fn render_entry(&mut self, entry: &Entry) {

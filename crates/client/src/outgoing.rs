@@ -37,6 +37,8 @@ pub(crate) enum AfterRefusal {
 pub(crate) struct Outgoing {
     name: String,
     next_counter: u64,
+    /// The highest counter that was ever written; it is never given to another message.
+    used_counter: u64,
     /// Not known to be stored, in the order of their counters.
     queue: VecDeque<Item>,
     /// So many of `queue` are written on this connection.
@@ -60,6 +62,7 @@ impl Outgoing {
         Self {
             name: String::new(),
             next_counter: 1,
+            used_counter: 0,
             queue: VecDeque::new(),
             written: 0,
             unstored_bytes: 0,
@@ -131,9 +134,7 @@ impl Outgoing {
 
     /// What was never written has no number yet that anybody knows: it comes after everything that was.
     fn renumber(&mut self, last_counter: u64) {
-        let fixed = self.queue.iter().filter(|item| item.promise.may_be_stored);
-        let last = fixed.map(|item| item.counter).max().unwrap_or(0).max(last_counter);
-        let mut next = last + 1;
+        let mut next = self.used_counter.max(last_counter) + 1;
         for item in self.queue.iter_mut().filter(|item| !item.promise.may_be_stored) {
             item.counter = next;
             next += 1;
@@ -154,6 +155,7 @@ impl Outgoing {
                 return;
             }
             item.promise.may_be_stored = true;
+            self.used_counter = self.used_counter.max(item.counter);
             let receipt = item.promise.wants_receipt;
             write_publish(out, &self.name, item.counter, receipt, &item.body);
             self.unstored_bytes += bytes;

@@ -37,7 +37,10 @@ fn given(count: u64) -> Tracker {
     tracker
 }
 
-fn ack(tracker: &mut Tracker) -> Option<(Seq, Vec<Seq>, Vec<(Seq, String)>)> {
+/// Cursor, open ones, failed ones.
+type Said = (Seq, Vec<Seq>, Vec<(Seq, String)>);
+
+fn ack(tracker: &mut Tracker) -> Option<Said> {
     let ack = tracker.ack(Instant::now())?;
     Some((ack.cursor, ack.open, ack.failed.into_iter().map(|f| (f.seq, f.code)).collect()))
 }

@@ -82,7 +82,7 @@ impl Signals {
 async fn not_noticed(noticed: &AtomicBool) {
     tokio::time::sleep(NOTICE_WITHIN).await;
     if noticed.load(Ordering::Relaxed) {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The binary as people and scripts meet it: real processes, their output and their exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands, helpers too")]
+
 mod arguments;
 mod joining;
 mod nodes;

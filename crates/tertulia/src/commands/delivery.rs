@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tertulia_client::{Confirmed, Error, How, Level, Receipt, ReceiptNow, Sender, Sent, Seq, Why};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout_at};
 
 use crate::failure::Failure;
@@ -43,6 +43,16 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 const LAST_ASK: Duration = Duration::from_secs(1);
 /// How long the names of the last ones may take after the receipt.
 const NAMES_WITHIN: Duration = Duration::from_millis(200);
+
+/// A node answers only so many questions of one connection at once, and refuses more.
+static ASKING: Semaphore = Semaphore::const_new(8);
+
+/// Asks how a message stands; among the many messages of a pipe, when it is its turn.
+async fn ask(sender: &Sender, seq: Seq, wait: Duration) -> Result<ReceiptNow, Error> {
+    // The semaphore is never closed.
+    let _turn = ASKING.acquire().await;
+    sender.ask_receipt(seq, wait).await
+}
 
 /// A message on its way.
 pub struct Delivery<'a> {
@@ -142,7 +152,7 @@ impl<'a> Delivery<'a> {
         roll: &mut Roll,
         steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
     ) -> Result<Option<Settled>, Failure> {
-        let ask = self.sender.ask_receipt(roll.seq, Duration::ZERO);
+        let ask = ask(self.sender, roll.seq, Duration::ZERO);
         // A lost connection is made anew meanwhile: the next look will see.
         let Ok(Ok(now)) = timeout_at(self.deadline.into(), ask).await else { return Ok(None) };
         roll.tell(&now.receipt, steps)?;
@@ -159,7 +169,7 @@ impl<'a> Delivery<'a> {
             if left.is_zero() {
                 break;
             }
-            let ask = self.sender.ask_receipt(seq, left.min(ASK_EVERY * 4));
+            let ask = ask(self.sender, seq, left.min(ASK_EVERY * 4));
             match timeout_at(self.deadline.into(), ask).await {
                 Ok(Ok(now)) => settled = self.settled(now, self.started.elapsed()),
                 Ok(Err(_)) => sleep(ASK_EVERY).await,
@@ -172,15 +182,22 @@ impl<'a> Delivery<'a> {
     /// The receipt as it stands, when nothing is waited for any more.
     async fn as_it_stands(&self, seq: Seq, stored_is_enough: bool) -> Result<Settled, Failure> {
         let elapsed = self.started.elapsed();
+        let _turn = ASKING.acquire().await;
         let ask = self.sender.ask_receipt(seq, Duration::ZERO);
         match tokio::time::timeout(LAST_ASK, ask).await {
             Ok(Ok(now)) => {
                 let settled = self.settled(now, elapsed);
                 Ok(Settled { enough: settled.enough || stored_is_enough, ..settled })
             }
-            _ => Err(Failure::incomplete(format!(
-                "stored as #{seq}, but who has confirmed it cannot be asked just now"
-            ))),
+            refused => {
+                let why = match refused {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer".to_owned(),
+                };
+                let text =
+                    format!("stored as #{seq}, but who has confirmed it is not known: {why}");
+                Err(Failure::incomplete(text))
+            }
         }
     }
 

@@ -220,6 +220,31 @@ async fn no_more_is_under_way_than_the_window_allows() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn sending_waits_while_nothing_is_stored() -> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let (sender, mut peer, _) = open(&fake, 200).await?;
+    let (tell, mut told) = tokio::sync::watch::channel(0);
+    let sending = tokio::spawn(async move {
+        for i in 0..2000 {
+            sender.send("0123456789").await?;
+            tell.send_replace(i);
+        }
+        sender.close().await
+    });
+    let still = Duration::from_millis(100);
+    while let Ok(Ok(())) = tokio::time::timeout(still, told.changed()).await {}
+    assert!(*told.borrow() < 1000, "everything was taken in, with nothing stored");
+    let mut next = 1;
+    while next <= 2000 {
+        let Said::Published(some) = peer.hear().await? else { anyhow::bail!("no message") };
+        peer.stored(next, 10 + next, some.len() as u32).await?;
+        next += some.len() as u64;
+    }
+    assert_eq!(soon(sending).await??, Ok(()));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_message_that_is_too_long_is_not_sent() -> anyhow::Result<()> {
     let fake = Fake::start().await?;
     let (sender, mut peer, _) = open(&fake, WINDOW).await?;

@@ -153,3 +153,53 @@ async fn an_acknowledgement_of_what_was_not_sent_ends_the_connection() {
     assert_eq!(welcome.next, 1);
     within("the node's end", node.stop()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_retention_gives_up_is_told_as_a_gap() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut config = config(data.path());
+    config.keep.bytes = 4 << 20;
+    let node = start(config).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let durable = Join { durable: true, ..join("ana", "ops") };
+    let mut ana = NativeClient::connect(address).await;
+    let welcome = ana.try_join(durable.clone()).await.expect("joins");
+    drop(ana);
+    let (mut sender, _) =
+        NativeClient::sender(address, "eva", "ops", SenderId([1; 16]), false).await;
+    let (body, mut counter) = (vec![b'x'; 500_000], 0);
+    // Snapshots, and trimming after them, come with the bytes; how soon is the node's affair.
+    let first_kept = loop {
+        counter += 1;
+        assert!(counter < 1000, "nothing is given up after 500 MB");
+        sender.publish("eva", counter, &body).await;
+        while !matches!(sender.frame().await, NodeFrame::Stored(_)) {}
+        let (group, mode) = ("ops".to_owned(), tertulia_wire::native::HistoryMode::Last);
+        sender.send(&ClientFrame::History { id: 7, group, mode, limit: 1 }).await;
+        let first_kept = loop {
+            if let NodeFrame::HistoryPage { first_kept, .. } = sender.frame().await {
+                break first_kept;
+            }
+        };
+        if first_kept > welcome.tail + 10 {
+            break first_kept;
+        }
+    };
+    // The durable member was away past what is kept: its name is free again, and what it missed is told.
+    let position = Position { log: welcome.log, epoch: welcome.epoch, seq: welcome.tail };
+    let mut again = NativeClient::connect(address).await;
+    let again_welcome = loop {
+        let resume =
+            Join { secret: Some(welcome.secret), position: Some(position), ..durable.clone() };
+        match again.try_join(resume).await {
+            Ok(welcome) => break welcome,
+            Err(NodeFrame::Error { code: Code::Busy, .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let NodeFrame::Gap { first, last } = again.frame().await else { panic!("GAP comes first") };
+    assert_eq!(first, welcome.tail + 1);
+    assert!(last + 1 >= first_kept && again_welcome.next == last + 1, "{last} {again_welcome:?}");
+    assert_eq!(again.entry().await.header.seq, last + 1);
+    within("the node's end", node.stop()).await;
+}

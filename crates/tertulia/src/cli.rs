@@ -17,7 +17,7 @@ pub struct Cli {
     #[command(flatten)]
     pub common: Common,
     /// The node's native door; also after the command
-    #[arg(long, short = 's', visible_alias = "server", value_name = "HOST:PORT")]
+    #[arg(long, short = 's', visible_aliases = ["server", "address"], value_name = "HOST:PORT")]
     pub node: Option<String>,
     #[command(subcommand)]
     pub command: Command,
@@ -120,12 +120,15 @@ pub struct ServeArgs {
     pub http_port: Option<u16>,
     /// No line door
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
     pub no_line: Option<bool>,
     /// No HTTP door
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
     pub no_http: Option<bool>,
     /// Only who is logged in may take part
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
     pub no_guests: Option<bool>,
     /// How long and how much of each group is kept [default: 30d,10GiB]
     #[arg(long, value_name = "AGE,SIZE")]
@@ -324,6 +327,7 @@ mod tests {
     fn the_node_may_stand_before_and_after_the_command() {
         for line in [
             "tertulia -s h:1 groups",
+            "tertulia --address h:1 groups",
             "tertulia groups -s h:1",
             "tertulia groups create x --server h:1",
             "tertulia send ops hola --address h:1",

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use tertulia_client::{
-    Code, Entry, Error, Event, Handle, Member, MemberOptions, Place, Sent, Target,
+    Code, Entry, Error, Event, Handle, Member, MemberOptions, Place, Receipt, Sent, Target,
 };
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::text::missing_text;
@@ -288,15 +288,7 @@ async fn follow(sent: Sent, show: bool, json: bool) -> Exit {
     match receipt {
         Ok(receipt) => {
             if show {
-                let count = receipt.confirmed + receipt.reached;
-                let mark = if receipt.is_complete() { "✓ " } else { "" };
-                let missing: Vec<String> = receipt.missing.iter().map(missing_text).collect();
-                let who = if missing.is_empty() {
-                    String::new()
-                } else {
-                    format!("  missing: {}", missing.join(", "))
-                };
-                let line = format!("  {mark}{count}/{} #{}{who}", receipt.members, receipt.seq);
+                let line = receipt_text(&receipt);
                 error_line(&quiet(&line));
             }
             Exit::Done
@@ -307,6 +299,19 @@ async fn follow(sent: Sent, show: bool, json: bool) -> Exit {
             failure.exit()
         }
     }
+}
+
+/// `  ✓ 3/3 #42`
+fn receipt_text(receipt: &Receipt) -> String {
+    let (seq, members) = (receipt.seq, receipt.members);
+    if members == 0 {
+        return format!("  #{seq}, nobody else is here");
+    }
+    let count = receipt.confirmed + receipt.reached;
+    let mark = if receipt.is_complete() { "✓ " } else { "" };
+    let missing: Vec<String> = receipt.missing.iter().map(missing_text).collect();
+    let lead = if missing.is_empty() { "" } else { "  missing: " };
+    format!("  {mark}{count}/{members} #{seq}{lead}{}", missing.join(", "))
 }
 
 fn quiet(line: &str) -> String {

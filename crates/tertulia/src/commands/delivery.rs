@@ -45,7 +45,7 @@ const LAST_ASK: Duration = Duration::from_secs(1);
 const NAMES_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node answers only so many questions of one connection at once, and refuses more.
-static ASKING: Semaphore = Semaphore::const_new(8);
+static ASKING: Semaphore = Semaphore::const_new(12);
 
 /// Asks how a message stands; among the many messages of a pipe, when it is its turn.
 async fn ask(sender: &Sender, seq: Seq, wait: Duration) -> Result<ReceiptNow, Error> {

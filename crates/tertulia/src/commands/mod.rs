@@ -24,7 +24,14 @@ use crate::output::Output;
 
 /// Runs the command.
 pub async fn run(mut cli: Cli) -> Outcome {
-    let own = cli.command.node_mut().and_then(|args| args.node.take());
+    let own = match (cli.command.node_mut(), &cli.node) {
+        (Some(args), _) => args.node.take(),
+        (None, None) => None,
+        (None, Some(_)) => {
+            let text = "--node is for commands that talk to a node, which this one does not";
+            return Err(Failure::usage(text));
+        }
+    };
     let target = target(own.or(cli.node));
     let mut out = Output::new(&cli.common);
     let out = &mut out;

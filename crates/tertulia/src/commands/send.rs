@@ -37,8 +37,10 @@ pub async fn run(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome 
     };
     tokio::select! {
         outcome = work => outcome,
-        // Either way something may be half done.
-        _ = signals.stopped() => Ok(Exit::Interrupted),
+        _ = signals.stopped() => {
+            error_line("interrupted: what was not answered may be stored all the same");
+            Ok(Exit::Interrupted)
+        }
     }
 }
 

@@ -16,6 +16,7 @@ fn wrong_usage_is_exit_code_2() {
         "join ops --jobs 3",
         "join ops --exec true --jobs 0",
         "receipt ops many",
+        "--node h:1 serve",
         "serve --native-port 70000",
         "serve --keep always",
         "serve --listen nowhere.invalid",

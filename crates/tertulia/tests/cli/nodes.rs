@@ -117,3 +117,26 @@ fn notices_may_be_objects() {
     assert_eq!((&joined["group"], &joined["name"]), (&"ops".into(), &"ana".into()));
     assert_eq!((&joined["address"], &joined["door"]), (&"127.0.0.1".into(), &"native".into()));
 }
+
+#[test]
+fn a_node_for_others_says_how_to_reach_it() {
+    let node = Node::start_with(&["--listen", "0.0.0.0", "--advertise", "node.example"]);
+    let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
+    assert!(node.native.starts_with("127.0.0.1:"), "{}", node.native);
+    node.process.says(&format!("  tertulia join --node node.example:{}", port(&node.native)));
+    node.process.says(&format!("  nc node.example {}", port(&node.line)));
+}
+
+#[test]
+fn what_stored_means_is_what_was_asked_for() {
+    for (args, level) in [
+        (&["--engine", "memory"][..], "memory"),
+        (&["--sync", "os"], "os"),
+        (&["--sync", "fsync"], "fsync"),
+    ] {
+        let node = Node::start_with(args);
+        node.run(&["groups", "create", "ops"]).expect(0);
+        let receipt = node.run(&["send", "ops", "hola", "--json"]).expect(0).objects().remove(0);
+        assert_eq!(receipt["stored"], level);
+    }
+}

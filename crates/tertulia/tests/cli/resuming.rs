@@ -49,6 +49,10 @@ fn a_durable_member_stays_when_it_goes() {
     let members = node.run(&["members", "ops", "--json"]).expect(0).objects();
     assert_eq!((&members[0]["name"], &members[0]["presence"]), (&"ana".into(), &"away".into()));
     node.run(&["send", "ops", "hola", "--timeout", "200ms"]).expect(3);
+    let folder = node.user.home.path().join(".local/state/tertulia");
+    let file = folder.join(node.native.replace(':', "_")).join("in-ops/ana.member");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "whoever reads it is ana");
     let ana = node.spawn(&["join", "ops", "--name", "ana", "--durable"]);
     ana.notes("back in ops");
     ana.says("hola");

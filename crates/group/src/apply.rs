@@ -11,6 +11,7 @@ use crate::limits::{FAILED_PER_ACK_MAX, OPEN_MAX};
 use crate::machine::{Ack, From, Output, Refusal, StoredRun, Welcome};
 use crate::members::{Member, Presence};
 use crate::past::{Departed, Failure};
+use crate::propose::Beginning;
 use crate::senders::Senders;
 use crate::waiting::HeldFor;
 
@@ -151,7 +152,9 @@ impl Group {
         match effect {
             Effect::Epoch { epoch, seq } => self.past.epochs.push((epoch, seq)),
             Effect::Joined(joined) => self.apply_joined(now, *joined),
-            Effect::Left { key, seq, body } => self.apply_left(now, key, seq, body),
+            Effect::Left { key, seq, time_us, body } => {
+                self.apply_left(now, key, (seq, time_us), body);
+            }
             Effect::Published(run) => self.apply_published(run),
             Effect::Answer(output) => self.outputs.push(output),
             Effect::Duplicate { conn, counter, seq, receipt, publisher } => {
@@ -170,8 +173,9 @@ impl Group {
             .as_ref()
             .filter(|there| self.roles.get(&there.conn).is_some_and(|role| role.key == Some(key)));
         // Also where its connection is gone: the position stays when it comes back.
-        let from = conn.as_ref().map_or(From::Now, |there| there.from);
-        let (next, moved) = self.begins_at(key, from);
+        let (from, shown) =
+            conn.as_ref().map_or((From::Now, None), |there| (there.from, there.shown));
+        let Beginning { next, moved, open } = self.begins_at(now, key, &name, from, shown);
         self.members.insert(Member {
             name: name.clone(),
             key,
@@ -181,7 +185,7 @@ impl Group {
             acked: next - 1,
             reached: 0,
             confirms: false,
-            open: Vec::new(),
+            open: open.clone(),
             presence: here.as_ref().map_or(Presence::Away { since_ms: now.mono_ms }, |there| {
                 Presence::Here(there.conn)
             }),
@@ -194,7 +198,7 @@ impl Group {
         self.outputs.push(Output::Joined(name.clone(), door));
         self.moved = true;
         match here {
-            Some(there) => self.welcome(key, name, next, moved, there),
+            Some(there) => self.welcome(key, name, Beginning { next, moved, open }, there),
             // Its connection ended before its join was stored. (One that is read back waits for `take_over`.)
             None if conn.is_some() => self.set_away(now, key),
             None => {}
@@ -205,10 +209,10 @@ impl Group {
         &mut self,
         key: Incarnation,
         name: crate::Name,
-        next: Seq,
-        moved: Option<crate::machine::Moved>,
+        begins: Beginning,
         there: &JoinedConn,
     ) {
+        let Beginning { next, moved, open } = begins;
         if there.follow {
             self.followers.insert(there.conn);
         }
@@ -226,18 +230,26 @@ impl Group {
                 .get(there.sender)
                 .map_or(0, |sender| sender.last_counter_as_of(self.stored)),
             acked: next - 1,
-            open: Vec::new(),
+            open,
         };
         self.outputs.push(Output::Welcome(there.conn, Box::new(welcome)));
     }
 
-    fn apply_left(&mut self, now: Now, key: Incarnation, seq: Seq, body: LeftBody) {
+    fn apply_left(
+        &mut self,
+        now: Now,
+        key: Incarnation,
+        (seq, time_us): (Seq, u64),
+        body: LeftBody,
+    ) {
         let Some(member) = self.members.remove(key) else { return };
         let reason = body.reason;
         let departed = Departed {
             key,
             name: member.name.clone(),
             left: seq,
+            left_us: time_us,
+            secret: member.secret,
             acked: body.acked,
             reached: body.reached,
             open: body.open,

@@ -16,7 +16,7 @@ pub(crate) enum Effect {
     /// A member joined.
     Joined(Box<JoinedEffect>),
     /// A member left; its final cursor is the entry's.
-    Left { key: Incarnation, seq: Seq, body: LeftBody },
+    Left { key: Incarnation, seq: Seq, time_us: u64, body: LeftBody },
     /// Messages of one connection were stored.
     Published(Published),
     /// An answer that must not come before what it reveals is stored.
@@ -47,6 +47,8 @@ pub(crate) struct JoinedConn {
     pub conn: ConnId,
     pub sender: SenderId,
     pub from: From,
+    /// Digest of the secret of an earlier stay.
+    pub shown: Option<SecretDigest>,
     pub follow: bool,
 }
 
@@ -151,7 +153,8 @@ pub(crate) fn effect_of(
         }
         Kind::Left => {
             let body = LeftBody::read(&entry.body()).map_err(|_| RecoverError("a left entry"))?;
-            Some(Effect::Left { key: Incarnation(header.sender), seq: header.seq, body })
+            let (key, seq, time_us) = (Incarnation(header.sender), header.seq, header.time_us);
+            Some(Effect::Left { key, seq, time_us, body })
         }
         Kind::Message | Kind::File => None,
         Kind::Publish => return Err(RecoverError("a publish frame in a log")),

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::ids::{Epoch, Incarnation, Seq};
+use crate::ids::{Epoch, Incarnation, SecretDigest, Seq};
+use crate::limits::PLACE_KEPT_US;
 use crate::name::Name;
 
 /// A stay that is over.
@@ -12,6 +13,10 @@ pub(crate) struct Departed {
     pub name: Name,
     /// The number of its `left` entry.
     pub left: Seq,
+    /// Wall clock of that entry.
+    pub left_us: u64,
+    /// Who shows the secret of this digest may read on from here.
+    pub secret: SecretDigest,
     pub acked: Seq,
     pub reached: Seq,
     pub open: Vec<Seq>,
@@ -67,6 +72,20 @@ impl Past {
         let kept = self.failures.split_off(&floor);
         self.failure_count = kept.values().map(Vec::len).sum();
         self.failures = kept;
+    }
+
+    /// The stay of this name and secret that is over, for as long as its cursor is kept as a place to read from.
+    pub fn earlier_stay(
+        &self,
+        name: &Name,
+        secret: SecretDigest,
+        now_us: u64,
+    ) -> Option<&Departed> {
+        let fresh = |departed: &&Departed| now_us.saturating_sub(departed.left_us) <= PLACE_KEPT_US;
+        let same = |departed: &&Departed| {
+            departed.secret == secret && departed.name.folded() == name.folded()
+        };
+        self.departed.iter().rev().take_while(fresh).find(same)
     }
 
     /// Who left after `seq`.

@@ -9,7 +9,9 @@ use bytes::{Buf, BytesMut};
 use crate::effect::{Effect, JoinedConn, JoinedEffect, Note, Published, left_body};
 use crate::entry::{self, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Header, JoinedBody, Kind, Run};
 use crate::group::{Group, Role};
-use crate::ids::{ConnId, Door, Incarnation, LeaveReason, Now, Position, SenderId, Seq};
+use crate::ids::{
+    ConnId, Door, Incarnation, LeaveReason, Now, Position, SecretDigest, SenderId, Seq,
+};
 use crate::machine::{
     From, Join, Moved, OpenSender, Output, Refusal, SenderReady, Ticket, Welcome,
 };
@@ -45,16 +47,23 @@ impl Group {
         let key = Incarnation(self.proposed + 1);
         self.append_entry(now, Kind::Joined, key.0, join.name.as_str(), &body.write());
         Note::Secret { key, digest: join.fresh }.write(&mut self.building.notes);
-        let (next, _) = self.begins_at(key, join.from);
-        if next != key.0 + 1 {
+        let Beginning { next, open, .. } =
+            self.begins_at(now, key, &join.name, join.from, join.shown);
+        if next != key.0 + 1 || !open.is_empty() {
             // Who reads history has not confirmed it by joining, also after a crash.
-            let (acked, reached, confirms, open) = (next - 1, 0, false, Vec::new());
+            let (acked, reached, confirms) = (next - 1, 0, false);
             Note::Cursor { key, acked, reached, confirms, open }.write(&mut self.building.notes);
         }
         // The role is there at once, so that a connection that ends before its join is stored is noticed.
         let role = self.role(Some(key), &join.name, join.sender);
         self.roles.insert(conn, role);
-        let there = JoinedConn { conn, sender: join.sender, from: join.from, follow: join.follow };
+        let there = JoinedConn {
+            conn,
+            sender: join.sender,
+            from: join.from,
+            shown: join.shown,
+            follow: join.follow,
+        };
         self.building.effects.push(Effect::Joined(Box::new(JoinedEffect {
             key,
             name: join.name,
@@ -120,17 +129,35 @@ impl Group {
         self.answer_when_stored(Output::Welcome(conn, Box::new(welcome)));
     }
 
-    /// Where a new stay begins to read.
-    pub(crate) fn begins_at(&self, key: Incarnation, from: From) -> (Seq, Option<Moved>) {
-        match from {
-            From::Now => (key.0 + 1, None),
+    /// Where a new stay begins to read. Who shows the secret of an earlier stay reads on from its cursor, or from its own
+    /// position where that is further, and is sent again what it had not finished.
+    pub(crate) fn begins_at(
+        &self,
+        now: Now,
+        key: Incarnation,
+        name: &Name,
+        from: From,
+        shown: Option<SecretDigest>,
+    ) -> Beginning {
+        let earlier = shown.and_then(|shown| self.past.earlier_stay(name, shown, now.wall_us));
+        let cursor = earlier.map(|stay| stay.acked.max(stay.reached));
+        let (next, moved) = match from {
+            From::Now => (cursor.map_or(key.0 + 1, |cursor| cursor + 1), None),
             From::First => (self.first, None),
-            From::At(seq) => (seq.clamp(1, key.0 + 1), None),
-            From::After(position) => {
-                let (next, moved) = self.place(position);
-                (next.min(key.0 + 1), moved)
-            }
-        }
+            From::At(seq) => (seq.max(1), None),
+            From::After(position) => match self.place(position) {
+                (next, None) => (next.max(cursor.map_or(0, |cursor| cursor + 1)), None),
+                moved => moved,
+            },
+        };
+        let next = next.min(key.0 + 1);
+        let finished = match from {
+            From::After(position) if moved.is_none() => position.seq,
+            _ => 0,
+        };
+        let unfinished = |seq: &&Seq| **seq > finished && **seq < next;
+        let open = earlier.map(|stay| stay.open.iter().filter(unfinished).copied().collect());
+        Beginning { next, moved, open: open.unwrap_or_default() }
     }
 
     /// Where reading goes on for somebody who was at `position`, and how that differs from what they think.
@@ -395,7 +422,8 @@ impl Group {
         self.building.notes.extend_from_slice(&self.unsaved_failures.split());
         self.graces.retain(|(_, away)| *away != key);
         self.append_entry(now, Kind::Left, key.0, name.as_str(), &body.write());
-        self.building.effects.push(Effect::Left { key, seq: self.proposed, body });
+        let (seq, time_us) = (self.proposed, now.wall_us);
+        self.building.effects.push(Effect::Left { key, seq, time_us, body });
     }
 
     pub(crate) fn closed(&mut self, now: Now, conn: ConnId) {
@@ -473,6 +501,14 @@ fn well_formed(frames: &[u8]) -> Header {
 enum NotTaken {
     Duplicate(Seq, Option<Incarnation>),
     Refused(Refusal),
+}
+
+/// Where a stay begins to read.
+pub(crate) struct Beginning {
+    pub next: Seq,
+    pub moved: Option<Moved>,
+    /// Sent again before that.
+    pub open: Vec<Seq>,
 }
 
 impl Role {

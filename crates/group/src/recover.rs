@@ -276,6 +276,8 @@ fn write_departed(out: &mut BytesMut, departed: &Departed) {
     [departed.key.0, departed.left, departed.acked, departed.reached]
         .into_iter()
         .for_each(|value| put_u64(out, value));
+    put_u64(out, departed.left_us);
+    put_digest(out, departed.secret);
     put_str(out, departed.name.as_str());
     put_list(out, &departed.open);
 }
@@ -283,7 +285,17 @@ fn write_departed(out: &mut BytesMut, departed: &Departed) {
 fn read_departed(reader: &mut Reader<'_>) -> Result<Departed, RecoverError> {
     let (key, left, acked, reached) =
         (Incarnation(reader.u64()?), reader.u64()?, reader.u64()?, reader.u64()?);
-    Ok(Departed { key, left, acked, reached, name: name(reader)?, open: reader.list()? })
+    let (left_us, secret) = (reader.u64()?, reader.digest()?);
+    Ok(Departed {
+        key,
+        left,
+        left_us,
+        secret,
+        acked,
+        reached,
+        name: name(reader)?,
+        open: reader.list()?,
+    })
 }
 
 fn write_sender(out: &mut BytesMut, id: SenderId, sender: &Sender) {

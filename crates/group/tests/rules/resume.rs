@@ -104,3 +104,56 @@ fn duty_begins_at_the_join_and_reading_where_it_was_wished() {
         assert_eq!(again.next, want, "{from:?}");
     }
 }
+
+/// bo has left after its grace; its secret's stay is over.
+fn left_after(cursor: u64, open: &[u64]) -> Rig {
+    let mut rig = away_after(cursor, open);
+    rig.tick_after(30_000);
+    rig.flush();
+    assert_eq!(rig.group.member_count(), 1, "its grace is over");
+    rig
+}
+
+#[test]
+fn after_leaving_it_reads_on_from_its_old_cursor_and_is_sent_again_what_it_had_not_finished() {
+    for crashed in [false, true] {
+        let mut rig = left_after(7, &[5, 6]);
+        if crashed {
+            rig.crash();
+            rig.flush();
+        }
+        let place = rig.place(4);
+        for from in [From::Now, From::After(place)] {
+            let mut rig = left_after(7, &[5, 6]);
+            if crashed {
+                rig.crash();
+                rig.flush();
+            }
+            let welcome = comes_back(&mut rig, 3, from);
+            assert!(!welcome.resumed, "it is a new stay");
+            assert_eq!((welcome.next, welcome.open), (8, vec![5, 6]), "crashed: {crashed}");
+            assert_eq!(rig.receipt(8).confirmed, 0, "the earlier stay had left");
+        }
+    }
+}
+
+#[test]
+fn after_leaving_a_place_that_is_further_counts_and_a_wrong_secret_brings_nothing() {
+    let mut rig = left_after(6, &[5]);
+    let place = rig.place(7);
+    let welcome = comes_back(&mut rig, 3, From::After(place));
+    assert_eq!((welcome.next, welcome.open), (8, vec![]));
+    let mut rig = left_after(6, &[5]);
+    let welcome = rig.join_as(3, back("bo", 9, From::Now));
+    assert_eq!((welcome.next, welcome.open), (welcome.key.0 + 1, vec![]));
+}
+
+#[test]
+fn an_old_cursor_is_kept_for_seven_days() {
+    for (days, next) in [(7, Some(8)), (8, None)] {
+        let mut rig = left_after(7, &[]);
+        rig.now.wall_us += days * 24 * 3600 * 1_000_000;
+        let welcome = comes_back(&mut rig, 3, From::Now);
+        assert_eq!(welcome.next, next.unwrap_or(welcome.key.0 + 1), "after {days} days");
+    }
+}

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::{directory, print};
+use super::{directory, members_text, print};
 use crate::cli::ChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines};
@@ -39,8 +39,7 @@ pub async fn run(args: &ChatArgs, target: &Target, out: &mut Output) -> Outcome 
     };
     let Some(member) = member else { return Ok(Exit::Done) };
     let welcome = member.welcome();
-    let count = welcome.members;
-    let members = if count == 1 { "1 member".to_owned() } else { format!("{count} members") };
+    let members = members_text(welcome.members);
     let line = format!("you are {} in {} ({members}); /help", welcome.name, welcome.group);
     out.note(&make_safe(&line, usize::MAX));
     let mut chat = Chat {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::claim::{Claim, claim};
 use super::exec::{Job, Ran, Runner, kill_running};
-use super::print;
+use super::{members_text, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -89,10 +89,7 @@ impl<'a> Session<'a> {
     fn welcome(&self, member: &Member) {
         let (welcome, located) = (member.welcome(), member.located());
         let back = if welcome.resumed { "back in" } else { "joined" };
-        let members = match welcome.members {
-            1 => "1 member".to_owned(),
-            count => format!("{count} members"),
-        };
+        let members = members_text(welcome.members);
         let (group, name, at) = (&self.group, &self.name, &located.coordinator);
         let line = format!("{back} {group} as {name} ({members}, coordinated at {at})");
         self.out.note(&make_safe(&line, usize::MAX));

@@ -101,6 +101,11 @@ const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
     }
 }
 
+/// `1 member`, `5 members`.
+fn members_text(count: u32) -> String {
+    if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
+}
+
 /// Now, in microseconds since the Unix epoch.
 fn now_us() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::delivery::{Delivery, Settled, Step};
-use super::{directory, groups};
+use super::{directory, groups, members_text};
 use crate::cli::SendArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines};
@@ -81,10 +81,6 @@ async fn open(
     ))?;
     let confirmations = sender.confirmations();
     Ok((sender, confirmations))
-}
-
-fn members_text(count: u32) -> String {
-    if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
 }
 
 async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {

@@ -61,6 +61,8 @@ pub(crate) struct Directory {
     groups: RwLock<BTreeMap<String, Arc<Listed>>>,
     /// Skeletons of the names, so that no two groups look alike.
     skeletons: RwLock<HashMap<String, String>>,
+    /// Held while a group is made, so that no two that look alike are.
+    creating: AsyncMutex<()>,
     allocator: Mutex<Allocator>,
     /// Where the native door listens.
     native: RwLock<Option<SocketAddr>>,
@@ -82,6 +84,7 @@ impl Directory {
             next_shard: AtomicUsize::new(0),
             groups: RwLock::default(),
             skeletons: RwLock::default(),
+            creating: AsyncMutex::new(()),
             allocator: Mutex::default(),
             native: RwLock::default(),
         }
@@ -167,6 +170,7 @@ impl Directory {
     pub async fn create(&self, name: &str) -> Result<Arc<Listed>, Denied> {
         let name =
             Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+        let creating = self.creating.lock().await;
         if read(&self.groups).len() >= self.shared.config.limits.groups {
             return Err(Denied::new(Code::Limit, "this node has as many groups as it may"));
         }
@@ -193,7 +197,12 @@ impl Directory {
             .main
             .spawn_blocking(move || catalog.put(&key, Expect::Absent, Some(Bytes::from(value))));
         match stored.await {
-            Ok(Ok(_)) => self.opened(self.list(&name, log)).await,
+            Ok(Ok(_)) => {
+                let listed = self.list(&name, log);
+                drop(creating);
+                self.opened(listed).await
+            }
+            // Listed here is what the catalog holds, unless another node works on it.
             Ok(Err(AppendError::Conflict { .. })) => {
                 Err(Denied::new(Code::GroupExists, format!("there is a group {name}")))
             }

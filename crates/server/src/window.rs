@@ -151,6 +151,13 @@ impl Window {
         Some((seq, segment.start + end as u64, Bytes::copy_from_slice(rest)))
     }
 
+    /// The header of the frame `seq`, where it is here.
+    pub fn header(&self, seq: Seq) -> Option<Header> {
+        let at = self.locate(seq).filter(|at| *at < self.end)?;
+        let (piece, _) = self.piece(at)?;
+        Header::read(&piece).ok()
+    }
+
     /// A piece of whole frames from the boundary `at` on, sharing the segment's bytes, and the last number in it.
     pub fn piece(&self, at: u64) -> Option<(Bytes, Seq)> {
         let index = self.segments.partition_point(|segment| segment.end() <= at);
@@ -218,6 +225,7 @@ mod tests {
         assert!(window.held() <= 1000);
         assert_eq!(window.locate(1), None);
         assert!(!window.holds(0));
-        assert!(window.locate(20).is_some());
+        assert_eq!(window.header(20).map(|header| header.counter), Some(20));
+        assert_eq!(window.header(21), None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tertulia_group::{
-    Ack, CompleteRun, Input, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
+    Ack, CompleteRun, Input, Kind, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
 };
 use tertulia_journal::{ReadError, Record};
 use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
@@ -239,6 +239,7 @@ impl Session<'_> {
             ClientFrame::Join(join) => self.already(join.id),
             ClientFrame::OpenSender(open) => self.already(open.id),
             frame => match requests::id_of(&frame) {
+                Some(_) if self.answer_receipt(&frame) => {}
                 Some(id) => self.ask(id, frame),
                 None => self.end(Code::BadFrame, "this frame may not come here"),
             },
@@ -249,6 +250,24 @@ impl Session<'_> {
         let message = "a connection serves one membership or sender; open another".to_owned();
         NodeFrame::Error { id, code: Code::AlreadyJoined, message }
             .encode(&mut self.outbox.control);
+    }
+
+    /// The receipt of a message of this group that is still in memory, as it stands: answered here and now.
+    fn answer_receipt(&mut self, frame: &ClientFrame) -> bool {
+        let ClientFrame::Receipt { id, group, seq, wait_ms: 0 } = frame else { return false };
+        if *group != self.opening.group {
+            return false;
+        }
+        let header = self.hosted.window.borrow().header(*seq);
+        let Some(header) = header.filter(|header| header.kind == Kind::Message) else {
+            return false;
+        };
+        let receipt =
+            self.hosted.group.borrow().receipt(*seq, header.publisher(), crate::clock::now());
+        let Ok(receipt) = receipt else { return false };
+        let level = self.hosted.shared.level();
+        NodeFrame::ReceiptReply { id: *id, level, receipt }.encode(&mut self.outbox.control);
+        true
     }
 
     /// Has a request answered away from the shard.

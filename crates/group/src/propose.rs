@@ -352,6 +352,10 @@ impl Group {
     fn refuse_all(&mut self, conn: ConnId, mut frames: &[u8]) {
         while !frames.is_empty() {
             let header = well_formed(frames);
+            // A join or a leave that is not stored after all lets later ones in again: not before this one.
+            if let Some(role) = self.roles.get_mut(&conn) {
+                role.refuse_from(header.counter);
+            }
             self.outputs.push(Output::MessageRefused(conn, header.counter, Refusal::NotJoined));
             frames = &frames[header.len as usize..];
         }

@@ -3,7 +3,7 @@
 use tertulia_group::entry::Kind;
 use tertulia_group::{ConnId, Door, From, Input, Join, LeaveReason, Output, Refusal, Ticket};
 
-use crate::rig::{Rig, back, join, name, welcome};
+use crate::rig::{Rig, back, join, name, run, welcome};
 
 fn refusal(said: &[Output]) -> Option<Refusal> {
     said.iter().find_map(|output| match output {
@@ -58,6 +58,8 @@ fn publishing_before_the_welcome_is_refused_and_the_join_goes_on() {
     let said = rig.said();
     assert!(said.contains(&Output::MessageRefused(ConnId(1), 1, Refusal::NotJoined)));
     assert!(welcome(&said).is_some(), "{said:?}");
+    let said = rig.ask(Input::Publish(ConnId(1), run("ana", &[2], true, b"x")));
+    assert_eq!(said, [Output::MessageRefused(ConnId(1), 2, Refusal::AfterRefused)]);
     assert_eq!(rig.publish(1, "ana", 1), 3);
 }
 

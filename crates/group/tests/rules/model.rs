@@ -240,8 +240,8 @@ impl Model {
 
     fn lost(&mut self, conn: u64, counter: u64, own: bool) {
         self.expected.push(Answer::MessageRefused { conn, counter, why: "NoSpace".to_owned() });
-        if let Some(role) = self.roles.get_mut(&conn).filter(|_| own) {
-            role.refused = Some(role.refused.map_or(counter, |refused| refused.min(counter)));
+        if own {
+            self.refuse_from(conn, counter);
         }
     }
 

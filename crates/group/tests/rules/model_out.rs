@@ -109,6 +109,7 @@ impl Model {
         };
         let is_member = self.of_conn(conn).is_some_and(|stay| !stay.leaving);
         if role.key.is_some() && !is_member {
+            self.refuse_from(conn, counter);
             return self.expected.push(refuse("NotJoined"));
         }
         let sent = self.sent(role.id);
@@ -144,6 +145,12 @@ impl Model {
             publisher: role.key,
             sender,
         }));
+    }
+
+    pub fn refuse_from(&mut self, conn: u64, counter: u64) {
+        if let Some(role) = self.roles.get_mut(&conn) {
+            role.refused = Some(role.refused.map_or(counter, |refused| refused.min(counter)));
+        }
     }
 
     fn came_again(&mut self, conn: u64, counter: u64) {

@@ -138,6 +138,21 @@ fn a_snapshot_taken_at_any_point_comes_to_the_same() {
 }
 
 #[test]
+fn a_snapshot_is_not_overwritten_by_an_older_batch_that_was_on_its_way() {
+    let mut rig = Rig::with(&["ana", "bo"]);
+    (1..=3).for_each(|counter| assert_eq!(rig.publish(1, "ana", counter), counter + 3));
+    rig.ack_with(2, 5, &[4], &[]);
+    rig.later(1000);
+    assert!(rig.begin(), "a cursor is due");
+    rig.ack_with(2, 6, &[4, 6], &[]);
+    let (bytes, covered) = (rig.group.snapshot(), rig.records.len());
+    rig.stored();
+    let group = rig.recovered(Some((&bytes, covered)));
+    let bo = group.members().find(|member| member.name.as_str() == "bo").expect("bo");
+    assert_eq!((bo.acked, &bo.open[..]), (6, &[4, 6][..]));
+}
+
+#[test]
 fn receipts_that_were_too_old_are_too_old_after_reading_back() {
     let mut rig = Rig::new(Limits { departed_max: 1, ..Limits::default() });
     ["ana", "bo", "cy"].iter().zip(1..).for_each(|(text, n)| drop(rig.join(n, text)));

@@ -79,7 +79,9 @@ fn a_connection_that_is_refused_in_the_middle_of_leaving_stays_what_it_is() {
     rig.send(1, "ana", 1);
     rig.not_stored();
     rig.said();
-    // The leave was not stored, so it is a member as before, and its end is noticed.
+    // The leave was not stored, so it is a member as before: what was refused comes first, and its end is noticed.
+    let said = rig.ask(Input::Publish(ConnId(1), run("ana", &[2], true, b"x")));
+    assert_eq!(said, [Output::MessageRefused(ConnId(1), 2, Refusal::AfterRefused)]);
     assert_eq!(rig.publish(1, "ana", 1), 3);
     rig.ask(Input::Closed(ConnId(1)));
     rig.tick_after(30_000);

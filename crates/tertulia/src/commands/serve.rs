@@ -262,6 +262,12 @@ fn print_notices(mut notices: mpsc::Receiver<Notice>, out: &Output) {
     let quiet = out.quiet && !out.json;
     std::thread::spawn(move || {
         while let Some(notice) = notices.blocking_recv() {
+            // Every question to the directory is a connection of its own; who joins is told by name.
+            let is_question =
+                matches!(notice, Notice::Connected { door: tertulia_group::Door::Native, .. });
+            if is_question && !out.verbose {
+                continue;
+            }
             let is_trouble = matches!(notice, Notice::Trouble(_));
             let line = NoticeLine::from(notice);
             if is_trouble {

@@ -46,6 +46,8 @@ pub(crate) struct Outbox {
     next: Option<Seq>,
     /// The place of `next` in the window, while it reads there.
     place: Option<u64>,
+    /// The group was told that this one is behind the window.
+    lagging: bool,
     /// What is left of the frame before `next`.
     rest: Bytes,
     /// Whole frames from the journal.
@@ -60,6 +62,7 @@ impl Outbox {
             control: BytesMut::new(),
             next: None,
             place: None,
+            lagging: false,
             rest: Bytes::new(),
             chunks: VecDeque::new(),
             again: VecDeque::new(),
@@ -116,7 +119,10 @@ impl Outbox {
                         return Ok(Wrote::More);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Wrote::Full),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.look_behind(hosted, conn);
+                    return Ok(Wrote::Full);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -130,16 +136,31 @@ impl Outbox {
         }
         let window = hosted.window.borrow();
         let place = self.place.filter(|place| window.holds(*place)).or_else(|| window.locate(next));
-        if place.is_some() != self.place.is_some() {
-            hosted.input(Input::Lagging(conn.id, place.is_none()));
-        }
         self.place = place;
         conn.place.set(place.unwrap_or(u64::MAX));
+        let behind = place.is_none() && next <= hosted.group.borrow().tail();
+        self.tell_lagging(behind, hosted, conn);
         match place {
             Some(place) if place == window.end() => Step::Done(Wrote::All),
             Some(place) => Step::Write(place),
-            None if next > hosted.group.borrow().tail() => Step::Done(Wrote::All),
-            None => Step::Done(Wrote::Behind),
+            None if behind => Step::Done(Wrote::Behind),
+            None => Step::Done(Wrote::All),
+        }
+    }
+
+    /// The socket takes no more: the window may have gone on without this one, and waits for it no longer.
+    fn look_behind(&mut self, hosted: &Hosted, conn: &Conn) {
+        if self.place.is_some_and(|place| !hosted.window.borrow().holds(place)) {
+            self.place = None;
+            conn.place.set(u64::MAX);
+            self.tell_lagging(true, hosted, conn);
+        }
+    }
+
+    fn tell_lagging(&mut self, lagging: bool, hosted: &Hosted, conn: &Conn) {
+        if lagging != self.lagging {
+            self.lagging = lagging;
+            hosted.input(Input::Lagging(conn.id, lagging));
         }
     }
 

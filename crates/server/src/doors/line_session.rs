@@ -60,6 +60,8 @@ struct Session<'a> {
     /// Entries from here on are not in `out` yet.
     next: Seq,
     chunks: VecDeque<Bytes>,
+    /// The group was told that this one is behind the window.
+    lagging: bool,
     reading: Option<JoinHandle<Result<Vec<Record>, ReadError>>>,
     history: Option<JoinHandle<Result<Page, Denied>>>,
     /// Its own messages that have no `ACK` line yet, and until when they wait.
@@ -104,6 +106,7 @@ pub(crate) async fn run(
         counter: 0,
         next: Seq::MAX,
         chunks: VecDeque::new(),
+        lagging: false,
         reading: None,
         history: None,
         unanswered: BTreeMap::new(),
@@ -125,6 +128,9 @@ impl Session<'_> {
             self.take_inbox();
             self.render();
             let blocked = self.write()?;
+            if blocked {
+                self.look_behind();
+            }
             self.ask_host();
             if self
                 .last_call
@@ -363,7 +369,12 @@ impl Session<'_> {
                     let window = self.hosted.window.borrow();
                     let place = window.locate(self.next);
                     self.conn.place.set(place.unwrap_or(u64::MAX));
-                    place.and_then(|place| window.piece(place)).map(|(piece, _)| piece)
+                    let piece = place.and_then(|place| window.piece(place)).map(|(piece, _)| piece);
+                    drop(window);
+                    if place.is_some() {
+                        self.tell_lagging(false);
+                    }
+                    piece
                 }
             };
             match piece {
@@ -397,7 +408,7 @@ impl Session<'_> {
         {
             return;
         }
-        self.hosted.input(Input::Lagging(self.conn.id, true));
+        self.tell_lagging(true);
         let (shared, log, from) = (self.hosted.shared.clone(), self.hosted.log, self.next);
         self.reading = Some(self.hosted.shared.main.spawn(async move {
             let _permit = shared
@@ -412,6 +423,22 @@ impl Session<'_> {
         }));
     }
 
+    /// The socket takes no more: the window may have gone on without this one, and waits for it no longer.
+    fn look_behind(&mut self) {
+        let is_held = self.hosted.window.borrow().holds(self.conn.place.get());
+        if !is_held {
+            self.conn.place.set(u64::MAX);
+            self.tell_lagging(true);
+        }
+    }
+
+    fn tell_lagging(&mut self, lagging: bool) {
+        if lagging != self.lagging {
+            self.lagging = lagging;
+            self.hosted.input(Input::Lagging(self.conn.id, lagging));
+        }
+    }
+
     fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) {
         match read {
             Ok(records) => self.chunks.extend(records.into_iter().map(|record| record.entries)),
@@ -421,7 +448,6 @@ impl Session<'_> {
             }
             Err(error) => self.unreadable(&error),
         }
-        self.hosted.input(Input::Lagging(self.conn.id, false));
     }
 
     fn render_piece(&mut self, mut piece: Bytes) {

@@ -4,9 +4,13 @@
 
 mod arguments;
 mod joining;
+mod line;
 mod nodes;
+mod order;
+mod programs;
 mod resuming;
 mod running;
 mod sending;
 mod showing;
+mod stuck;
 mod support;

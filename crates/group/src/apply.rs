@@ -123,11 +123,10 @@ impl Group {
                     self.outputs.push(Output::Refused(there.conn, Refusal::NoSpace));
                 }
             }
-            Effect::Left { key, .. } => {
-                if let Some(member) = self.members.get_mut(key) {
-                    member.leaving = false;
-                }
-                // Tried again in a while; whoever asked may ask again too.
+            Effect::Left { key, body, .. } => {
+                // It stays on its way out, and is tried again in a while: what it said meanwhile was not listened to, so
+                // that what it would say next cannot be understood.
+                self.lost_lefts.insert(key, body.reason);
                 self.graces.insert((now.mono_ms + 1000, key));
             }
             Effect::Duplicate { conn, counter, seq, .. } if seq > self.stored => {

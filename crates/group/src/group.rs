@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use crate::effect::Effect;
-use crate::ids::{ConnId, Epoch, Incarnation, LogId, Now, SenderId, Seq};
+use crate::ids::{ConnId, Epoch, Incarnation, LeaveReason, LogId, Now, SenderId, Seq};
 use crate::limits::Limits;
 use crate::machine::{Batch, Building, Identity, Input, Output};
 use crate::members::{Member, Members};
@@ -70,6 +70,8 @@ pub struct Group {
     pub(crate) followers: BTreeSet<ConnId>,
     /// (when, who): away members whose grace ends.
     pub(crate) graces: BTreeSet<(u64, Incarnation)>,
+    /// Members whose `left` entry could not be stored, with its reason; `graces` says when it is tried again.
+    pub(crate) lost_lefts: HashMap<Incarnation, LeaveReason>,
     /// A cursor or a failure is not stored since then.
     pub(crate) unsaved_since: Option<u64>,
     /// Failures for the next notes.
@@ -101,6 +103,7 @@ impl Group {
             held: BTreeMap::new(),
             followers: BTreeSet::new(),
             graces: BTreeSet::new(),
+            lost_lefts: HashMap::new(),
             unsaved_since: None,
             unsaved_failures: BytesMut::new(),
             moved: false,

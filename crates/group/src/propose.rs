@@ -466,7 +466,13 @@ impl Group {
             self.graces.first().copied().filter(|(deadline, _)| *deadline <= now.mono_ms)
         {
             self.graces.pop_first();
-            self.propose_left(now, key, LeaveReason::Lost);
+            let again = self.lost_lefts.remove(&key);
+            if again.is_some()
+                && let Some(member) = self.members.get_mut(key)
+            {
+                member.leaving = false;
+            }
+            self.propose_left(now, key, again.unwrap_or(LeaveReason::Lost));
         }
     }
 

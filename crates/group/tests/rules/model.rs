@@ -22,6 +22,8 @@ pub struct Stay {
     /// When a `left` is proposed for it.
     pub ends: BTreeSet<u64>,
     pub leaving: bool,
+    /// Its `left` could not be stored and is tried again.
+    pub lost: Option<&'static str>,
     pub left: Option<Seq>,
     pub cursor: Seq,
     pub confirmed: BTreeSet<Seq>,
@@ -212,10 +214,10 @@ impl Model {
                     self.expected.push(Answer::Refused { conn, why });
                 }
             }
-            Proposal::Left { key, .. } => {
+            Proposal::Left { key, why } => {
                 let again = self.now_ms + 1000;
                 let stay = self.stay(key);
-                stay.leaving = false;
+                stay.lost = Some(why);
                 stay.ends.insert(again);
             }
             Proposal::Message(Message { conn, counter, publisher, .. }) => {

@@ -250,8 +250,11 @@ impl Model {
             .collect();
         due.sort_unstable();
         for (_, key) in due {
-            self.stay(key).ends.retain(|end| *end > now);
-            self.propose_left(key, "Lost");
+            let stay = self.stay(key);
+            stay.ends.retain(|end| *end > now);
+            let lost = stay.lost.take();
+            stay.leaving &= lost.is_none();
+            self.propose_left(key, lost.unwrap_or("Lost"));
         }
     }
 
@@ -279,6 +282,7 @@ fn new_stay(key: Seq, conn: u64, wish: Wish, cursor: Seq) -> Stay {
         lagging: false,
         ends: BTreeSet::new(),
         leaving: false,
+        lost: None,
         left: None,
         cursor,
         confirmed: BTreeSet::new(),

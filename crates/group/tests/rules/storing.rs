@@ -1,8 +1,8 @@
 //! Nothing is said before it is stored, and what is not stored was never said.
 
-use tertulia_group::{ConnId, Input, Output, Refusal, Ticket};
+use tertulia_group::{ConnId, From, Input, LeaveReason, Output, Refusal, Ticket};
 
-use crate::rig::{Rig, join, name, open, run};
+use crate::rig::{Rig, back, join, name, open, run};
 
 #[test]
 fn nothing_is_answered_before_its_batch_is_stored() {
@@ -72,19 +72,25 @@ fn a_batch_that_is_not_stored_is_taken_back_with_what_was_built_on_it() {
 }
 
 #[test]
-fn a_connection_that_is_refused_in_the_middle_of_leaving_stays_what_it_is() {
-    let mut rig = Rig::with(&["ana"]);
-    rig.give(Input::Leave(ConnId(1)));
+fn a_leave_that_could_not_be_stored_is_stored_later_and_nothing_is_heard_meanwhile() {
+    let mut rig = Rig::with(&["ana", "bo"]);
+    let (first, second) = (rig.publish(1, "ana", 1), rig.publish(1, "ana", 2));
+    rig.give(Input::Remove(Ticket(1), name("bo")));
     rig.begin();
-    rig.send(1, "ana", 1);
+    rig.ack_with(2, first, &[], &[(first, "exit 7")]);
+    rig.send(2, "bo", 1);
     rig.not_stored();
-    rig.said();
-    // The leave was not stored, so it is a member as before: what was refused comes first, and its end is noticed.
-    let said = rig.ask(Input::Publish(ConnId(1), run("ana", &[2], true, b"x")));
-    assert_eq!(said, [Output::MessageRefused(ConnId(1), 2, Refusal::AfterRefused)]);
-    assert_eq!(rig.publish(1, "ana", 1), 3);
-    rig.ask(Input::Closed(ConnId(1)));
-    rig.tick_after(30_000);
+    // Whoever missed the failure would take the next cursor for a confirmation.
+    rig.ack(2, second);
+    rig.send(2, "bo", 2);
+    let said = rig.ask(Input::Join(ConnId(3), Box::new(back("bo", 2, From::Now))));
+    assert_eq!(said, [Output::Refused(ConnId(3), Refusal::Busy)]);
+    assert_eq!((rig.receipt(first).confirmed, rig.receipt(second).confirmed), (0, 0));
+    rig.tick_after(1000);
     rig.flush();
-    assert_eq!(rig.group.member_count(), 0);
+    let said = rig.said();
+    assert!(said.contains(&Output::Gone(ConnId(2), LeaveReason::Removed)));
+    for seq in [first, second] {
+        assert_eq!(rig.receipt(seq).missing[0].why.as_str(), "left");
+    }
 }

@@ -3,6 +3,7 @@
 mod cargo;
 mod demo;
 mod machine;
+mod sim;
 mod test;
 mod tidy;
 mod totals;
@@ -24,6 +25,12 @@ struct Cli {
 enum Task {
     /// Everything that has to hold before a change goes in; what CI runs.
     Test,
+    /// Many seeds of the simulator: the real group under faults. Takes its options, such as --seeds 10000 --seed 1.
+    Sim {
+        /// Handed to the simulator as they stand.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The habits that a program can check: headers, dead files, links, commands, ADRs.
     Tidy {
         /// Record in docs/protocol.md that it describes the wire as it is now.
@@ -36,6 +43,7 @@ fn main() -> ExitCode {
     let root = root();
     let outcome = match Cli::parse().task {
         Task::Test => test::run(&root),
+        Task::Sim { arguments } => sim::run(&root, &arguments),
         Task::Tidy { write } => tidy::run(&root, write),
     };
     match outcome {

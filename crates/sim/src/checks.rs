@@ -1,0 +1,163 @@
+//! The promises, each a small function over what really happened; an error says what was broken.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use tertulia_group::{Entry, Incarnation, Kind, Receipt, SenderId, Seq, Why};
+
+/// What really happened, as programs and the journal know it.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// (stay, message): its program finished it.
+    pub confirmed: BTreeSet<(Seq, Seq)>,
+    /// (stay, message): its program said that it will not do it.
+    pub failed: BTreeMap<(Seq, Seq), String>,
+    /// Every stay: its name, and when it left.
+    pub stays: BTreeMap<Seq, (String, Option<Seq>)>,
+    /// Which counters of a sender are in the log.
+    pub appended: HashMap<(SenderId, u64), Seq>,
+    /// Answered as stored.
+    pub answered: BTreeSet<Seq>,
+}
+
+/// What is broken, where something is.
+pub type Verdict = Result<(), String>;
+
+fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// Promise 1: numbers go on by one.
+pub fn order_has_no_gap(before: Seq, entry: &Entry) -> Verdict {
+    let seq = entry.header.seq;
+    ensure(seq == before + 1, || format!("order: {seq} was delivered after {before}"))
+}
+
+/// Promises 1 and 5: everybody gets the log's own bytes, and only what is stored.
+pub fn delivered_is_the_log(stored: Option<&Entry>, got: &Entry) -> Verdict {
+    let seq = got.header.seq;
+    let Some(stored) = stored else {
+        return Err(format!("durability: {seq} was delivered and is not stored"));
+    };
+    let same = stored.name() == got.name() && stored.body() == got.body();
+    let header = tertulia_group::Header { flags: stored.header.flags, ..got.header };
+    ensure(same && header == stored.header, || format!("views: {seq} is another entry in the log"))
+}
+
+/// Promise 2, for one message: whoever is not named has confirmed it, and who is named as failed has failed.
+pub fn receipt_is_true(truth: &Truth, entry: &Entry, receipt: &Receipt) -> Verdict {
+    let (seq, publisher) = (entry.header.seq, entry.header.publisher().map(|Incarnation(key)| key));
+    let asked: Vec<(Seq, &str)> = truth
+        .stays
+        .iter()
+        .filter(|(key, (_, left))| **key < seq && left.is_none_or(|left| left > seq))
+        .filter(|(key, _)| Some(**key) != publisher)
+        .map(|(key, (name, _))| (*key, name.as_str()))
+        .collect();
+    ensure(asked.len() == receipt.members as usize, || {
+        format!("receipt: {} were asked for {seq}, it says {}", asked.len(), receipt.members)
+    })?;
+    for (key, name) in asked {
+        let confirmed = truth.confirmed.contains(&(key, seq));
+        match receipt.missing.iter().find(|missing| missing.name == name) {
+            None => ensure(confirmed, || format!("receipt: {name} has not confirmed {seq}"))?,
+            Some(missing) => {
+                if let Why::Failed { code } = &missing.why {
+                    let failed = truth.failed.get(&(key, seq));
+                    ensure(failed == Some(code), || format!("receipt: {name} did not fail {seq}"))?;
+                }
+            }
+        }
+    }
+    ensure(receipt.confirmed + receipt.missing.len() as u32 == receipt.members, || {
+        format!("receipt: its numbers do not come out even for {seq}")
+    })
+}
+
+/// Promise 3: what is answered as stored is in the journal, under that counter.
+pub fn answered_is_stored(stored: Option<&Entry>, counter: u64, seq: Seq) -> Verdict {
+    ensure(stored.is_some_and(|entry| entry.header.counter == counter), || {
+        format!("durability: counter {counter} was answered as stored at {seq}, and is not there")
+    })
+}
+
+/// Promise 3, after a restart: everything that was answered is still there.
+pub fn nothing_answered_is_lost(truth: &Truth, tail: Seq) -> Verdict {
+    let last = truth.answered.last().copied().unwrap_or(0);
+    ensure(last <= tail, || format!("durability: {last} was answered, the log ends at {tail}"))
+}
+
+/// Promise 4: a counter of a sender is in the log once.
+pub fn once(truth: &mut Truth, sender: SenderId, entry: &Entry) -> Verdict {
+    let (counter, seq) = (entry.header.counter, entry.header.seq);
+    let before = truth.appended.insert((sender, counter), seq);
+    ensure(before.is_none(), || {
+        format!("once: counter {counter} is stored at {before:?} and {seq}")
+    })
+}
+
+/// Promise 4: a retry is answered with the number of the message itself.
+pub fn same_number(truth: &Truth, sender: SenderId, counter: u64, seq: Seq) -> Verdict {
+    let known = truth.appended.get(&(sender, counter));
+    ensure(known == Some(&seq), || {
+        format!("once: counter {counter} is stored at {known:?}, the sender was told {seq}")
+    })
+}
+
+/// Promise 6: epochs never go back in the log.
+pub fn one_coordinator(before: Option<&Entry>, entry: &Entry) -> Verdict {
+    let old = before.map_or(0, |before| before.header.epoch);
+    let new = entry.header.epoch;
+    let begins = new == old || entry.header.kind == Kind::Epoch;
+    ensure(new >= old && begins, || format!("coordinator: epoch {new} after {old}"))
+}
+
+/// Promise 8: nothing that the member was asked for, and has not finished, lies behind the place where it goes on.
+pub fn resume_skips_nothing(
+    truth: &Truth,
+    key: Seq,
+    next: Seq,
+    open: &[Seq],
+    asked: impl Fn(Seq) -> bool,
+) -> Verdict {
+    for seq in (key + 1..next).filter(|seq| asked(*seq) && !open.contains(seq)) {
+        let done = truth.confirmed.contains(&(key, seq)) || truth.failed.contains_key(&(key, seq));
+        ensure(done, || format!("resume: stay {key} goes on with {next} and never did {seq}"))?;
+    }
+    Ok(())
+}
+
+/// Promise 8: a new stay goes on where the earlier one ended: at its place, or later where that was finished too.
+pub fn goes_on_at_its_place(
+    shown: Seq,
+    next: Seq,
+    key: Seq,
+    finished: impl Fn(Seq) -> bool,
+) -> Verdict {
+    let want = (shown + 1).min(key + 1);
+    ensure(next >= want && (want..next).all(finished), || {
+        format!("resume: after {shown} a new stay goes on with {next}, before that not all is done")
+    })
+}
+
+/// Promises 3 and 9: a counter that a sender is told is in the log.
+pub fn told_counter_is_stored(truth: &Truth, sender: SenderId, counter: u64) -> Verdict {
+    ensure(counter == 0 || truth.appended.contains_key(&(sender, counter)), || {
+        format!("honesty: counter {counter} was told as taken, and is not stored")
+    })
+}
+
+/// Promise 10: what a group keeps is within its limits.
+pub fn bounds(members: usize, members_max: usize, open: usize) -> Verdict {
+    ensure(members <= members_max, || format!("bounds: {members} members"))?;
+    ensure(open <= tertulia_group::limits::OPEN_MAX, || format!("bounds: {open} open"))
+}
+
+/// After the faults: everybody has come to the end of the log.
+pub fn caught_up(name: &str, cursor: Seq, tail: Seq) -> Verdict {
+    ensure(cursor == tail, || format!("liveness: {name} is at {cursor}, the log ends at {tail}"))
+}
+
+/// After the faults: every message has its final answer.
+pub fn everything_is_answered(name: &str, unanswered: &[u64]) -> Verdict {
+    ensure(unanswered.is_empty(), || format!("liveness: {name} waits for {unanswered:?}"))
+}

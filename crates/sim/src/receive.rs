@@ -1,0 +1,252 @@
+//! What a program does with what it hears, and the checks that only it can make.
+
+use bytes::Bytes;
+use tertulia_group::entry::FLAG_AGAIN;
+use tertulia_group::{Entry, Incarnation, Kind, Position, Seq};
+use tertulia_wire::native::{self, Code, NodeFrame};
+
+use crate::checks::{self, Truth, Verdict};
+use crate::journal::Journal;
+use crate::program::Program;
+use crate::rng::Rng;
+
+/// What a program hears with.
+pub struct Ears<'a> {
+    pub now: u64,
+    pub truth: &'a mut Truth,
+    pub journal: &'a Journal,
+    pub rng: &'a mut Rng,
+    /// Work that takes a while: number, how long, whether it fails.
+    pub works: Vec<(Seq, u64, bool)>,
+    /// The connection is of no more use.
+    pub hang_up: bool,
+}
+
+impl Program {
+    pub fn hears(&mut self, bytes: &[u8], ears: &mut Ears<'_>) -> Verdict {
+        if let Some(session) = &mut self.session {
+            session.buffer.extend_from_slice(bytes);
+        }
+        while let Some(session) = self.session.as_mut().filter(|_| !ears.hang_up) {
+            let frame = native::split_from_node(&mut session.buffer, 1 << 20)
+                .map_err(|error| format!("wire: {error}"))?;
+            let Some(frame) = frame else { break };
+            self.frame(frame, ears)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: Bytes, ears: &mut Ears<'_>) -> Verdict {
+        match NodeFrame::decode(frame).map_err(|error| format!("wire: {error}"))? {
+            NodeFrame::Welcome(welcome) => self.welcomed(&welcome, ears),
+            NodeFrame::SenderReady(ready) => self.ready(ready.last_counter, 0, ears),
+            NodeFrame::Entry(entry) => self.entry(&entry, ears),
+            NodeFrame::Gap { first, last } => {
+                self.gap(first, last, ears);
+                Ok(())
+            }
+            NodeFrame::Stored(runs) => {
+                for run in runs {
+                    for i in 0..u64::from(run.count) {
+                        self.stored(run.counter + i, run.seq + i, ears)?;
+                    }
+                }
+                Ok(())
+            }
+            NodeFrame::Complete(runs) => {
+                for run in runs {
+                    for counter in (run.counter..).take(run.count as usize) {
+                        self.disk.letters.remove(&counter);
+                    }
+                }
+                Ok(())
+            }
+            NodeFrame::Receipt { counter, .. } => {
+                self.disk.letters.remove(&counter);
+                Ok(())
+            }
+            NodeFrame::ReceiptReply { receipt, .. } => {
+                self.disk.letters.retain(|_, letter| letter.stored != Some(receipt.seq));
+                Ok(())
+            }
+            NodeFrame::Refused { counter, code, message } => {
+                self.refused(counter, code, &message, ears)
+            }
+            NodeFrame::Error { id, code, message } => self.error(id, code, &message, ears),
+            NodeFrame::Close { code, message } => self.closed(code, &message, ears),
+            other => Err(format!("wire: {other:?} was not expected")),
+        }
+    }
+
+    fn welcomed(&mut self, welcome: &native::Welcome, ears: &mut Ears<'_>) -> Verdict {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let Incarnation(key) = welcome.incarnation;
+        self.disk.secret = Some(welcome.secret.0);
+        self.key = key;
+        session.cursor = welcome.next - 1;
+        session.first_cursor = welcome.next - 1;
+        session.open = welcome.open.iter().copied().collect();
+        let asked = |seq| {
+            ears.journal.entry(seq).is_some_and(|entry| {
+                entry.header.kind == Kind::Message
+                    && entry.header.publisher() != Some(welcome.incarnation)
+            })
+        };
+        checks::bounds(0, 0, welcome.open.len())?;
+        if welcome.resumed {
+            checks::resume_skips_nothing(ears.truth, key, welcome.next, &welcome.open, asked)?;
+        } else if let Some(shown) = session.shown.filter(|_| !welcome.cut_back) {
+            let disk = &self.disk;
+            let finished = |seq| {
+                ears.journal.entry(seq).is_none_or(|entry| entry.header.kind != Kind::Message)
+                    || welcome.open.contains(&seq)
+                    || disk.done.contains(&seq)
+                    || disk.failed.contains_key(&seq)
+            };
+            checks::goes_on_at_its_place(shown.seq, welcome.next, key, finished)?;
+        }
+        self.ready(welcome.last_counter, welcome.next - 1, ears)
+    }
+
+    fn ready(&mut self, last_counter: u64, cursor: Seq, ears: &mut Ears<'_>) -> Verdict {
+        checks::told_counter_is_stored(ears.truth, self.sender, last_counter)?;
+        self.taken = 0;
+        if let Some(session) = &mut self.session {
+            (session.ready, session.cursor) = (true, cursor);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry, ears: &mut Ears<'_>) -> Verdict {
+        checks::delivered_is_the_log(ears.journal.entry(entry.header.seq), entry)?;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let seq = entry.header.seq;
+        if entry.header.flags & FLAG_AGAIN == 0 {
+            checks::order_has_no_gap(session.cursor, entry)?;
+            session.cursor = seq;
+        }
+        session.ack_due = true;
+        if entry.header.kind == Kind::Message {
+            self.message(seq, ears);
+        }
+        self.keep_place(entry.header.epoch, ears);
+        Ok(())
+    }
+
+    fn keep_place(&mut self, epoch: u32, ears: &Ears<'_>) {
+        let Some(session) = &self.session else { return };
+        let log = crate::world::LOG;
+        let end = ears.journal.tail();
+        self.save(Position { log, epoch, seq: session.cursor.min(end) });
+    }
+
+    fn message(&mut self, seq: Seq, ears: &mut Ears<'_>) {
+        let Some(session) = &mut self.session else { return };
+        session.open.remove(&seq);
+        if self.disk.done.contains(&seq) {
+            ears.truth.confirmed.insert((self.key, seq));
+        } else if let Some(code) = self.disk.failed.get(&seq) {
+            session.unreported.insert(seq);
+            ears.truth.failed.insert((self.key, seq), code.clone());
+        } else if session.open.len() < 8 && ears.rng.chance(250) {
+            session.open.insert(seq);
+            ears.works.push((seq, ears.rng.within(5, 3000), ears.rng.chance(200)));
+        } else {
+            self.finish(seq, ears.rng.chance(40), ears.truth);
+        }
+    }
+
+    /// A piece of work is done, or will not be.
+    pub fn finish(&mut self, seq: Seq, fails: bool, truth: &mut Truth) {
+        let Some(session) = &mut self.session else { return };
+        session.open.remove(&seq);
+        session.ack_due = true;
+        if fails {
+            let code = format!("exit {}", seq % 7 + 1);
+            truth.failed.insert((self.key, seq), code.clone());
+            self.disk.failed.insert(seq, code);
+            session.unreported.insert(seq);
+        } else {
+            truth.confirmed.insert((self.key, seq));
+            self.disk.done.insert(seq);
+        }
+    }
+
+    /// What cannot be had any more is failed: nobody is told that it was done.
+    fn gap(&mut self, first: Seq, last: Seq, ears: &mut Ears<'_>) {
+        let Some(session) = &mut self.session else { return };
+        session.cursor = session.cursor.max(last);
+        session.ack_due = true;
+        for seq in first..=last {
+            session.open.remove(&seq);
+            if !self.disk.done.contains(&seq) && !self.disk.failed.contains_key(&seq) {
+                self.disk.failed.insert(seq, "gone".to_owned());
+            }
+            if let Some(code) = self.disk.failed.get(&seq) {
+                session.unreported.insert(seq);
+                ears.truth.failed.insert((self.key, seq), code.clone());
+            } else {
+                ears.truth.confirmed.insert((self.key, seq));
+            }
+        }
+    }
+
+    fn stored(&mut self, counter: u64, seq: Seq, ears: &Ears<'_>) -> Verdict {
+        checks::answered_is_stored(ears.journal.entry(seq), counter, seq)?;
+        checks::same_number(ears.truth, self.sender, counter, seq)?;
+        if let Some(letter) = self.disk.letters.get_mut(&counter) {
+            (letter.stored, letter.asked_ms) = (Some(seq), ears.now);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, counter: u64, code: Code, message: &str, ears: &mut Ears<'_>) -> Verdict {
+        match code {
+            Code::Busy | Code::AfterRefused | Code::NoSpace => {
+                if let Some(session) = &mut self.session {
+                    session.sent_through = session.sent_through.min(counter - 1);
+                }
+                self.wait_until = ears.now + 100;
+                Ok(())
+            }
+            Code::NotJoined => {
+                ears.hang_up = true;
+                Ok(())
+            }
+            Code::SenderExpired => {
+                self.disk.letters.remove(&counter);
+                self.disk.unknown += 1;
+                Ok(())
+            }
+            _ => Err(format!("once: counter {counter} of {} is refused: {message}", self.name)),
+        }
+    }
+
+    fn error(&mut self, id: u32, code: Code, message: &str, ears: &mut Ears<'_>) -> Verdict {
+        match (id, code) {
+            (1, Code::NameTaken | Code::NoSpace | Code::Busy) => {
+                self.taken += u32::from(code == Code::NameTaken);
+                self.wait_until = ears.now + 1000;
+                ears.hang_up = true;
+                Ok(())
+            }
+            (seq, Code::Expired) => {
+                self.disk.letters.retain(|_, letter| letter.stored != Some(u64::from(seq)));
+                Ok(())
+            }
+            _ => Err(format!("{} is refused: {code} {message}", self.name)),
+        }
+    }
+
+    fn closed(&mut self, code: Code, message: &str, ears: &mut Ears<'_>) -> Verdict {
+        ears.hang_up = true;
+        match code {
+            Code::Removed | Code::NotJoined => {
+                self.forget_stay();
+                Ok(())
+            }
+            Code::Replaced => Ok(()),
+            _ => Err(format!("{} is closed: {code} {message}", self.name)),
+        }
+    }
+}

@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands, helpers too")]
 
 mod arguments;
+mod crash;
+mod documented;
+mod exec;
 mod joining;
 mod line;
+mod netns;
 mod nodes;
 mod order;
 mod programs;

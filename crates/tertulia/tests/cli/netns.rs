@@ -1,0 +1,314 @@
+//! Several machines: network namespaces with cables between them, which the tests make and remove.
+//!
+//! Needs root and `ip`; each machine has the usual ports for itself.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+use crate::programs::{Program, is_there, skipped};
+use crate::support::{User, object};
+
+/// What the relay listens on, and to where it passes on: `HOST PORT PORT…`.
+const RELAY: &str = "TEST_RELAY_TO";
+
+/// Machines, until it is dropped.
+struct Net {
+    /// What the names of the namespaces begin with.
+    prefix: String,
+    machines: Vec<&'static str>,
+    user: User,
+    data: TempDir,
+}
+
+impl Net {
+    /// Machines without any cable; `None` where this cannot be had.
+    fn new(machines: &[&'static str]) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root may make network namespaces");
+            return None;
+        }
+        if !is_there("ip") {
+            return None;
+        }
+        remove_what_was_left();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("tertulia-{}-{number}", std::process::id());
+        let (user, data) = (User::new(), tempfile::tempdir().unwrap());
+        let mut net = Self { prefix, machines: Vec::new(), user, data };
+        for machine in machines {
+            let output = ip().args(["netns", "add", &net.space(machine)]).output().unwrap();
+            if !output.status.success() {
+                let why = String::from_utf8_lossy(&output.stderr);
+                skipped(&format!("no network namespaces: {why}"));
+                return None;
+            }
+            net.machines.push(machine);
+            net.set(machine, "link set lo up");
+        }
+        Some(net)
+    }
+
+    fn space(&self, machine: &str) -> String {
+        format!("{}-{machine}", self.prefix)
+    }
+
+    /// `ip …` on a machine.
+    #[track_caller]
+    fn set(&self, machine: &str, words: &str) {
+        let mut command = ip();
+        command.args(["-n", &self.space(machine)]).args(words.split(' '));
+        let output = command.output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{machine}: ip {words}: {why}");
+    }
+
+    /// A cable between two machines; its ends are called `to-OTHER` and have these addresses (`10.0.0.1/24`).
+    fn cable(&self, (a, at_a): (&str, &str), (b, at_b): (&str, &str)) {
+        let space = self.space(b);
+        self.set(a, &format!("link add to-{b} type veth peer name to-{a} netns {space}"));
+        for (machine, other, address) in [(a, b, at_a), (b, a, at_b)] {
+            self.set(machine, &format!("address add {address} dev to-{other}"));
+            self.set(machine, &format!("link set to-{other} up"));
+        }
+    }
+
+    /// A program on a machine.
+    fn run(&self, machine: &str, program: &Command) -> Program {
+        let mut command = ip();
+        command.args(["netns", "exec", &self.space(machine)]);
+        command.arg(program.get_program()).args(program.get_args());
+        for (key, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        Program::spawn(command)
+    }
+
+    fn tertulia(&self, machine: &str, args: &[&str]) -> Program {
+        self.run(machine, &self.user.command(args))
+    }
+
+    fn nc(&self, machine: &str, host: &str) -> Program {
+        let mut nc = Command::new("nc");
+        nc.args([host, "5000"]);
+        self.run(machine, &nc)
+    }
+
+    /// A node on the machine `server`, on the usual ports, once it is ready.
+    fn serve(&self, advertise: &str) -> Program {
+        let data = self.data.path().to_str().unwrap();
+        let all = ["serve", "--listen", "0.0.0.0", "--advertise", advertise, "--data", data];
+        let server = self.tertulia("server", &all);
+        server.says("native  0.0.0.0:5001");
+        server.says(&format!("nc {advertise} 5000"));
+        server
+    }
+
+    /// A member on a machine, once it is one.
+    fn join(&self, machine: &str, name: &str, node: &str) -> Program {
+        let member = self.tertulia(machine, &["join", "ops", "--name", name, "--node", node]);
+        member.says(&format!("joined ops as {name}"));
+        member
+    }
+
+    /// Sends from a machine; the exit code and the lines.
+    fn send(&self, machine: &str, node: &str, more: &[&str]) -> (Option<i32>, Vec<String>) {
+        let mut args = vec!["send", "ops", "--node", node, "--as", "marta"];
+        args.extend(more);
+        let mut sender = self.tertulia(machine, &args);
+        let code = sender.end();
+        (code, sender.said())
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for machine in &self.machines {
+            // Its cables go with it.
+            let removed = ip().args(["netns", "delete", &self.space(machine)]).status();
+            if !removed.is_ok_and(|status| status.success()) {
+                eprintln!("{} is left behind", self.space(machine));
+            }
+        }
+    }
+}
+
+/// Namespaces of tests that were killed before they could remove them.
+fn remove_what_was_left() {
+    let listed = ip().args(["netns", "list"]).output().unwrap().stdout;
+    for line in String::from_utf8_lossy(&listed).lines() {
+        let space = line.split(' ').next().unwrap();
+        let pid = space.strip_prefix("tertulia-").and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another test may be faster.
+            let _ = ip().args(["netns", "delete", space]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+fn ip() -> Command {
+    Command::new("ip")
+}
+
+/// Who listens on 0.0.0.0 is reached from another computer, and both sides write.
+#[test]
+fn two_computers_chat_over_the_line_door() {
+    let Some(net) = Net::new(&["server", "other"]).filter(|_| is_there("nc")) else { return };
+    net.cable(("server", "10.77.0.1/24"), ("other", "10.77.0.2/24"));
+    let server = net.serve("10.77.0.1");
+    let mut ana = net.nc("server", "127.0.0.1");
+    ana.write("JOIN ana\n");
+    ana.says("OK JOIN ana lobby");
+    let mut luis = net.nc("other", "10.77.0.1");
+    luis.write("JOIN luis\n");
+    luis.says("OK JOIN luis lobby");
+    assert_eq!(server.says("joined lobby luis"), "joined lobby luis 10.77.0.2 line");
+    ana.write("MSG hola\n");
+    assert!(luis.says("MSG").ends_with(" ana hola"));
+    luis.write("MSG ¿qué tal?\n");
+    assert!(ana.says("¿qué tal?").starts_with("MSG "));
+    luis.kill();
+    assert!(ana.says("LEFT").ends_with(" luis lost"));
+    server.says("left lobby luis lost");
+}
+
+/// What was sent while a cable was out arrives once it is in again: once, and confirmed.
+#[test]
+fn a_cable_is_pulled_and_put_back() {
+    let Some(net) = Net::new(&["server", "other"]) else { return };
+    net.cable(("server", "10.77.0.1/24"), ("other", "10.77.0.2/24"));
+    let _server = net.serve("10.77.0.1");
+    let ana = net.join("other", "ana", "10.77.0.1");
+    let eva = net.join("server", "eva", "127.0.0.1");
+    let (code, said) = net.send("server", "127.0.0.1", &["before"]);
+    assert_eq!(code, Some(0), "{said:?}");
+    net.set("other", "link set to-server down");
+    let (code, said) = net.send("server", "127.0.0.1", &["during", "--timeout", "300ms", "--json"]);
+    assert_eq!(code, Some(3), "{said:?}");
+    let receipt = object(&said[0]);
+    assert_eq!(receipt["missing"], serde_json::json!([{"name": "ana", "why": "pending"}]));
+    eva.says("during");
+    net.set("other", "link set to-server up");
+    let seq = receipt["seq"].to_string();
+    let mut asked = net.tertulia("server", &["receipt", "ops", &seq, "--wait", "25s"]);
+    assert_eq!(asked.end(), Some(0), "{:?}", asked.said());
+    let (code, said) = net.send("other", "10.77.0.1", &["after"]);
+    assert_eq!(code, Some(0), "{said:?}");
+    ana.says("after");
+    let said = ana.said();
+    let texts: Vec<&str> =
+        said.iter().filter_map(|line| line.split_once(" ~marta: ")).map(|(_, text)| text).collect();
+    assert_eq!(texts, ["before", "during", "after"]);
+}
+
+/// One server, two clients on other computers, one open port.
+#[test]
+fn three_machines_write_to_each_other() {
+    let Some(net) = Net::new(&["server", "one", "two"]) else { return };
+    net.cable(("server", "10.77.1.1/24"), ("one", "10.77.1.2/24"));
+    net.cable(("server", "10.77.2.1/24"), ("two", "10.77.2.2/24"));
+    // The advertised address is another one than `two` dials.
+    net.set("two", "route add 10.77.1.0/24 via 10.77.2.1");
+    let server = net.serve("10.77.1.1");
+    let chat =
+        |machine, name, node| net.tertulia(machine, &["chat", "--name", name, "--node", node]);
+    let mut ana = chat("one", "ana", "10.77.1.1");
+    assert_eq!(server.says("joined"), "joined lobby ana 10.77.1.2 native");
+    let mut luis = chat("two", "luis", "10.77.2.1:5001");
+    assert_eq!(server.says("joined"), "joined lobby luis 10.77.2.2 native");
+    ana.says("luis joined");
+    ana.write("hola\n");
+    luis.says(" ana: hola");
+    luis.write("¿qué tal?\n");
+    ana.says(" luis: ¿qué tal?");
+    let _member = net.join("one", "eva", "10.77.1.1");
+    let (code, said) = net.send("two", "10.77.2.1", &["hola", "--expect", "1"]);
+    assert_eq!(code, Some(0), "{said:?}");
+    assert_eq!(luis.end(), Some(0));
+    ana.says("luis left (exit)");
+}
+
+/// As behind a router or in a cloud: the address that clients know is on none of the server's interfaces.
+#[test]
+fn the_public_address_may_be_on_no_interface_of_the_server() {
+    let Some(net) = Net::new(&["server", "router", "client"]) else { return };
+    net.cable(("server", "10.77.3.1/24"), ("router", "10.77.3.2/24"));
+    net.cable(("router", "10.77.4.1/24"), ("client", "10.77.4.2/24"));
+    net.set("router", "address add 203.0.113.7/32 dev lo");
+    net.set("client", "route add 203.0.113.7/32 via 10.77.4.1");
+    let server = net.serve("203.0.113.7");
+    let mut relay = Command::new(std::env::current_exe().unwrap());
+    relay.args(["--exact", "netns::relay", "--ignored", "--nocapture"]);
+    relay.env(RELAY, "10.77.3.1 5001 5000");
+    let relay = net.run("router", &relay);
+    relay.says("relaying");
+
+    let mut ana = net.join("client", "ana", "203.0.113.7");
+    server.says("joined ops ana 10.77.3.2 native");
+    let mut groups = net.tertulia("client", &["groups", "--json", "--node", "203.0.113.7"]);
+    assert_eq!(groups.end(), Some(0), "{:?}", groups.said());
+    let ops = groups.said().iter().map(|line| object(line)).find(|group| group["group"] == "ops");
+    assert_eq!(ops.unwrap()["coordinator"], "203.0.113.7:5001");
+    // Who asks at another address of the router is sent to the public one, and gets through.
+    let (code, said) = net.send("client", "10.77.4.1", &["hola", "-v"]);
+    assert_eq!(code, Some(0), "{said:?}");
+    let located = "directory: ops is coordinated at 203.0.113.7:5001";
+    assert!(said.iter().any(|line| line.starts_with(located)), "{said:?}");
+    ana.says("~marta: hola");
+    if is_there("nc") {
+        let mut luis = net.nc("client", "203.0.113.7");
+        luis.write("JOIN luis ops\n");
+        luis.says("OK JOIN luis ops");
+        ana.says("luis joined");
+        let mut chat =
+            net.tertulia("client", &["chat", "ops", "--name", "eva", "--node", "203.0.113.7"]);
+        luis.says("JOINED");
+        chat.write("¿qué tal?\n");
+        assert!(luis.says("MSG").ends_with(" eva ¿qué tal?"));
+    }
+    ana.kill();
+}
+
+/// Passes connections on, on a machine of its own, until it is killed.
+#[test]
+#[ignore = "a program that a test above starts"]
+fn relay() {
+    let Ok(to) = std::env::var(RELAY) else { return };
+    let mut words = to.split(' ');
+    let host = words.next().unwrap().to_owned();
+    let ports: Vec<u16> = words.map(|port| port.parse().unwrap()).collect();
+    let mut threads = Vec::new();
+    for port in ports {
+        let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+        let host = host.clone();
+        threads.push(std::thread::spawn(move || {
+            for here in listener.incoming() {
+                let (here, there) = (here.unwrap(), TcpStream::connect((&*host, port)).unwrap());
+                pass_on(here.try_clone().unwrap(), there.try_clone().unwrap());
+                pass_on(there, here);
+            }
+        }));
+    }
+    println!("relaying");
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
+}

@@ -13,9 +13,10 @@ use bytes::Bytes;
 use tertulia_group::{
     Batch, ConnId, Group, Incarnation, Input, Name, Output, Receipt, Refusal, Seq, Ticket,
 };
-use tertulia_journal::{AppendError, LogId};
+use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::clock::now;
 use crate::conn::{Conn, code_of};
@@ -55,6 +56,9 @@ pub(crate) struct Down {
     pub code: Code,
     pub message: String,
 }
+
+/// Records on their way from the journal.
+pub(crate) type Reading = JoinHandle<Result<Vec<Record>, ReadError>>;
 
 /// A piece of a batch that is on its way to the journal.
 struct Piece {
@@ -165,6 +169,19 @@ impl Hosted {
             let (group, name) = (self.name.to_string(), member.name.to_string());
             self.shared.notice(Notice::Away { group, name });
         }
+    }
+
+    /// Reads what is behind the window, away from the shard and within the node's limit of reads.
+    pub fn read_behind(&self, from: Seq, bytes_max: usize) -> Reading {
+        let (shared, log) = (Arc::clone(&self.shared), self.log);
+        self.shared.main.spawn(async move {
+            let ending = |_| ReadError::Io("the node is ending".to_owned());
+            let _permit = shared.reads.acquire().await.map_err(ending)?;
+            let journal = Arc::clone(&shared.journal);
+            let read =
+                tokio::task::spawn_blocking(move || journal.read(log, from, bytes_max)).await;
+            read.map_err(|error| ReadError::Io(error.to_string()))?
+        })
     }
 
     /// Asks the group something that is answered later.

@@ -11,10 +11,9 @@ use tertulia_group::{Input, Seq};
 use tertulia_journal::{ReadError, Record};
 use tertulia_wire::NodeFrame;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use crate::conn::Conn;
-use crate::hosted::Hosted;
+use crate::hosted::{Hosted, Reading};
 use crate::window::frame_ends;
 
 /// Written in one call, about.
@@ -195,21 +194,10 @@ impl Outbox {
     }
 
     /// Begins to read from the journal what is to be written next.
-    pub fn read(&mut self, hosted: &Rc<Hosted>) -> JoinHandle<Result<Vec<Record>, ReadError>> {
+    pub fn read(&mut self, hosted: &Rc<Hosted>) -> Reading {
         let from = self.again.front().copied().or(self.next).unwrap_or(1);
         let bytes_max = if self.again.is_empty() { READ_BYTES } else { 1 };
-        let (shared, log) = (hosted.shared.clone(), hosted.log);
-        hosted.shared.main.spawn(async move {
-            let _permit = shared
-                .reads
-                .acquire()
-                .await
-                .map_err(|_| ReadError::Io("the node is ending".to_owned()))?;
-            let journal = shared.journal.clone();
-            let read =
-                tokio::task::spawn_blocking(move || journal.read(log, from, bytes_max)).await;
-            read.map_err(|error| ReadError::Io(error.to_string()))?
-        })
+        hosted.read_behind(from, bytes_max)
     }
 
     /// Takes what was read. A gap is told; an error means that the connection cannot go on.

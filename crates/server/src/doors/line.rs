@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Arrival;
 use crate::directory::{Denied, Directory, Listed};
-use crate::shard::{AttachedDoor, Attachment, Entrant, Job};
+use crate::shard::{AttachedDoor, Entrant, Job};
 
 /// A connection that does not join for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -42,7 +42,10 @@ pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
                 let _ = lobby.arrival.stream.write_all(&out).await;
                 return super::farewell(lobby.arrival.stream).await;
             }
-            Next::Joined(listed) => return lobby.attach(&listed).await,
+            Next::Joined(listed) => {
+                let door = AttachedDoor::Line(lobby.splitter);
+                return lobby.arrival.attach(&listed, lobby.inbound, door).await;
+            }
         }
         let written =
             tokio::time::timeout(Duration::from_secs(10), lobby.arrival.stream.write_all(&out))
@@ -169,21 +172,6 @@ impl Lobby {
                 Err(Refusal::new(LineCode::Busy, "the group cannot be served just now, try again"))
             }
         }
-    }
-
-    async fn attach(self, listed: &Listed) {
-        let conn = self.arrival.id;
-        let Ok(socket) = self.arrival.stream.into_std() else {
-            return listed.shard.send(Job::Abandon { key: listed.key, conn }).await;
-        };
-        let attachment = Attachment {
-            conn,
-            socket,
-            inbound: self.inbound,
-            counted: self.arrival.counted,
-            door: AttachedDoor::Line(self.splitter),
-        };
-        listed.shard.send(Job::Attach { key: listed.key, attachment: Box::new(attachment) }).await;
     }
 }
 

@@ -26,7 +26,7 @@ use crate::clock::now;
 use crate::conn::Conn;
 use crate::directory::{Denied, Directory};
 use crate::history::{self, Page};
-use crate::hosted::Hosted;
+use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 
 /// Lines that wait to be written; the log waits while there are more.
@@ -62,7 +62,7 @@ struct Session<'a> {
     chunks: VecDeque<Bytes>,
     /// The group was told that this one is behind the window.
     lagging: bool,
-    reading: Option<JoinHandle<Result<Vec<Record>, ReadError>>>,
+    reading: Option<Reading>,
     history: Option<JoinHandle<Result<Page, Denied>>>,
     /// Its own messages that have no `ACK` line yet, and until when they wait.
     unanswered: BTreeMap<Seq, Instant>,
@@ -409,18 +409,7 @@ impl Session<'_> {
             return;
         }
         self.tell_lagging(true);
-        let (shared, log, from) = (self.hosted.shared.clone(), self.hosted.log, self.next);
-        self.reading = Some(self.hosted.shared.main.spawn(async move {
-            let _permit = shared
-                .reads
-                .acquire()
-                .await
-                .map_err(|_| ReadError::Io("the node is ending".to_owned()))?;
-            let journal = shared.journal.clone();
-            let read =
-                tokio::task::spawn_blocking(move || journal.read(log, from, READ_BYTES)).await;
-            read.map_err(|error| ReadError::Io(error.to_string()))?
-        }));
+        self.reading = Some(self.hosted.read_behind(self.next, READ_BYTES));
     }
 
     /// The socket takes no more: the window may have gone on without this one, and waits for it no longer.

@@ -10,14 +10,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tertulia_group::{ConnId, Door};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Listed};
 use crate::node::Notice;
+use crate::shard::{AttachedDoor, Attachment, Job};
 use crate::shared::Counted;
 
 /// A dead host is noticed within 30 s: asked after 10 s of silence, every 5 s, three times.
@@ -37,6 +39,21 @@ pub(crate) struct Arrival {
     /// The address at which it reached the node.
     pub dialled: SocketAddr,
     pub counted: Counted,
+}
+
+impl Arrival {
+    /// Goes on at the shard of the group that it has entered; `inbound` is what came after its request.
+    async fn attach(self, listed: &Listed, inbound: BytesMut, door: AttachedDoor) {
+        let (key, conn) = (listed.key, self.id);
+        let job = match self.stream.into_std() {
+            Ok(socket) => {
+                let attachment = Attachment { conn, socket, inbound, counted: self.counted, door };
+                Job::Attach { key, attachment: Box::new(attachment) }
+            }
+            Err(_) => Job::Abandon { key, conn },
+        };
+        listed.shard.send(job).await;
+    }
 }
 
 /// Listens on `address`.
@@ -98,7 +115,7 @@ fn set_up(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 async fn turn_away(mut stream: TcpStream, door: Door) {
-    let mut out = bytes::BytesMut::new();
+    let mut out = BytesMut::new();
     let message = "too many connections; try again later";
     match door {
         Door::Line => {

@@ -16,7 +16,7 @@ use super::{Arrival, requests};
 use crate::conn::code_of;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
-use crate::shard::{AttachedDoor, Attachment, Entrant, Job};
+use crate::shard::{AttachedDoor, Entrant, Job};
 
 /// A connection that is in no group and asks nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -111,12 +111,22 @@ impl Lobby {
                 Ok(Err(end)) => end,
                 Ok(Ok(Some(ClientFrame::Join(join)))) => match self.join(*join).await {
                     Ok(None) => continue,
-                    Ok(Some((listed, opening))) => return self.attach(&listed, opening).await,
+                    Ok(Some((listed, opening))) => {
+                        return self
+                            .arrival
+                            .attach(&listed, self.inbound, AttachedDoor::Native(opening))
+                            .await;
+                    }
                     Err(end) => end,
                 },
                 Ok(Ok(Some(ClientFrame::OpenSender(open)))) => match self.open_sender(open).await {
                     Ok(None) => continue,
-                    Ok(Some((listed, opening))) => return self.attach(&listed, opening).await,
+                    Ok(Some((listed, opening))) => {
+                        return self
+                            .arrival
+                            .attach(&listed, self.inbound, AttachedDoor::Native(opening))
+                            .await;
+                    }
                     Err(end) => end,
                 },
                 Ok(Ok(Some(ClientFrame::Ping { token }))) => {
@@ -258,21 +268,6 @@ impl Lobby {
                 self.refuse(opening.id, Denied { code: Code::StoreFailed, message }).await
             }
         }
-    }
-
-    async fn attach(self, listed: &Listed, opening: Opening) {
-        let conn = self.arrival.id;
-        let Ok(socket) = self.arrival.stream.into_std() else {
-            return listed.shard.send(Job::Abandon { key: listed.key, conn }).await;
-        };
-        let attachment = Attachment {
-            conn,
-            socket,
-            inbound: self.inbound,
-            counted: self.arrival.counted,
-            door: AttachedDoor::Native(opening),
-        };
-        listed.shard.send(Job::Attach { key: listed.key, attachment: Box::new(attachment) }).await;
     }
 }
 

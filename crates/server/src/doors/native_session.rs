@@ -11,19 +11,18 @@ use bytes::BytesMut;
 use tertulia_group::{
     Ack, CompleteRun, Input, Kind, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
 };
-use tertulia_journal::{ReadError, Record};
+use tertulia_journal::ReadError;
 use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::requests;
 use crate::conn::{Conn, code_of};
 use crate::directory::Directory;
-use crate::hosted::Hosted;
+use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::outbox::{Outbox, Wrote};
 
@@ -51,8 +50,6 @@ pub(crate) struct Opening {
     pub shown: Option<Secret>,
     pub dialled: SocketAddr,
 }
-
-type Reading = JoinHandle<Result<Vec<Record>, ReadError>>;
 
 struct Session<'a> {
     hosted: &'a Rc<Hosted>,

@@ -78,7 +78,7 @@ pub struct Join {
     pub shown: Option<SecretDigest>,
     /// Digest of the secret that it gets if this is a new stay.
     pub fresh: SecretDigest,
-    /// Where it begins to read.
+    /// Where it begins to read; of one that comes back only a position is looked at.
     pub from: From,
     /// Wants to be told each confirmation by name.
     pub follow: bool,

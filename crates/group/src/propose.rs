@@ -79,9 +79,8 @@ impl Group {
         let (mut next, mut moved) = (None, None);
         let mut confirmed = 0;
         match join.from {
-            From::Now => {}
-            From::First => next = Some(self.first),
-            From::At(seq) => next = Some(seq),
+            // A stay goes on where it was: elsewhere it would skip what it has not confirmed, or open again what it has.
+            From::Now | From::First | From::At(_) => {}
             From::After(position) => {
                 let place = self.place(position);
                 // What it has confirmed to itself counts, even where its last acknowledgement did not arrive.
@@ -98,10 +97,7 @@ impl Group {
         let Some(member) = self.members.get_mut(key) else { return };
         let before = std::mem::replace(&mut member.presence, Presence::Here(conn));
         (member.since_us, member.lagging) = (now.wall_us, false);
-        let resume_at = match join.from {
-            From::Now | From::After(_) => next.unwrap_or(0).max(member.acked + 1),
-            From::First | From::At(_) => next.unwrap_or(1),
-        };
+        let resume_at = next.unwrap_or(0).max(member.acked + 1);
         let welcome = Welcome {
             resumed: true,
             moved,

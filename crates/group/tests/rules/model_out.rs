@@ -69,11 +69,7 @@ impl Model {
             self.confirm_up_to(key, place, &BTreeSet::new(), true);
         }
         let stay = self.stay(key);
-        let next = match wish.begin {
-            Begin::Now | Begin::After(_) => stay.cursor + 1,
-            Begin::First => 1,
-            Begin::At(seq) => seq.clamp(1, tail + 1),
-        };
+        let next = stay.cursor + 1;
         let before = stay.conn.replace(conn);
         stay.lagging = false;
         if before.is_none() {

@@ -43,6 +43,15 @@ fn a_place_that_is_further_than_its_last_acknowledgement_counts() {
 }
 
 #[test]
+fn a_stay_goes_on_where_it_was_whatever_else_is_wished() {
+    for from in [From::First, From::At(2), From::At(8), From::At(100)] {
+        let mut rig = away_after(6, &[5]);
+        let welcome = comes_back(&mut rig, 3, from);
+        assert_eq!((welcome.next, welcome.acked, welcome.open), (7, 6, vec![5]), "{from:?}");
+    }
+}
+
+#[test]
 fn a_place_behind_what_was_confirmed_brings_nothing_twice() {
     let mut rig = away_after(7, &[]);
     let place = rig.place(4);

@@ -126,6 +126,11 @@ pub fn resume_skips_nothing(
     Ok(())
 }
 
+/// Promise 8: what was confirmed does not come again.
+pub fn resume_brings_nothing_twice(acked: Seq, next: Seq) -> Verdict {
+    ensure(next == acked + 1, || format!("resume: confirmed up to {acked}, goes on with {next}"))
+}
+
 /// Promise 8: a new stay goes on where the earlier one ended: at its place, or later where that was finished too.
 pub fn goes_on_at_its_place(
     shown: Seq,

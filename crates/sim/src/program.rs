@@ -27,8 +27,6 @@ pub struct Disk {
     /// What it will not do, with its code, as far as it knows.
     pub failed: BTreeMap<Seq, String>,
     pub done: BTreeSet<Seq>,
-    /// Counters whose outcome it was told to be unknown.
-    pub unknown: u64,
 }
 
 /// What it has only while it lives and is connected.
@@ -46,7 +44,6 @@ pub struct Session {
     pub sent_through: u64,
     /// The position that it showed.
     pub shown: Option<Position>,
-    pub first_cursor: Seq,
 }
 
 pub struct Program {
@@ -149,11 +146,12 @@ impl Program {
         out.freeze()
     }
 
-    /// Keeps how far everything is finished; what failed has to be known to the node before it may be passed.
+    /// Keeps how far everything is confirmed. The node takes a position for a confirmation, and may have lost what it was
+    /// told of a failure: a position never passes one that this stay was asked for.
     pub fn save(&mut self, mut place: Position) {
         let Some(session) = &self.session else { return };
         let working = session.open.first().copied();
-        let failed = self.disk.failed.keys().find(|seq| **seq > session.first_cursor).copied();
+        let failed = self.disk.failed.keys().find(|seq| **seq > self.key).copied();
         for stop in [working, failed].into_iter().flatten() {
             place.seq = place.seq.min(stop - 1);
         }

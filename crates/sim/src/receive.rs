@@ -84,7 +84,6 @@ impl Program {
         self.disk.secret = Some(welcome.secret.0);
         self.key = key;
         session.cursor = welcome.next - 1;
-        session.first_cursor = welcome.next - 1;
         session.open = welcome.open.iter().copied().collect();
         let asked = |seq| {
             ears.journal.entry(seq).is_some_and(|entry| {
@@ -95,6 +94,7 @@ impl Program {
         checks::bounds(0, 0, welcome.open.len())?;
         if welcome.resumed {
             checks::resume_skips_nothing(ears.truth, key, welcome.next, &welcome.open, asked)?;
+            checks::resume_brings_nothing_twice(welcome.acked, welcome.next)?;
         } else if let Some(shown) = session.shown.filter(|_| !welcome.cut_back) {
             let disk = &self.disk;
             let finished = |seq| {
@@ -211,11 +211,6 @@ impl Program {
             }
             Code::NotJoined => {
                 ears.hang_up = true;
-                Ok(())
-            }
-            Code::SenderExpired => {
-                self.disk.letters.remove(&counter);
-                self.disk.unknown += 1;
                 Ok(())
             }
             _ => Err(format!("once: counter {counter} of {} is refused: {message}", self.name)),

@@ -181,7 +181,8 @@ impl Lobby {
         } else {
             return Err(Denied::new(Code::Denied, "this node takes no guests"));
         };
-        let secret = Secret(rand::random());
+        // A client's own secret also brings it back when its first WELCOME was lost.
+        let secret = join.secret.unwrap_or_else(|| Secret(rand::random()));
         let from = match (join.position, join.start) {
             (Some(position), _) => tertulia_group::From::After(position),
             (None, Start::Now) => tertulia_group::From::Now,
@@ -200,8 +201,7 @@ impl Lobby {
         let opening = Opening {
             id: join.id,
             group: listed.name.to_string(),
-            fresh: secret,
-            shown: join.secret,
+            secret,
             dialled: self.arrival.dialled,
         };
         let input = Input::Join(
@@ -239,8 +239,7 @@ impl Lobby {
         let opening = Opening {
             id: open.id,
             group: listed.name.to_string(),
-            fresh: Secret([0; 32]),
-            shown: None,
+            secret: Secret([0; 32]),
             dialled: self.arrival.dialled,
         };
         let (known, follow) = (open.known, open.follow);

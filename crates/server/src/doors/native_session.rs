@@ -44,10 +44,8 @@ const DEAD_CLOSED_MS: u32 = 300_000;
 pub(crate) struct Opening {
     pub id: u32,
     pub group: String,
-    /// The secret of a new stay.
-    pub fresh: Secret,
-    /// The secret that was shown.
-    pub shown: Option<Secret>,
+    /// The secret of the stay.
+    pub secret: Secret,
     pub dialled: SocketAddr,
 }
 
@@ -371,7 +369,6 @@ impl Session<'_> {
         let group = self.hosted.group.borrow();
         let (identity, first) = (group.identity(), group.first());
         drop(group);
-        let secret = self.opening.shown.filter(|_| welcome.resumed).unwrap_or(self.opening.fresh);
         let frame = NodeFrame::Welcome(Box::new(native::Welcome {
             id: self.opening.id,
             resumed: welcome.resumed,
@@ -384,7 +381,7 @@ impl Session<'_> {
             next: welcome.next.max(first),
             tail: welcome.tail,
             members: welcome.members,
-            secret,
+            secret: self.opening.secret,
             last_counter: welcome.last_counter,
             window_bytes: self.hosted.shared.config.group_limits.unstored_bytes_max as u32,
             level: self.hosted.shared.level(),

@@ -158,8 +158,9 @@ impl Member {
         let tracker = saved.map_or_else(Tracker::default, |saved| {
             Tracker::resume(saved.position(), &saved.open, &saved.failed)
         });
+        let secret = saved.map_or_else(|| Secret(rand::random()), |saved| saved.secret);
         let id = saved.map_or_else(fresh_id, |saved| saved.sender);
-        let shared = Arc::new(Shared::new(tracker, saved.map(|saved| saved.secret)));
+        let shared = Arc::new(Shared::new(tracker, secret));
         let role = Role::Member(Box::new(MemberRole {
             id,
             durable: options.durable,
@@ -301,7 +302,7 @@ impl Handle {
         Saved {
             group: self.key.group.clone(),
             name: self.key.name.clone(),
-            secret: inner.secret.unwrap_or(Secret([0; 32])),
+            secret: inner.secret,
             sender: self.key.id,
             log,
             epoch,

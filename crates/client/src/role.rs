@@ -98,7 +98,7 @@ impl MemberRole {
             name: name.to_owned(),
             sender: self.id,
             start: self.start,
-            secret: inner.secret,
+            secret: Some(inner.secret),
             position: inner.tracker.position(),
         }
     }
@@ -111,7 +111,7 @@ impl MemberRole {
     pub fn welcome(&mut self, welcome: Welcome) {
         let mut inner = self.shared.lock();
         inner.progressed();
-        inner.secret = Some(welcome.secret);
+        inner.secret = welcome.secret;
         if let Some(next) = inner.tracker.welcome(&welcome) {
             inner.push(Event::Reset { next });
         }

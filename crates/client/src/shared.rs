@@ -32,8 +32,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub tracker: Tracker,
-    /// The right to the membership, once there is one.
-    pub secret: Option<Secret>,
+    /// The right to the membership. The first is the client's own, so that it comes back even where its first WELCOME was lost.
+    pub secret: Secret,
     queue: VecDeque<Event>,
     bytes: usize,
     /// Nothing more comes.
@@ -45,7 +45,7 @@ pub(crate) struct Inner {
 }
 
 impl Shared {
-    pub fn new(tracker: Tracker, secret: Option<Secret>) -> Self {
+    pub fn new(tracker: Tracker, secret: Secret) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 tracker,

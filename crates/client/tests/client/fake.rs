@@ -228,7 +228,7 @@ pub fn ready(open: &OpenSender, last_counter: u64, window_bytes: u32) -> NodeFra
 pub fn welcome(join: &Join, next: Seq, acked: Seq, open: &[Seq]) -> Welcome {
     Welcome {
         id: join.id,
-        resumed: join.secret.is_some(),
+        resumed: join.position.is_some(),
         cut_back: false,
         group: join.group.clone(),
         name: join.name.clone(),

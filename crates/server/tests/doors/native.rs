@@ -203,3 +203,29 @@ async fn what_retention_gives_up_is_told_as_a_gap() {
     assert_eq!(again.entry().await.header.seq, last + 1);
     within("the node's end", node.stop()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_brought_its_secret_comes_back_though_its_first_welcome_was_lost() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let secret = tertulia_wire::Secret([7; 32]);
+    let durable = Join { durable: true, secret: Some(secret), ..join("ana", "ops") };
+    let mut lost = NativeClient::connect(address).await;
+    lost.send(&ClientFrame::Join(Box::new(durable.clone()))).await;
+    let mut again = NativeClient::connect(address).await;
+    // Until the first JOIN has been taken in.
+    loop {
+        let (group, after) = ("ops".to_owned(), String::new());
+        again.send(&ClientFrame::Members { id: 3, group, after, limit: 10 }).await;
+        match again.frame().await {
+            NodeFrame::MembersPage { items, .. } if !items.is_empty() => break,
+            NodeFrame::MembersPage { .. } | NodeFrame::Error { code: Code::UnknownGroup, .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(lost);
+    let welcome = again.try_join(durable).await.expect("it shows what it brought");
+    assert!(welcome.resumed && welcome.secret == secret);
+    within("the node's end", node.stop()).await;
+}

@@ -11,6 +11,9 @@ pub const OPEN_MAX: usize = 64;
 /// Failed messages that one ack may report; more come with the next ack.
 pub const FAILED_PER_ACK_MAX: usize = 64;
 
+/// Stays of one sender id whose numbers are remembered; an older one is introduced again when it sends again.
+pub const NUMBERS_PER_SENDER_MAX: usize = 64;
+
 /// The cursor of a member that left is kept so long as a place to read from, in microseconds: 7 days.
 pub const PLACE_KEPT_US: u64 = 7 * 24 * 3600 * 1_000_000;
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::ids::{Incarnation, SenderId, Seq};
+use crate::limits::NUMBERS_PER_SENDER_MAX;
 
 /// What to do with a message of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,13 @@ impl Sender {
         new
     }
 
+    /// Takes the oldest stay's number away where there are too many; should it send again, it is introduced again.
+    fn retire_number(&mut self) -> Option<u64> {
+        let oldest = self.numbers.iter().position(|one| one.number != one.at)?;
+        let too_many = self.numbers.len() > NUMBERS_PER_SENDER_MAX;
+        too_many.then(|| self.numbers.remove(oldest).number)
+    }
+
     pub fn last_seq(&self) -> Seq {
         self.runs.back().map_or(0, SentRun::last_seq)
     }
@@ -171,9 +179,12 @@ impl Senders {
     }
 
     /// Puts back what [`Senders::take`] gave; `before` is its last number of then. One that has never sent is not kept.
-    pub fn put_back(&mut self, id: SenderId, sender: Sender, before: Seq, senders_max: usize) {
+    pub fn put_back(&mut self, id: SenderId, mut sender: Sender, before: Seq, senders_max: usize) {
         if sender.last_counter == 0 {
             return;
+        }
+        while let Some(retired) = sender.retire_number() {
+            self.by_number.remove(&retired);
         }
         self.by_use.remove(&(before, id));
         self.by_use.insert((sender.last_seq(), id));
@@ -249,6 +260,28 @@ mod tests {
         let mut gap = sent(&[(1, 10), (5, 12)]);
         gap.roll_back(10);
         assert_eq!((gap.last_counter, gap.check(2)), (1, Verdict::Fresh));
+    }
+
+    #[test]
+    fn a_sender_of_many_stays_keeps_its_first_number_and_the_newest() {
+        let (mut senders, id) = (Senders::default(), SenderId([1; 16]));
+        for n in 1..=200 {
+            let mut sender = senders.take(id);
+            let before = sender.last_seq();
+            // The first is its number from outside, the others are stays that joined before they sent.
+            sender.introduce(if n == 1 { 10 } else { 10 * n - 5 }, 10 * n);
+            sender.accept(n, 10 * n, None, Bounds { runs_max: 8, stored: 10 * n });
+            senders.put_back(id, sender, before, 2);
+        }
+        assert_eq!(
+            senders.get(id).map(|sender| sender.numbers.len()),
+            Some(NUMBERS_PER_SENDER_MAX)
+        );
+        assert_eq!(senders.by_number.len(), NUMBERS_PER_SENDER_MAX);
+        assert_eq!(
+            (senders.id_of(10), senders.id_of(1995), senders.id_of(15)),
+            (Some(id), Some(id), None)
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::limits::{FAILED_PER_ACK_MAX, OPEN_MAX};
 use crate::machine::{Ack, From, Output, Refusal, StoredRun, Welcome};
 use crate::members::{Member, Presence};
 use crate::past::{Departed, Failure};
+use crate::planted::{Bug, planted};
 use crate::propose::Beginning;
 use crate::senders::Senders;
 use crate::waiting::HeldFor;
@@ -24,6 +25,12 @@ impl Group {
             "promise 6: every start of a coordinator raises the epoch"
         );
         self.identity.epoch = epoch;
+        if planted(Bug::ReuseNumber) {
+            self.set_tail(self.stored.saturating_sub(1));
+        }
+        if planted(Bug::SilentTakeOver) {
+            return;
+        }
         self.append_entry(now, Kind::Epoch, 0, "", node.as_bytes());
         self.building.effects.push(Effect::Epoch { epoch, seq: self.proposed });
         let mut keys: Vec<Incarnation> = self.members.iter().map(|member| member.key).collect();
@@ -80,6 +87,9 @@ impl Group {
             .filter(|(_, role)| !forgotten(role, &self.senders))
             .map(|(conn, _)| *conn)
             .collect();
+        if planted(Bug::KeepLostNumbers) {
+            return;
+        }
         self.senders.roll_back(self.stored);
         for conn in known {
             if let Some(role) = self.roles.get_mut(&conn) {
@@ -285,7 +295,7 @@ impl Group {
         let mut any_failed = false;
         for (seq, code) in &ack.failed {
             let confirmed = *seq <= member.acked && member.open.binary_search(seq).is_err();
-            if *seq > key.0 && *seq <= cursor && !confirmed {
+            if *seq > key.0 && *seq <= cursor && !confirmed && !planted(Bug::ConfirmFailed) {
                 let failure = Failure { key, name: member.name.clone(), code: code.clone() };
                 self.past.fail(*seq, failure);
                 any_failed = true;

@@ -18,6 +18,8 @@
 //! | what receipts know of the past, and how it is bounded | `past.rs` |
 //! | recovery through the same effects as live | `recover.rs` |
 //! | limits | `limits.rs` |
+//!
+//! `planted.rs` breaks these rules one at a time, for the simulator to catch; no release has it.
 
 mod apply;
 pub mod codec;
@@ -31,6 +33,8 @@ pub mod machine;
 pub mod members;
 pub mod name;
 mod past;
+#[doc(hidden)]
+pub mod planted;
 mod propose;
 pub mod receipt;
 mod recover;

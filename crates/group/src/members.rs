@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::ids::{ConnId, Door, Incarnation, SecretDigest, Seq};
 use crate::lowest::Lowest;
 use crate::name::Name;
+use crate::planted::{Bug, planted};
 
 /// Whether a member has a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,9 @@ impl Members {
 
     /// Who has this name, or one that looks like it.
     pub fn named_alike(&self, name: &Name) -> Option<&Member> {
-        self.by_skeleton.get(name.skeleton()).and_then(|slot| self.slots[*slot].as_ref())
+        let alike =
+            self.by_skeleton.get(name.skeleton()).and_then(|slot| self.slots[*slot].as_ref());
+        alike.filter(|member| !planted(Bug::MixUpNames) || member.name.folded() == name.folded())
     }
 
     /// Who has this very name.

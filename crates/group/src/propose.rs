@@ -13,10 +13,11 @@ use crate::ids::{
     ConnId, Door, Incarnation, LeaveReason, Now, Position, SecretDigest, SenderId, Seq,
 };
 use crate::machine::{
-    From, Join, Moved, OpenSender, Output, Refusal, SenderReady, Ticket, Welcome,
+    From, Join, Moved, OpenSender, Output, Refusal, SenderReady, StoredRun, Ticket, Welcome,
 };
 use crate::members::Presence;
 use crate::name::Name;
+use crate::planted::{Bug, planted};
 use crate::senders::{Bounds, Sender, Verdict};
 
 /// A piece that small runs are copied to is closed at this size, so that it never has to be moved again.
@@ -29,7 +30,7 @@ impl Group {
         }
         if let Some(member) = self.members.named_alike(&join.name) {
             let (key, shown) = (member.key, join.shown.is_some_and(|shown| shown == member.secret));
-            return match (shown, member.leaving) {
+            return match (shown || planted(Bug::IgnoreSecret), member.leaving) {
                 (true, false) => self.resume(now, conn, key, &join),
                 // Its `left` is on its way: a moment later the name is free.
                 (true, true) => self.answer_when_stored(Output::Refused(conn, Refusal::Busy)),
@@ -86,6 +87,9 @@ impl Group {
                 // What it has confirmed to itself counts, even where its last acknowledgement did not arrive.
                 confirmed = if place.1 == Some(Moved::OtherLog) { 0 } else { place.0 - 1 };
                 (next, moved) = (Some(place.0), place.1);
+                if planted(Bug::ResumeLate) {
+                    confirmed = (confirmed + 1).min(self.stored);
+                }
             }
         }
         let changed = self.members.update(key, |member| {
@@ -98,7 +102,8 @@ impl Group {
         let before = std::mem::replace(&mut member.presence, Presence::Here(conn));
         (member.since_us, member.lagging) = (now.wall_us, false);
         let resume_at = next.unwrap_or(0).max(member.acked + 1);
-        let welcome = Welcome {
+        let resume_at = resume_at - u64::from(planted(Bug::ResumeEarly));
+        let mut welcome = Welcome {
             resumed: true,
             moved,
             name: member.name.clone(),
@@ -121,6 +126,9 @@ impl Group {
         self.roles.insert(conn, role);
         if join.follow {
             self.followers.insert(conn);
+        }
+        if planted(Bug::ResumeWithoutOpen) {
+            welcome.open.clear();
         }
         self.answer_when_stored(Output::Welcome(conn, Box::new(welcome)));
     }
@@ -158,11 +166,15 @@ impl Group {
 
     /// Where reading goes on for somebody who was at `position`, and how that differs from what they think.
     pub(crate) fn place(&self, position: Position) -> (Seq, Option<Moved>) {
-        if position.log != self.identity.log {
+        if position.log != self.identity.log && !planted(Bug::MixUpLogs) {
             return (self.first, Some(Moved::OtherLog));
         }
         let end = self.past.end_of(position.epoch, self.stored).min(self.stored);
-        if position.seq > end { (end + 1, Some(Moved::CutBack)) } else { (position.seq + 1, None) }
+        if position.seq > end && !planted(Bug::KeepLostPlace) {
+            (end + 1, Some(Moved::CutBack))
+        } else {
+            (position.seq + 1, None)
+        }
     }
 
     pub(crate) fn open_sender(&mut self, conn: ConnId, open: OpenSender) {
@@ -310,6 +322,10 @@ impl Group {
         let flags = if role.key.is_none() { FLAG_OUTSIDE } else { 0 };
         entry::stamp(frame, flags, seq, now.wall_us, number, self.identity.epoch);
         self.building.count += 1;
+        if planted(Bug::AnswerEarly) {
+            let stored = StoredRun { counter: header.counter, seq, count: 1 };
+            self.outputs.push(Output::Stored(conn, stored));
+        }
         Published {
             conn,
             counter: header.counter,

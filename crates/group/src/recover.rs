@@ -13,6 +13,7 @@ use crate::machine::Building;
 use crate::members::{Member, Presence};
 use crate::name::Name;
 use crate::past::{Departed, Failure};
+use crate::planted::{Bug, planted};
 use crate::senders::{Bounds, Introduced, Sender, SentRun};
 
 const VERSION: u8 = 1;
@@ -146,6 +147,9 @@ impl Group {
                 .iter()
                 .find(|(key, _)| key.0 == entry.header.seq)
                 .map(|(_, digest)| *digest);
+            if planted(Bug::ForgetLeft) && entry.header.kind == Kind::Left {
+                continue;
+            }
             match effect_of(&entry, secret)? {
                 Some(effect) => {
                     if let Effect::Epoch { epoch, .. } = effect {
@@ -183,6 +187,9 @@ impl Group {
         header: &crate::Header,
         introduced: &[(u64, SenderId)],
     ) -> Result<(), RecoverError> {
+        if planted(Bug::ForgetSenders) {
+            return Ok(());
+        }
         let number = header.sender;
         let new = introduced.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
         // A sender that the table has forgotten meanwhile stays forgotten: it is told `SenderExpired`.
@@ -203,6 +210,7 @@ impl Group {
     fn replay_note(&mut self, note: Note) {
         match note {
             Note::Cursor { key, acked, reached, confirms, open } => {
+                let acked = if planted(Bug::ConfirmOnRestart) { self.stored } else { acked };
                 self.members.update(key, |member| {
                     member.reached = member.reached.max(reached);
                     member.confirms |= confirms;
@@ -225,7 +233,7 @@ impl Group {
         }
     }
 
-    fn set_tail(&mut self, seq: Seq) {
+    pub(crate) fn set_tail(&mut self, seq: Seq) {
         (self.stored, self.proposed) = (seq, seq);
         self.building = Building { first: seq + 1, ..Building::default() };
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::ids::{Incarnation, SenderId, Seq};
 use crate::limits::NUMBERS_PER_SENDER_MAX;
+use crate::planted::{Bug, planted};
 
 /// What to do with a message of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +181,7 @@ impl Senders {
 
     /// Puts back what [`Senders::take`] gave; `before` is its last number of then. One that has never sent is not kept.
     pub fn put_back(&mut self, id: SenderId, mut sender: Sender, before: Seq, senders_max: usize) {
-        if sender.last_counter == 0 {
+        if sender.last_counter == 0 || planted(Bug::ForgetDuplicate) {
             return;
         }
         while let Some(retired) = sender.retire_number() {

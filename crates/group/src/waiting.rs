@@ -10,6 +10,7 @@ use crate::group::Group;
 use crate::ids::{ConnId, Epoch, Incarnation, Now, Seq};
 use crate::machine::{Confirmation, Output, Ticket};
 use crate::members::{Member, Presence};
+use crate::planted::{Bug, planted};
 use crate::receipt::{CompleteRun, Missing, Receipt, Why};
 
 /// Messages of one connection that wait, in the order of their numbers.
@@ -90,7 +91,9 @@ impl Group {
             if let Some(failure) = self.past.failed(seq, key) {
                 let why = Why::Failed { code: failure.code.clone() };
                 missing.push(Missing { name: name.to_string(), why });
-            } else if seq <= acked && open.binary_search(&seq).is_err() {
+            } else if seq <= acked
+                && (open.binary_search(&seq).is_err() || planted(Bug::ConfirmOpen))
+            {
                 confirmed += 1;
             } else if seq <= at_host {
                 reached += 1;
@@ -103,7 +106,8 @@ impl Group {
             count(member.key, &member.name, member.acked, member.reached, &member.open, why);
         }
         for gone in self.past.departed_after(seq).filter(|gone| asked(gone.key)) {
-            count(gone.key, &gone.name, gone.acked, gone.reached, &gone.open, Why::Left);
+            let acked = if planted(Bug::ConfirmForLeft) { seq } else { gone.acked };
+            count(gone.key, &gone.name, acked, gone.reached, &gone.open, Why::Left);
         }
         missing.sort_by(|a, b| a.name.cmp(&b.name));
         let members = confirmed + reached + missing.len() as u32;

@@ -1,0 +1,114 @@
+//! Bugs that the simulator has to catch, each at the very line of the rule that it breaks.
+//!
+//! Without the feature `planted`, which only tests build with, [`planted`] is a constant `false` and nothing of this is left.
+//! With it every bug is off until its thread switches one on.
+
+/// One broken rule. Those of the journal and of the driver are planted in the simulator, which stands in for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Journal: a batch is answered as stored before it is durable.
+    SkipFsync,
+    /// Journal: takes what an older coordinator appends.
+    SkipFence,
+    /// Driver: trims what no snapshot covers.
+    TrimAboveSnapshot,
+    /// Driver: a member that lags behind what is kept is not told of the gap.
+    TrimSilently,
+    /// Driver: an entry of a join is not delivered.
+    DropView,
+    /// The coordinator begins without its epoch's record.
+    SilentTakeOver,
+    /// After a restart the last number is given again.
+    ReuseNumber,
+    /// A restart does not take a `left` in.
+    ForgetLeft,
+    /// A restart takes every cursor for one that has come to the end.
+    ConfirmOnRestart,
+    /// A restart forgets who has sent what.
+    ForgetSenders,
+    /// What a sender has sent is forgotten as soon as it was taken.
+    ForgetDuplicate,
+    /// A sender keeps the numbers of a batch that could not be stored.
+    KeepLostNumbers,
+    /// The sender is answered before its message is stored.
+    AnswerEarly,
+    /// A member that left counts as having confirmed.
+    ConfirmForLeft,
+    /// A failure counts as a confirmation.
+    ConfirmFailed,
+    /// What a member is at work on counts as confirmed.
+    ConfirmOpen,
+    /// Who comes back goes on one too late.
+    ResumeLate,
+    /// Who comes back goes on one too early.
+    ResumeEarly,
+    /// Who comes back is not sent again what it is at work on.
+    ResumeWithoutOpen,
+    /// A position behind the end of its epoch is not cut back.
+    KeepLostPlace,
+    /// A position in another log is taken for one in this.
+    MixUpLogs,
+    /// Two members may have names that look alike.
+    MixUpNames,
+    /// A name is enough to take a membership over.
+    IgnoreSecret,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::SkipFsync,
+        Self::SkipFence,
+        Self::TrimAboveSnapshot,
+        Self::TrimSilently,
+        Self::DropView,
+        Self::SilentTakeOver,
+        Self::ReuseNumber,
+        Self::ForgetLeft,
+        Self::ConfirmOnRestart,
+        Self::ForgetSenders,
+        Self::ForgetDuplicate,
+        Self::KeepLostNumbers,
+        Self::AnswerEarly,
+        Self::ConfirmForLeft,
+        Self::ConfirmFailed,
+        Self::ConfirmOpen,
+        Self::ResumeLate,
+        Self::ResumeEarly,
+        Self::ResumeWithoutOpen,
+        Self::KeepLostPlace,
+        Self::MixUpLogs,
+        Self::MixUpNames,
+        Self::IgnoreSecret,
+    ];
+}
+
+#[cfg(feature = "planted")]
+thread_local! {
+    static SWITCHED_ON: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this thread has switched `bug` on.
+#[cfg(feature = "planted")]
+pub fn planted(bug: Bug) -> bool {
+    SWITCHED_ON.get() == Some(bug)
+}
+
+/// Never, in this build.
+#[cfg(not(feature = "planted"))]
+pub const fn planted(_: Bug) -> bool {
+    false
+}
+
+/// Switches one bug on for this thread, or all off; answers whether this build can.
+#[cfg(feature = "planted")]
+pub fn plant(bug: Option<Bug>) -> bool {
+    SWITCHED_ON.set(bug);
+    true
+}
+
+/// Switches one bug on for this thread, or all off; answers whether this build can.
+#[cfg(not(feature = "planted"))]
+pub const fn plant(bug: Option<Bug>) -> bool {
+    bug.is_none()
+}

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tertulia_group::{Entry, Incarnation, Kind, Receipt, SenderId, Seq, Why};
+use tertulia_group::{
+    Entry, Epoch, Incarnation, Kind, Name, Position, Receipt, SenderId, Seq, Why,
+};
 
 /// What really happened, as programs and the journal know it.
 #[derive(Debug, Default)]
@@ -17,6 +19,21 @@ pub struct Truth {
     pub appended: HashMap<(SenderId, u64), Seq>,
     /// Answered as stored.
     pub answered: BTreeSet<Seq>,
+    /// Power cuts that took the end of the log: of this epoch and older ones nothing above the number is left.
+    pub ends: Vec<(Epoch, Seq)>,
+}
+
+impl Truth {
+    /// What the level does not cover is lost, and nobody is held to it.
+    pub fn lose_above(&mut self, epoch: Epoch, left: Seq) {
+        self.ends.push((epoch, left));
+        self.confirmed.retain(|(key, seq)| *key <= left && *seq <= left);
+        self.failed.retain(|(key, seq), _| *key <= left && *seq <= left);
+        self.stays.retain(|key, _| *key <= left);
+        self.stays.values_mut().for_each(|(_, gone)| *gone = gone.filter(|gone| *gone <= left));
+        self.appended.retain(|_, seq| *seq <= left);
+        self.answered.retain(|seq| *seq <= left);
+    }
 }
 
 /// What is broken, where something is.
@@ -148,6 +165,33 @@ pub fn goes_on_at_its_place(
 pub fn told_counter_is_stored(truth: &Truth, sender: SenderId, counter: u64) -> Verdict {
     ensure(counter == 0 || truth.appended.contains_key(&(sender, counter)), || {
         format!("honesty: counter {counter} was told as taken, and is not stored")
+    })
+}
+
+/// Promise 8: who was further than what is left is told so.
+pub fn is_told_of_the_end(truth: &Truth, shown: &Position, told: bool) -> Verdict {
+    let own = shown.log == crate::world::LOG;
+    let beyond = truth.ends.iter().any(|(epoch, left)| shown.epoch <= *epoch && shown.seq > *left);
+    let seq = shown.seq;
+    ensure(!own || !beyond || told, || format!("resume: {seq} was cut back, and nobody said so"))?;
+    ensure(own || told, || format!("resume: {seq} of another log is taken for one of this"))
+}
+
+/// Members are told apart by people: no two names in a view look alike.
+pub fn names_differ(truth: &Truth, name: &str) -> Verdict {
+    let here = truth.stays.values().filter(|(_, left)| left.is_none()).map(|(other, _)| other);
+    let new = Name::new(name).map_err(|error| format!("names: {name}: {error}"))?;
+    for other in here {
+        let alike = Name::new(other).is_ok_and(|other| other.skeleton() == new.skeleton());
+        ensure(!alike, || format!("names: {name} joined beside {other}"))?;
+    }
+    Ok(())
+}
+
+/// A membership belongs to whoever has its secret.
+pub fn impostor_is_refused(conn: u64, welcomed: &str) -> Verdict {
+    ensure(conn < crate::faults::FIRST_IMPOSTOR, || {
+        format!("names: an impostor is welcome as {welcomed}")
     })
 }
 

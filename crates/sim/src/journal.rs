@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use tertulia_group::entry::entries;
+use tertulia_group::planted::{Bug, planted};
 use tertulia_group::{Batch, Entry, Epoch, Group, Limits, LogId, RecoverError, Seq};
 
 #[derive(Clone, Debug)]
@@ -10,6 +11,12 @@ struct Record {
     count: u32,
     notes: Bytes,
     entries: Bytes,
+}
+
+impl Record {
+    fn last(&self) -> Seq {
+        self.first + u64::from(self.count) - 1
+    }
 }
 
 #[derive(Debug, Default)]
@@ -21,12 +28,19 @@ pub struct Journal {
     snapshot: Option<(Bytes, usize)>,
     pub first: Seq,
     pending: Option<Batch>,
+    /// Kept apart, as an engine keeps it: an epoch is never given again, whatever else a power cut takes.
     epoch: Epoch,
+    /// The level `os`: what is stored is not synced at once.
+    lazy: bool,
+    /// How many records a power cut leaves.
+    synced: usize,
+    /// How many records trimming has taken away.
+    trimmed: usize,
 }
 
 impl Journal {
-    pub fn new() -> Self {
-        Self { first: 1, ..Self::default() }
+    pub fn new(lazy: bool) -> Self {
+        Self { first: 1, lazy, ..Self::default() }
     }
 
     pub fn tail(&self) -> Seq {
@@ -43,15 +57,26 @@ impl Journal {
     /// # Errors
     /// What an engine refuses: an older epoch, or numbers that do not go on.
     pub fn append(&mut self, batch: Batch) -> Result<(), String> {
-        if batch.epoch < self.epoch {
-            return Err(format!("epoch {} appends after epoch {}", batch.epoch, self.epoch));
-        }
-        if self.pending.is_some() || batch.first != self.tail() + 1 {
-            return Err(format!("{} does not go on from {}", batch.first, self.tail()));
+        if !planted(Bug::SkipFence) {
+            self.fence(&batch)?;
         }
         self.epoch = batch.epoch;
         self.pending = Some(batch);
         Ok(())
+    }
+
+    fn fence(&self, batch: &Batch) -> Result<(), String> {
+        if batch.epoch < self.epoch {
+            return Err(format!("coordinator: {} appends after {}", batch.epoch, self.epoch));
+        }
+        if self.pending.is_some() || batch.first != self.tail() + 1 {
+            return Err(format!("order: {} does not go on from {}", batch.first, self.tail()));
+        }
+        Ok(())
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     pub fn pending(&self) -> Option<&Batch> {
@@ -76,22 +101,50 @@ impl Journal {
         self.log.extend(new.iter().cloned());
         let (first, count, notes) = (batch.first, batch.count, batch.notes);
         self.records.push(Record { first, count, notes, entries: bytes });
+        if !self.lazy && !planted(Bug::SkipFsync) {
+            self.sync();
+        }
         Ok(new)
     }
 
-    /// What was on its way is not stored.
-    pub fn drop_pending(&mut self) {
+    /// From now on a power cut leaves what is stored.
+    pub fn sync(&mut self) {
+        self.synced = self.records.len();
+    }
+
+    pub const fn is_lazy(&self) -> bool {
+        self.lazy
+    }
+
+    /// What is not synced is gone; answers where the log ends now.
+    pub fn power_cut(&mut self) -> Seq {
         self.pending = None;
+        self.records.truncate(self.synced);
+        let left = self.records.last().map_or(0, Record::last);
+        self.log.truncate(left as usize);
+        left
+    }
+
+    /// What was on its way is not stored.
+    pub fn take_pending(&mut self) -> Option<Batch> {
+        self.pending.take()
     }
 
     pub fn keep_snapshot(&mut self, bytes: Bytes) {
+        self.sync();
         self.snapshot = Some((bytes, self.records.len()));
     }
 
     /// The last number that the snapshot covers: trimming goes only below it.
     pub fn snapshot_tail(&self) -> Seq {
         let covered = self.snapshot.as_ref().map_or(0, |(_, covered)| *covered);
-        self.records[..covered].last().map_or(0, |last| last.first + u64::from(last.count) - 1)
+        self.records[..covered].last().map_or(0, Record::last)
+    }
+
+    /// Takes away what is below `first`.
+    pub fn trim(&mut self, first: Seq) {
+        self.first = first;
+        self.trimmed = self.records.partition_point(|record| record.last() < first);
     }
 
     /// What a new coordinator reads back, with the next epoch.
@@ -103,7 +156,7 @@ impl Journal {
             Some((bytes, covered)) => (Group::restore(log, limits, self.first, bytes)?, *covered),
             None => (Group::new(log, limits), 0),
         };
-        for record in &self.records[covered..] {
+        for record in &self.records[covered.max(self.trimmed)..] {
             group.replay(record.first, record.count, &record.notes, &record.entries)?;
         }
         Ok((group, self.epoch + 1))

@@ -2,13 +2,19 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `world.rs` | the queue of events, what happens when, faults |
+//! | `settings.rs` | what a world is made from, and the command that makes it again |
+//! | `world.rs` | the queue of events, what happens when |
+//! | `faults.rs` | what goes wrong: connections, programs, clocks, trimming, impostors |
+//! | `power.rs` | coordinators that die or are overtaken, power cuts |
 //! | `node.rs` | the coordinator: a real `Group`, a door, an outbox, a driver |
 //! | `program.rs` | a member or an outside sender with what it keeps on its disk |
 //! | `journal.rs` | what is stored, what is on its way, what a crash takes |
 //! | `net.rs` | connections: in order, late, cut in the middle of a frame |
 //! | `checks.rs` | the promises, each a small function over what really happened |
+//! | `shrink.rs` | the shortest history that still breaks a promise |
 //! | `rng.rs` | numbers from the seed |
+//!
+//! Rules can be broken on purpose (`--planted`, `tertulia_group::planted`): `tests/planted.rs` shows that each is caught.
 //!
 //! The same seed gives the same events, byte for byte; [`Outcome::hash`] says so.
 
@@ -17,9 +23,14 @@ mod faults;
 mod journal;
 mod net;
 mod node;
+mod power;
 mod program;
 mod receive;
 mod rng;
+pub mod settings;
+pub mod shrink;
 mod world;
 
-pub use world::{Failure, Outcome, Settings, run};
+pub use settings::{Fault, Settings};
+pub use shrink::shortest;
+pub use world::{Failure, Outcome, run};

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tertulia_sim::{Settings, run};
+use tertulia_group::planted::Bug;
+use tertulia_sim::settings::bug_named;
+use tertulia_sim::{Fault, Settings, run, shortest};
 
 /// Simulates a group under faults, a seed at a time.
 #[derive(Parser)]
@@ -17,13 +19,40 @@ struct Cli {
     /// For so many simulated milliseconds there are faults.
     #[arg(long, default_value_t = 60_000)]
     faults_ms: u64,
+    /// So many members, instead of as many as the seed says.
+    #[arg(long)]
+    members: Option<u64>,
+    /// So many outside senders, instead of as many as the seed says.
+    #[arg(long)]
+    senders: Option<u64>,
+    /// Faults that do not happen, such as power-cuts,kills.
+    #[arg(long, value_delimiter = ',', value_parser = fault)]
+    without: Vec<Fault>,
+    /// A rule that is broken on purpose, such as skip-fsync; needs the feature `planted`.
+    #[arg(long, value_parser = bug)]
+    planted: Option<Bug>,
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    Fault::named(name).ok_or_else(|| "no such fault".to_owned())
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    bug_named(name).ok_or_else(|| "no such bug".to_owned())
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut events, mut entries, mut crashes, mut simulated_ms) = (0, 0, 0, 0);
     for (done, seed) in (cli.seed..).take(cli.seeds as usize).enumerate() {
-        match run(&Settings { seed, faults_ms: cli.faults_ms }) {
+        let settings = Settings {
+            members: cli.members,
+            senders: cli.senders,
+            without: cli.without.iter().copied().collect(),
+            bug: cli.planted,
+            ..Settings::new(seed, cli.faults_ms)
+        };
+        match run(&settings) {
             Ok(outcome) => {
                 events += outcome.events;
                 entries += outcome.entries;
@@ -31,12 +60,9 @@ fn main() -> ExitCode {
                 simulated_ms += outcome.simulated_ms;
             }
             Err(failure) => {
-                failure.trace.iter().for_each(|line| println!("{line}"));
-                println!("seed {seed}: {}", failure.broken);
-                println!(
-                    "again: cargo xtask sim --seeds 1 --seed {seed} --faults-ms {}",
-                    cli.faults_ms
-                );
+                println!("seed {seed}: {}\nagain: {settings}", failure.broken);
+                println!("the shortest history that breaks a promise:");
+                println!("{}", shortest(&settings, &failure));
                 return ExitCode::FAILURE;
             }
         }

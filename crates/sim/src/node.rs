@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use tertulia_group::entry::{FLAG_AGAIN, Run};
+use tertulia_group::planted::{Bug, planted};
 use tertulia_group::{
-    Ack, Batch, ConnId, Door, From, Group, Input, LeaveReason, Limits, Name, Now, OpenSender,
-    Output, Refusal, SecretDigest, Seq, Ticket,
+    Ack, Batch, ConnId, Door, Entry, From, Group, Input, Kind, LeaveReason, Limits, Name, Now,
+    OpenSender, Output, Refusal, SecretDigest, Seq, Ticket,
 };
 use tertulia_wire::native::{self, ClientFrame, Code, NodeFrame, Secret};
 use tertulia_wire::{FrameError, Level};
@@ -191,12 +192,16 @@ impl Node {
         }
         let mut next = sent + 1;
         if next < journal.first {
-            NodeFrame::Gap { first: next, last: journal.first - 1 }.encode(&mut known.out);
+            let gap = NodeFrame::Gap { first: next, last: journal.first - 1 };
+            if !planted(Bug::TrimSilently) {
+                gap.encode(&mut known.out);
+            }
             next = journal.first;
         }
         let last = self.group.tail().min(next + ENTRIES_PER_TURN - 1);
         for seq in next..=last {
-            if let Some(entry) = journal.entry(seq) {
+            let drops = |entry: &Entry| planted(Bug::DropView) && entry.header.kind == Kind::Joined;
+            if let Some(entry) = journal.entry(seq).filter(|entry| !drops(entry)) {
                 known.out.extend_from_slice(entry.bytes());
             }
         }

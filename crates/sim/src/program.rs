@@ -27,6 +27,8 @@ pub struct Disk {
     /// What it will not do, with its code, as far as it knows.
     pub failed: BTreeMap<Seq, String>,
     pub done: BTreeSet<Seq>,
+    /// A power cut may have taken all that the node knew of its sender.
+    pub may_be_unknown: bool,
 }
 
 /// What it has only while it lives and is connected.
@@ -103,6 +105,7 @@ impl Program {
             ClientFrame::Join(Box::new(join)).encode(&mut out);
         } else {
             let known = self.disk.counter > 0 && self.disk.letters.keys().next() != Some(&1);
+            let known = known && !self.disk.may_be_unknown;
             let sender = self.sender;
             let open = OpenSender { id: 1, known, follow: false, group, name, sender };
             ClientFrame::OpenSender(open).encode(&mut out);

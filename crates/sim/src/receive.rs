@@ -92,6 +92,9 @@ impl Program {
             })
         };
         checks::bounds(0, 0, welcome.open.len())?;
+        if let Some(shown) = session.shown {
+            checks::is_told_of_the_end(ears.truth, &shown, welcome.cut_back)?;
+        }
         if welcome.resumed {
             checks::resume_skips_nothing(ears.truth, key, welcome.next, &welcome.open, asked)?;
             checks::resume_brings_nothing_twice(welcome.acked, welcome.next)?;
@@ -104,6 +107,12 @@ impl Program {
                     || disk.failed.contains_key(&seq)
             };
             checks::goes_on_at_its_place(shown.seq, welcome.next, key, finished)?;
+        }
+        if welcome.cut_back {
+            // The place that it kept is none in this log.
+            self.disk.position = None;
+            let (log, epoch, seq) = (welcome.log, welcome.epoch, welcome.next - 1);
+            self.save(Position { log, epoch, seq });
         }
         self.ready(welcome.last_counter, welcome.next - 1, ears)
     }

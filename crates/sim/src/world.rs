@@ -1,8 +1,11 @@
 //! The world of one seed: the queue of events, what each does, and the checks after it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
+use tertulia_group::planted::plant;
 use tertulia_group::{
     Group, Input, Kind, Limits, LogId, Name, Now, Output, Receipt, SenderId, Ticket,
 };
@@ -11,23 +14,16 @@ use crate::checks::{self, Truth, Verdict};
 use crate::journal::Journal;
 use crate::net::{Link, Side};
 use crate::node::Node;
+use crate::power::Overtaken;
 use crate::program::Program;
 use crate::receive::Ears;
 use crate::rng::Rng;
+use crate::settings::{Fault, Settings};
 
 pub const LOG: LogId = LogId([0x51; 16]);
 const TRACE_EVENTS: usize = 40;
 /// How long everybody may take, once the faults have stopped.
 const CALM_MS_MAX: u64 = 180_000;
-
-/// How a world is made.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The same seed, the same world.
-    pub seed: u64,
-    /// For so long there are faults and new messages.
-    pub faults_ms: u64,
-}
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +70,7 @@ pub enum Event {
     },
     ProgramStarts(usize),
     Fault,
+    OvertakenAppends,
 }
 
 pub struct World {
@@ -97,6 +94,9 @@ pub struct World {
     hash: u64,
     trace: VecDeque<String>,
     next_ticket: u64,
+    pub next_impostor: u64,
+    pub overtaken: Option<Overtaken>,
+    pub without: BTreeSet<Fault>,
 }
 
 /// Runs one seed.
@@ -104,8 +104,16 @@ pub struct World {
 /// # Errors
 /// [`Failure`] when a promise is broken.
 pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
-    let mut world = World::new(settings.seed);
-    let result = world.live(settings.faults_ms);
+    if !plant(settings.bug) {
+        let broken = "this build has no planted bugs: --features planted".to_owned();
+        return Err(Failure { broken, trace: Vec::new() });
+    }
+    let mut world = World::new(settings);
+    // An assertion of the group is a promise, too.
+    let live = AssertUnwindSafe(|| world.live(settings.faults_ms));
+    let result =
+        catch_unwind(live).unwrap_or_else(|panic| Err(format!("panic: {}", said(&*panic))));
+    plant(None);
     match result {
         Ok(()) => Ok(Outcome {
             hash: world.hash,
@@ -118,11 +126,18 @@ pub fn run(settings: &Settings) -> Result<Outcome, Failure> {
     }
 }
 
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
 impl World {
-    fn new(seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
-        let members = rng.within(2, 5) as usize;
-        let senders = rng.within(1, 3) as usize;
+    fn new(settings: &Settings) -> Self {
+        let mut rng = Rng::new(settings.seed);
+        let (members, senders) = (rng.within(2, 5), rng.within(1, 3));
+        let members = settings.members.unwrap_or(members) as usize;
+        let senders = settings.senders.unwrap_or(senders) as usize;
+        let lazy = rng.chance(300);
         let programs = (0..members + senders)
             .map(|n| Program::new(n, n < members, rng.chance(300), SenderId(rng.bytes())))
             .collect();
@@ -140,7 +155,7 @@ impl World {
             next_event: 0,
             node: None,
             generation: 0,
-            journal: Journal::new(),
+            journal: Journal::new(lazy),
             programs,
             links: BTreeMap::new(),
             next_conn: 0,
@@ -154,6 +169,9 @@ impl World {
             hash: 0xCBF2_9CE4_8422_2325,
             trace: VecDeque::new(),
             next_ticket: 0,
+            next_impostor: 0,
+            overtaken: None,
+            without: settings.without.clone(),
         }
     }
 
@@ -250,6 +268,7 @@ impl World {
                 self.note(&format!("program {program} starts"));
             }
             Event::Fault => return self.fault(),
+            Event::OvertakenAppends => return self.overtaken_appends(),
         }
         Ok(())
     }
@@ -325,7 +344,8 @@ impl World {
             self.note(&format!("batch {} of {} entries", batch.first, batch.count));
             self.journal.append(batch)?;
             let (ms, generation) = (self.rng.within(0, 40), self.generation);
-            let stored = self.calm || !self.rng.chance(20);
+            let lost = self.rng.chance(20) && !self.without.contains(&Fault::LostBatches);
+            let stored = self.calm || !lost;
             self.at(ms, Event::Appended(generation, stored));
         }
         for (conn, bytes) in turn.writes {
@@ -364,7 +384,7 @@ impl World {
             self.store()?;
         } else {
             self.note("a batch is not stored");
-            self.journal.drop_pending();
+            self.journal.take_pending();
         }
         if let Some(node) = &mut self.node {
             let answer = if stored { Input::Stored } else { Input::NotStored };
@@ -377,12 +397,13 @@ impl World {
     /// The pending batch becomes a part of the log, and of what is known to be true.
     pub fn store(&mut self) -> Verdict {
         let before = self.journal.tail();
-        for entry in self.journal.store()? {
+        for (place, entry) in (before..).zip(self.journal.store()?) {
             let seq = entry.header.seq;
-            checks::order_has_no_gap(seq - 1, &entry)?;
-            checks::one_coordinator(self.journal.entry(seq - 1), &entry)?;
+            checks::one_coordinator(self.journal.entry(place), &entry)?;
+            checks::order_has_no_gap(place, &entry)?;
             match entry.header.kind {
                 Kind::Joined => {
+                    checks::names_differ(&self.truth, entry.name())?;
                     self.truth.stays.insert(seq, (entry.name().to_owned(), None));
                 }
                 Kind::Left => {
@@ -397,6 +418,9 @@ impl World {
                 }
                 _ => {}
             }
+        }
+        if self.rng.chance(200) {
+            self.journal.sync();
         }
         self.note(&format!("stored {} to {}", before + 1, self.journal.tail()));
         Ok(())
@@ -469,6 +493,9 @@ impl World {
 
     fn check_said(&mut self, output: &Output) -> Verdict {
         match output {
+            Output::Welcome(conn, welcome) => {
+                checks::impostor_is_refused(conn.0, welcome.name.as_str())?;
+            }
             Output::Stored(_, run) => {
                 for i in 0..u64::from(run.count) {
                     let (counter, seq) = (run.counter + i, run.seq + i);

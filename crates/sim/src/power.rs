@@ -1,0 +1,103 @@
+//! Coordinators that die, that are overtaken and do not notice, and power cuts that take what was not synced.
+
+use tertulia_group::{Batch, Input, Seq, Ticket};
+
+use crate::checks::Verdict;
+use crate::node::Node;
+use crate::world::{Event, World};
+
+/// A coordinator that does not know that another one has taken over.
+pub struct Overtaken {
+    node: Node,
+    /// What it was about to append.
+    batch: Option<Batch>,
+}
+
+impl World {
+    /// The coordinator dies; a batch that is on its way may have been stored all the same.
+    pub fn crash(&mut self, keeps: bool) -> Verdict {
+        if self.node.take().is_none() {
+            return Ok(());
+        }
+        self.note(&format!("the node dies, the journal keeps what is on its way: {keeps}"));
+        match self.journal.pending() {
+            Some(_) if keeps => self.store()?,
+            _ => drop(self.journal.take_pending()),
+        }
+        self.without_coordinator();
+        Ok(())
+    }
+
+    /// Another coordinator takes over from a living one, which goes on appending.
+    pub fn succession(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        self.note("a node is cut off and does not know it");
+        let batch = self.journal.take_pending();
+        self.overtaken = Some(Overtaken { node, batch });
+        self.without_coordinator();
+        let delay = self.rng.within(0, 6000);
+        self.at(delay, Event::OvertakenAppends);
+    }
+
+    fn without_coordinator(&mut self) {
+        self.crashes += 1;
+        self.generation += 1;
+        let conns: Vec<u64> = self.links.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.cut(conn));
+        let delay = self.rng.within(1, 3000);
+        self.at(delay, Event::NodeStarts);
+    }
+
+    /// Fencing: once a later epoch is in the journal, what the overtaken one appends is refused.
+    pub fn overtaken_appends(&mut self) -> Verdict {
+        let now = self.clock();
+        let Some(Overtaken { mut node, batch }) = self.overtaken.take() else { return Ok(()) };
+        if self.journal.epoch() <= node.group.epoch() || self.journal.pending().is_some() {
+            self.overtaken = Some(Overtaken { node, batch });
+            self.at(20, Event::OvertakenAppends);
+            return Ok(());
+        }
+        let batch = batch.or_else(|| {
+            let name = node.group.members().map(|member| member.name.clone()).min()?;
+            node.group.handle(now, Input::Remove(Ticket(0), name));
+            node.group.take_batch(now)
+        });
+        let Some(batch) = batch else { return Ok(()) };
+        match self.journal.append(batch) {
+            Ok(()) => self.store(),
+            Err(refused) => {
+                self.note(&format!("the node that was cut off is fenced: {refused}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Everything stops at once. At the level `os` that may lose the end of the log, at `fsync` nothing.
+    pub fn power_cut(&mut self) {
+        if self.node.take().is_none() {
+            return;
+        }
+        let (before, left) = (self.journal.tail(), self.journal.power_cut());
+        self.note(&format!("a power cut, of {before} numbers {left} are left"));
+        self.without_coordinator();
+        self.links.clear();
+        self.programs.iter_mut().for_each(|one| one.session = None);
+        if self.journal.is_lazy() {
+            self.truth.lose_above(self.journal.epoch(), left);
+            self.programs.iter_mut().for_each(|one| one.disk.lose_above(left));
+        }
+    }
+}
+
+impl crate::program::Disk {
+    /// The position stays what it is: the node has to cut it back. The rest is kept with its epochs, so that it is not taken
+    /// for what comes under the same numbers.
+    fn lose_above(&mut self, left: Seq) {
+        self.done.retain(|seq| *seq <= left);
+        self.failed.retain(|seq, _| *seq <= left);
+        for letter in self.letters.values_mut() {
+            letter.stored = letter.stored.filter(|seq| *seq <= left);
+        }
+        self.may_be_unknown = true;
+    }
+}

@@ -1,0 +1,50 @@
+//! Every rule that is broken on purpose is caught, and a failing world can be made smaller.
+
+use std::collections::BTreeMap;
+
+use tertulia_group::planted::Bug;
+use tertulia_sim::{Settings, run, shortest};
+
+const SEEDS: u64 = 60;
+const FAULTS_MS: u64 = 8_000;
+
+/// Which promise was broken first, in how many seeds.
+fn caught(bug: Bug) -> BTreeMap<String, u32> {
+    let mut by_promise = BTreeMap::new();
+    for seed in 1..=SEEDS {
+        if let Err(failure) = run(&Settings::new(seed, FAULTS_MS).with(bug)) {
+            let promise = failure.broken.split(':').next().unwrap_or_default().to_owned();
+            *by_promise.entry(promise).or_default() += 1;
+        }
+    }
+    by_promise
+}
+
+#[test]
+fn every_planted_bug_is_caught() {
+    let mut missed = Vec::new();
+    println!("| bug | seeds of {SEEDS} | broken promise (seeds) |\n|---|---|---|");
+    for bug in Bug::ALL {
+        let by_promise = caught(bug);
+        let seeds: u32 = by_promise.values().sum();
+        let promises: Vec<String> =
+            by_promise.iter().map(|(promise, seeds)| format!("{promise} {seeds}")).collect();
+        println!("| {bug:?} | {seeds} | {} |", promises.join(", "));
+        if seeds == 0 {
+            missed.push(bug);
+        }
+    }
+    assert!(missed.is_empty(), "nobody noticed {missed:?}");
+}
+
+#[test]
+fn a_failing_world_is_made_smaller_and_says_how_to_see_it_again() {
+    let settings = Settings::new(1, FAULTS_MS).with(Bug::AnswerEarly);
+    let failure = run(&settings).expect_err("the bug is caught");
+    let smaller = shortest(&settings, &failure);
+    assert!(smaller.settings.faults_ms < FAULTS_MS / 4, "{smaller}");
+    assert!(!smaller.settings.without.is_empty(), "{smaller}");
+    let again = run(&smaller.settings).expect_err("it still is");
+    assert_eq!(again.broken, smaller.failure.broken);
+    assert!(smaller.to_string().contains("--planted answer-early"), "{smaller}");
+}

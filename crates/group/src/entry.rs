@@ -322,8 +322,9 @@ impl Run {
     /// another kind (its fifth byte) and at a part of one. `None` when there is none.
     ///
     /// # Errors
-    /// [`EntryError`] when the first frame that is left is a publish that is not well-formed or whose body is longer than
-    /// `body_bytes_max`; what came before it has not been split off.
+    /// [`EntryError`] when the first frame that is left is a publish that is not well-formed, or longer than the longest name
+    /// and a body of `body_bytes_max` can make it; what came before it has not been split off. A body that is only just too
+    /// long is let through: the group refuses that message alone.
     pub fn split(buffer: &mut BytesMut, body_bytes_max: usize) -> Result<Option<Self>, EntryError> {
         let (mut at, mut count) = (0, 0);
         while buffer.len() >= at + 5 && buffer[at + 4] == Kind::Publish as u8 {
@@ -334,7 +335,7 @@ impl Run {
             } else if buffer.len() < at + len as usize {
                 break;
             } else {
-                Self::frame_error(&buffer[at..at + len as usize], body_bytes_max)
+                Self::check(&buffer[at..at + len as usize]).err()
             };
             match bad {
                 Some(error) if count == 0 => return Err(error),
@@ -345,16 +346,10 @@ impl Run {
         Ok((count > 0).then(|| Self { bytes: buffer.split_to(at), count }))
     }
 
-    fn frame_error(frame: &[u8], body_bytes_max: usize) -> Option<EntryError> {
-        let header = match Header::read(frame) {
-            Ok(header) => header,
-            Err(error) => return Some(error),
-        };
-        let start = HEADER_BYTES + usize::from(header.name_len);
-        if std::str::from_utf8(&frame[HEADER_BYTES..start]).is_err() {
-            return Some(EntryError::Name);
-        }
-        (frame.len() - start > body_bytes_max).then_some(EntryError::Length(header.len))
+    fn check(frame: &[u8]) -> Result<(), EntryError> {
+        let header = Header::read(frame)?;
+        let name = &frame[HEADER_BYTES..HEADER_BYTES + usize::from(header.name_len)];
+        std::str::from_utf8(name).map(|_| ()).map_err(|_| EntryError::Name)
     }
 
     /// A run of one message that the node writes itself, for doors whose clients do not speak frames.

@@ -106,3 +106,15 @@ fn a_frame_that_is_not_taken_ends_a_piece_and_leaves_no_gap() {
     assert_eq!(entries(batch.clone()).count(), 3);
     assert!(batch.len() > 3 * HEADER_BYTES);
 }
+
+#[test]
+fn a_body_that_is_only_just_too_long_reaches_the_group_and_a_much_longer_one_does_not() {
+    let split = |body: usize| {
+        let mut frame = BytesMut::new();
+        tertulia_group::entry::write_publish(&mut frame, "out", 1, true, &vec![b'x'; body]);
+        Run::split(&mut frame, 100).map(|run| run.map(|run| run.count()))
+    };
+    assert_eq!(split(100), Ok(Some(1)));
+    assert_eq!(split(101), Ok(Some(1)), "refused by the group, as TooLong");
+    assert!(split(100 + 129).is_err(), "no name could make it so long");
+}

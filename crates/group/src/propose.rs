@@ -77,8 +77,7 @@ impl Group {
 
     /// Who shows the secret takes the membership over, also from an older connection of it.
     fn resume(&mut self, now: Now, conn: ConnId, key: Incarnation, join: &Join) {
-        let (mut next, mut moved) = (None, None);
-        let mut confirmed = 0;
+        let (mut confirmed, mut moved) = (0, None);
         match join.from {
             // A stay goes on where it was: elsewhere it would skip what it has not confirmed, or open again what it has.
             From::Now | From::First | From::At(_) => {}
@@ -86,7 +85,7 @@ impl Group {
                 let place = self.place(position);
                 // What it has confirmed to itself counts, even where its last acknowledgement did not arrive.
                 confirmed = if place.1 == Some(Moved::OtherLog) { 0 } else { place.0 - 1 };
-                (next, moved) = (Some(place.0), place.1);
+                moved = place.1;
                 if planted(Bug::ResumeLate) {
                     confirmed = (confirmed + 1).min(self.stored);
                 }
@@ -101,8 +100,8 @@ impl Group {
         let Some(member) = self.members.get_mut(key) else { return };
         let before = std::mem::replace(&mut member.presence, Presence::Here(conn));
         (member.since_us, member.lagging) = (now.wall_us, false);
-        let resume_at = next.unwrap_or(0).max(member.acked + 1);
-        let resume_at = resume_at - u64::from(planted(Bug::ResumeEarly));
+        // Also with a place in another log: what is no longer kept between here and there is a gap that it is told of.
+        let resume_at = member.acked + 1 - u64::from(planted(Bug::ResumeEarly));
         let mut welcome = Welcome {
             resumed: true,
             moved,

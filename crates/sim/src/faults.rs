@@ -22,9 +22,9 @@ impl World {
         let fault = match self.rng.below(100) {
             0..32 => Fault::Cuts,
             32..44 => Fault::Kills,
-            44..52 => Fault::Crashes,
-            52..56 => Fault::Successions,
-            56..62 => Fault::PowerCuts,
+            44..51 => Fault::Crashes,
+            51..54 => Fault::Successions,
+            54..62 => Fault::PowerCuts,
             62..68 => Fault::Clock,
             68..76 => Fault::Removals,
             76..86 => Fault::Trimming,

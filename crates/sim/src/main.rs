@@ -44,6 +44,7 @@ fn bug(name: &str) -> Result<Bug, String> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut events, mut entries, mut crashes, mut simulated_ms) = (0, 0, 0, 0);
+    let mut hash = 0_u64;
     for (done, seed) in (cli.seed..).take(cli.seeds as usize).enumerate() {
         let settings = Settings {
             members: cli.members,
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         };
         match run(&settings) {
             Ok(outcome) => {
+                hash = hash.rotate_left(1) ^ outcome.hash;
                 events += outcome.events;
                 entries += outcome.entries;
                 crashes += outcome.crashes;
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
     }
     let hours = simulated_ms as f64 / 3_600_000.0;
     println!(
-        "{} seeds kept every promise: {events} events, {entries} entries, {crashes} crashes, {hours:.1} h",
+        "{} seeds kept every promise: {events} events, {entries} entries, {crashes} crashes, {hours:.1} h, hash {hash:016x}",
         cli.seeds
     );
     ExitCode::SUCCESS

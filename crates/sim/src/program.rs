@@ -52,6 +52,8 @@ pub struct Program {
     pub name: String,
     pub member: bool,
     pub durable: bool,
+    /// Does whatever it is asked, mostly at once: its position is not held up.
+    pub flawless: bool,
     pub sender: SenderId,
     pub disk: Disk,
     pub alive: bool,
@@ -71,7 +73,21 @@ impl Program {
         let disk = Disk::default();
         let (alive, life, session) = (true, 0, None);
         let (taken, wait_until, key) = (0, 0, 0);
-        Self { name, member, durable, sender, disk, alive, life, session, taken, wait_until, key }
+        let flawless = false;
+        Self {
+            name,
+            member,
+            durable,
+            flawless,
+            sender,
+            disk,
+            alive,
+            life,
+            session,
+            taken,
+            wait_until,
+            key,
+        }
     }
 
     pub fn kill(&mut self) {

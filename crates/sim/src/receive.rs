@@ -150,6 +150,7 @@ impl Program {
     }
 
     fn message(&mut self, seq: Seq, ears: &mut Ears<'_>) {
+        let takes_long = if self.flawless { 50 } else { 250 };
         let Some(session) = &mut self.session else { return };
         session.open.remove(&seq);
         if self.disk.done.contains(&seq) {
@@ -157,11 +158,13 @@ impl Program {
         } else if let Some(code) = self.disk.failed.get(&seq) {
             session.unreported.insert(seq);
             ears.truth.failed.insert((self.key, seq), code.clone());
-        } else if session.open.len() < 8 && ears.rng.chance(250) {
+        } else if session.open.len() < 8 && ears.rng.chance(takes_long) {
             session.open.insert(seq);
-            ears.works.push((seq, ears.rng.within(5, 3000), ears.rng.chance(200)));
+            let (ms, fails) = (ears.rng.within(5, 3000), ears.rng.chance(200));
+            ears.works.push((seq, ms, fails && !self.flawless));
         } else {
-            self.finish(seq, ears.rng.chance(40), ears.truth);
+            let fails = ears.rng.chance(40) && !self.flawless;
+            self.finish(seq, fails, ears.truth);
         }
     }
 
@@ -238,7 +241,7 @@ impl Program {
                 self.disk.letters.retain(|_, letter| letter.stored != Some(u64::from(seq)));
                 Ok(())
             }
-            _ => Err(format!("{} is refused: {code} {message}", self.name)),
+            _ => Err(format!("refusal: {} is refused: {code} {message}", self.name)),
         }
     }
 
@@ -250,7 +253,7 @@ impl Program {
                 Ok(())
             }
             Code::Replaced => Ok(()),
-            _ => Err(format!("{} is closed: {code} {message}", self.name)),
+            _ => Err(format!("refusal: {} is closed: {code} {message}", self.name)),
         }
     }
 }

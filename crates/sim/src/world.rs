@@ -137,9 +137,12 @@ impl World {
         let (members, senders) = (rng.within(2, 5), rng.within(1, 3));
         let members = settings.members.unwrap_or(members) as usize;
         let senders = settings.senders.unwrap_or(senders) as usize;
-        let lazy = rng.chance(300);
+        let lazy = rng.chance(400);
         let programs = (0..members + senders)
-            .map(|n| Program::new(n, n < members, rng.chance(300), SenderId(rng.bytes())))
+            .map(|n| {
+                let one = Program::new(n, n < members, rng.chance(300), SenderId(rng.bytes()));
+                Program { flawless: rng.chance(400), ..one }
+            })
             .collect();
         let limits = Limits {
             unstored_bytes_max: rng.within(500, 20_000) as usize,
@@ -419,7 +422,7 @@ impl World {
                 _ => {}
             }
         }
-        if self.rng.chance(200) {
+        if self.rng.chance(80) {
             self.journal.sync();
         }
         self.note(&format!("stored {} to {}", before + 1, self.journal.tail()));

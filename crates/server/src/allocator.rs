@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 const RESERVATION_MS: u64 = 10_000;
 /// Groups that a fresh pool has.
 const POOL_MIN: u32 = 3;
+/// Reservations that count at once; beyond it a member still gets a group, but no place in it is kept.
+const RESERVED_MAX: usize = 10_000;
 /// Members whose group is remembered; beyond it all are forgotten, which costs them only that they may get another group.
 const REMEMBERED_MAX: usize = 100_000;
 
@@ -32,9 +34,11 @@ impl Allocator {
     ) -> u32 {
         self.reserved.retain(|_, (_, until)| *until > now_ms);
         self.reserved.remove(name);
+        let mut reserved: BTreeMap<u32, usize> = BTreeMap::new();
+        self.reserved.values().for_each(|(group, _)| *reserved.entry(*group).or_default() += 1);
         let load = |group: u32| {
-            let reserved = self.reserved.values().filter(|(other, _)| *other == group).count();
-            loads.get(&group).copied().unwrap_or(0) + reserved
+            let of = |counts: &BTreeMap<u32, usize>| counts.get(&group).copied().unwrap_or(0);
+            of(loads) + of(&reserved)
         };
         let known = self.remembered.get(name).copied();
         let last = loads.keys().max().copied().unwrap_or(0).max(POOL_MIN);
@@ -46,7 +50,9 @@ impl Allocator {
             self.remembered.clear();
         }
         self.remembered.insert(name.to_owned(), group);
-        self.reserved.insert(name.to_owned(), (group, now_ms + RESERVATION_MS));
+        if self.reserved.len() < RESERVED_MAX {
+            self.reserved.insert(name.to_owned(), (group, now_ms + RESERVATION_MS));
+        }
         group
     }
 
@@ -85,6 +91,16 @@ mod tests {
         assert_eq!(allocator.allocate(10_000, "c", &BTreeMap::new(), 1), 1);
         allocator.joined("b");
         assert_eq!(allocator.allocate(10_001, "d", &BTreeMap::from([(1, 1)]), 1), 2);
+    }
+
+    #[test]
+    fn a_flood_of_requests_reserves_only_so_much() {
+        let (mut allocator, loads) = (Allocator::default(), BTreeMap::new());
+        allocator.reserved = (1..RESERVED_MAX).map(|n| (n.to_string(), (1, 9))).collect();
+        for name in ["a", "b", "c"] {
+            assert!(allocator.allocate(0, name, &loads, usize::MAX) <= POOL_MIN);
+        }
+        assert_eq!(allocator.reserved.len(), RESERVED_MAX);
     }
 
     #[test]

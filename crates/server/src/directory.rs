@@ -19,6 +19,8 @@ use crate::shared::Shared;
 
 /// Groups stand in the catalog under this and their folded name.
 const CATALOG_PREFIX: &str = "group/";
+/// Groups that are looked through for the name that was meant: a hint must not cost those who know theirs.
+const HINTS_AMONG_MAX: usize = 1000;
 /// What recovery reads at once.
 const REPLAY_BYTES: usize = 4 << 20;
 
@@ -158,7 +160,7 @@ impl Directory {
 
     fn unknown(&self, name: &Name) -> Denied {
         let groups = read(&self.groups);
-        let known: Vec<&str> = groups.values().map(|listed| listed.name.as_str()).collect();
+        let known = groups.values().map(|listed| listed.name.as_str()).take(HINTS_AMONG_MAX);
         let hint = match tertulia_group::name::nearest(name.as_str(), known) {
             Some(near) => format!("there is no group {name}; did you mean {near}?"),
             None => format!("there is no group {name}"),

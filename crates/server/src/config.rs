@@ -30,21 +30,37 @@ impl Default for Keep {
     }
 }
 
-/// Limits of the node, beside those of each group.
+/// Limits of the node, beside those of each group (`tertulia_group::Limits`), and what happens at each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeLimits {
-    /// Connections of one address that is not loopback.
+    /// Connections of one address that is not loopback (for IPv6: of one /64 network); one more is told CLOSE `LIMIT` or
+    /// `ERR BUSY`.
     pub connections_per_address: usize,
-    /// Connections in all.
+    /// Connections in all, and never more than three quarters of the files that the process may open; one more is told the
+    /// same.
     pub connections: usize,
-    /// Groups.
+    /// Connections that are being told that they are one too many; more are closed without a word.
+    pub turned_away: usize,
+    /// Groups; whoever would make one more is refused (`LIMIT`, on the line door `BUSY`).
     pub groups: usize,
-    /// Members that the allocator gives to one group of the pool.
+    /// Members that the allocator gives to one group of the pool; then it gives out the next number.
     pub pool_members: usize,
-    /// What a connection has to say who it is.
+    /// What a connection has to say who it is; then CLOSE `IDLE`.
     pub hello: Duration,
-    /// Bytes of a group's log that are held in memory for those who are nearly up to date.
+    /// What a connection that is in no group has to take one answer; then it is closed.
+    pub answer: Duration,
+    /// Bytes of a group's log that are held in memory for those who are nearly up to date; others read from the journal.
     pub window_bytes: usize,
+    /// Bytes of answers that one member or sender has not read; more, and it is told CLOSE `LIMIT`.
+    pub answers_bytes: usize,
+    /// Bytes that wait for all connections together: half frames, answers that are not read, what was read from the journal
+    /// for slow readers (16 KiB of each connection are not counted). Beyond it whoever has held on for longest gives up what
+    /// can be read again, or is closed with `LIMIT`.
+    pub held_bytes: usize,
+    /// Reads of the journal for members behind the window that go on at once; more wait for their turn.
+    pub reads: usize,
+    /// The same for requests: these have their own, so that no request delays a delivery.
+    pub request_reads: usize,
 }
 
 impl Default for NodeLimits {
@@ -52,10 +68,16 @@ impl Default for NodeLimits {
         Self {
             connections_per_address: 1_000,
             connections: 50_000,
+            turned_away: 256,
             groups: 100_000,
             pool_members: 100,
             hello: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
             window_bytes: 8 << 20,
+            answers_bytes: 8 << 20,
+            held_bytes: 256 << 20,
+            reads: 8,
+            request_reads: 4,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A node: its doors, the directory and the allocator, the drivers that feed groups and carry out what they say.
 
 mod allocator;
+mod budget;
 mod clock;
 mod config;
 mod conn;

@@ -51,4 +51,11 @@ mod imp {
     }
 }
 
+/// Files and sockets that this process may open; unknown where there is no procfs, or no limit.
+pub(crate) fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 pub(crate) use imp::{last_acknowledged, unacknowledged_bytes};

@@ -53,6 +53,8 @@ pub(crate) struct Outbox {
     chunks: VecDeque<Bytes>,
     /// Numbers that the member had not finished: sent again before the rest.
     again: VecDeque<Seq>,
+    /// What is in `chunks` cannot be read again from `next`.
+    again_read: bool,
 }
 
 impl Outbox {
@@ -65,6 +67,7 @@ impl Outbox {
             rest: Bytes::new(),
             chunks: VecDeque::new(),
             again: VecDeque::new(),
+            again_read: false,
         }
     }
 
@@ -78,6 +81,19 @@ impl Outbox {
     pub fn sent_through(&self) -> Seq {
         let next = self.next.unwrap_or(1);
         next - 1 - u64::from(!self.rest.is_empty() && next > 1)
+    }
+
+    /// Bytes that wait for the socket, but for those of the window.
+    pub fn held(&self) -> usize {
+        let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
+        self.control.len() + self.rest.len() + chunks
+    }
+
+    /// Gives up what can be read again.
+    pub fn forget_chunks(&mut self) {
+        if !self.again_read {
+            self.chunks.clear();
+        }
     }
 
     /// Nothing is half written.
@@ -99,7 +115,7 @@ impl Outbox {
             let wrote = if !self.rest.is_empty() {
                 stream.try_write(&self.rest).inspect(|n| self.rest.advance(*n))
             } else if !self.control.is_empty() {
-                stream.try_write(&self.control).inspect(|n| self.control.advance(*n))
+                stream.try_write(&self.control).inspect(|n| self.control_written(*n))
             } else if let Some(chunk) = self.chunks.front() {
                 let n = stream.try_write(&chunk[..chunk.len().min(WRITE_BYTES)]);
                 n.inspect(|n| self.chunk_written(*n))
@@ -181,6 +197,14 @@ impl Outbox {
         Ok(n)
     }
 
+    fn control_written(&mut self, n: usize) {
+        self.control.advance(n);
+        if self.control.is_empty() {
+            // What was once a long answer is not kept as room for the next.
+            self.control = BytesMut::new();
+        }
+    }
+
     fn chunk_written(&mut self, n: usize) {
         let Some(chunk) = self.chunks.front_mut() else { return };
         let Some((seq, end)) = frame_ends(chunk).find(|(_, end)| *end >= n) else { return };
@@ -203,6 +227,7 @@ impl Outbox {
     /// Takes what was read. A gap is told; an error means that the connection cannot go on.
     pub fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) -> Result<(), ReadError> {
         let again = self.again.pop_front();
+        self.again_read = again.is_some();
         let from = again.or(self.next).unwrap_or(1);
         let records = match read {
             Ok(records) => records,

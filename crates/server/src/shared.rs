@@ -1,7 +1,7 @@
 //! What every part of a node needs: the store, the configuration, counters, and the way to the operator.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,11 +10,9 @@ use tertulia_wire::Level;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::node::Notice;
-
-/// Reads of the journal that go on at once: each may hold a batch in memory.
-const READS_MAX: usize = 8;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -23,7 +21,13 @@ pub(crate) struct Shared {
     pub catalog: Arc<dyn Catalog>,
     /// The multi-threaded runtime: everything that blocks or belongs to no group.
     pub main: Handle,
-    pub reads: Arc<Semaphore>,
+    /// For members behind the window.
+    pub reads: Semaphore,
+    /// For requests.
+    pub request_reads: Semaphore,
+    pub budget: Budget,
+    /// For connections that are told that there are too many.
+    pub turned_away: Arc<Semaphore>,
     pub notices: mpsc::Sender<Notice>,
     pub connections: Connections,
     pub started_ms: u64,
@@ -37,14 +41,20 @@ impl Shared {
         catalog: Arc<dyn Catalog>,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
-        let connections =
-            Connections::new(config.limits.connections, config.limits.connections_per_address);
+        let limits = &config.limits;
+        let connections_max = connections_max(limits.connections, crate::linux::open_files_max());
+        let connections = Connections::new(connections_max, limits.connections_per_address);
+        let (reads, request_reads) = (limits.reads, limits.request_reads);
+        let (held_bytes, turned_away) = (limits.held_bytes, limits.turned_away);
         Self {
             config,
             journal,
             catalog,
             main: Handle::current(),
-            reads: Arc::new(Semaphore::new(READS_MAX)),
+            reads: Semaphore::new(reads),
+            request_reads: Semaphore::new(request_reads),
+            budget: Budget::new(held_bytes),
+            turned_away: Arc::new(Semaphore::new(turned_away)),
             notices,
             connections,
             started_ms: crate::clock::mono_ms(),
@@ -73,6 +83,21 @@ impl Shared {
     }
 }
 
+/// How many connections there may be: the store needs files too, and without them nobody is served.
+fn connections_max(configured: usize, open_files_max: Option<usize>) -> usize {
+    open_files_max.map_or(configured, |files| configured.min(files / 4 * 3).max(1))
+}
+
+/// What counts as one address: an IPv6 host has a whole /64 network of them.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64))
+        }
+        other => other,
+    }
+}
+
 /// Open connections, in all and by address.
 #[derive(Clone)]
 pub(crate) struct Connections(Arc<Counts>);
@@ -98,6 +123,7 @@ impl Connections {
 
     /// One more from `address`; `None` when there are too many. Loopback counts in the total only.
     pub fn count(&self, address: IpAddr) -> Option<Counted> {
+        let address = counted_as(address);
         let counted = Counted { counts: Arc::clone(&self.0), address };
         let all = self.0.all.fetch_add(1, Ordering::Relaxed) + 1;
         let mut by_address = self.0.by_address.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,5 +150,53 @@ impl Drop for Counted {
                 by_address.remove(&self.address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(max: usize, per_address_max: usize, addresses: &[&str]) -> Vec<bool> {
+        let connections = Connections::new(max, per_address_max);
+        let all: Vec<Option<Counted>> = addresses
+            .iter()
+            .map(|address| connections.count(address.parse().expect("an address")))
+            .collect();
+        all.iter().map(Option::is_some).collect()
+    }
+
+    #[test]
+    fn an_address_has_so_many_and_others_still_have_theirs() {
+        let addresses = ["10.0.0.7", "10.0.0.7", "10.0.0.7", "10.0.0.8", "::ffff:10.0.0.7"];
+        assert_eq!(counted(100, 2, &addresses), [true, true, false, true, false]);
+        assert_eq!(counted(100, 1, &["127.0.0.1", "127.0.0.1", "::1", "::1"]), [true; 4]);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let addresses = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"];
+        assert_eq!(counted(100, 1, &addresses), [true, false, true]);
+    }
+
+    #[test]
+    fn the_total_counts_loopback_too_and_what_ends_is_free_again() {
+        assert_eq!(counted(2, 9, &["127.0.0.1", "10.0.0.7", "::1"]), [true, true, false]);
+        let connections = Connections::new(1, 1);
+        let address = IpAddr::from([10, 0, 0, 7]);
+        for _ in 0..3 {
+            let one = connections.count(address);
+            assert!(one.is_some() && connections.count(address).is_none());
+        }
+        assert_eq!(connections.all(), 0);
+        let counts = connections.0.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(counts.is_empty());
+    }
+
+    #[test]
+    fn a_quarter_of_the_files_is_left_for_the_store() {
+        assert_eq!(connections_max(50_000, Some(1024)), 768);
+        assert_eq!(connections_max(500, Some(1024)), 500);
+        assert_eq!(connections_max(500, None), 500);
     }
 }

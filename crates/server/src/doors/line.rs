@@ -9,6 +9,7 @@ use tertulia_wire::line::{self, Command, GROUP_DEFAULT, Line, LineCode, LineSpli
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Arrival;
+use crate::budget::Held;
 use crate::directory::{Denied, Directory, Listed};
 use crate::shard::{AttachedDoor, Entrant, Job};
 
@@ -19,6 +20,7 @@ struct Lobby {
     arrival: Arrival,
     inbound: BytesMut,
     splitter: LineSplitter,
+    held: Held,
     directory: Arc<Directory>,
     /// The next line is a name: the client said `JOIN` alone.
     asked_name: bool,
@@ -26,10 +28,12 @@ struct Lobby {
 
 /// Serves a connection until it has joined, or ended.
 pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
+    let held = directory.shared.budget.holder();
     let mut lobby = Lobby {
         arrival,
         inbound: BytesMut::new(),
         splitter: LineSplitter::default(),
+        held,
         directory,
         asked_name: false,
     };
@@ -39,18 +43,17 @@ pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
         match lobby.handle(next, &mut out).await {
             Next::Line => {}
             Next::End => {
-                let _ = lobby.arrival.stream.write_all(&out).await;
-                return super::farewell(lobby.arrival.stream).await;
+                if lobby.write(out).await {
+                    super::farewell(lobby.arrival.stream).await;
+                }
+                return;
             }
             Next::Joined(listed) => {
                 let door = AttachedDoor::Line(lobby.splitter);
                 return lobby.arrival.attach(&listed, lobby.inbound, door).await;
             }
         }
-        let written =
-            tokio::time::timeout(Duration::from_secs(10), lobby.arrival.stream.write_all(&out))
-                .await;
-        if !matches!(written, Ok(Ok(()))) {
+        if !lobby.write(out).await {
             return;
         }
     }
@@ -73,6 +76,18 @@ impl Lobby {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Whether an answer was written whole, within the time that one may take.
+    async fn write(&mut self, out: BytesMut) -> bool {
+        self.held.set(out.len(), true);
+        let answer = self.directory.shared.config.limits.answer;
+        let written = tokio::select! {
+            written = tokio::time::timeout(answer, self.arrival.stream.write_all(&out)) => written,
+            () = self.held.called() => return false,
+        };
+        self.held.set(0, false);
+        matches!(written, Ok(Ok(())))
     }
 
     async fn handle(&mut self, next: Line, out: &mut BytesMut) -> Next {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tertulia_group::{Ack, Entry, Input, Kind, LeaveReason, Output, Receipt, Run, Seq};
+use tertulia_group::{Ack, Entry, Input, Kind, LeaveReason, Output, Run, Seq};
 use tertulia_journal::{ReadError, Record};
 use tertulia_wire::line::{self, Command, Line, LineCode, LineSplitter, Refusal};
 use tertulia_wire::native::HistoryMode;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::line::{groups, no_accounts, refusal_of, refusal_of_denied};
 use super::requests;
+use crate::budget::Held;
 use crate::clock::now;
 use crate::conn::Conn;
 use crate::directory::{Denied, Directory};
@@ -33,6 +34,8 @@ use crate::node::Notice;
 const OUT_BYTES: usize = 64 << 10;
 /// And no more is read from a client whose answers fill this.
 const ANSWERS_BYTES_MAX: usize = 256 << 10;
+/// Nor from one that has so many messages without their `ACK` line: whoever does not read its answers gets no more of them.
+const UNANSWERED_MAX: usize = 8192;
 /// Read from the journal at once.
 const READ_BYTES: usize = 256 << 10;
 /// When a message's `ACK` line is written at the latest.
@@ -51,6 +54,8 @@ struct Session<'a> {
     stream: TcpStream,
     inbound: BytesMut,
     splitter: LineSplitter,
+    /// There may be whole lines in `inbound`.
+    lines_wait: bool,
     directory: Arc<Directory>,
     out: BytesMut,
     /// Its name, and the number of its join; older entries come as `OLD`.
@@ -67,9 +72,20 @@ struct Session<'a> {
     /// Its own messages that have no `ACK` line yet, and until when they wait.
     unanswered: BTreeMap<Seq, Instant>,
     /// `ACK` lines that wait for their `OK MSG`.
-    answers: BTreeMap<Seq, Receipt>,
+    answers: BTreeMap<Seq, Answer>,
     marks: Marks,
+    held: Held,
     last_call: Option<Instant>,
+}
+
+/// What an `ACK` line says. Who is missing is looked up when it is written: a list of names is not kept for each message.
+enum Answer {
+    Counted {
+        taken: u32,
+        members: u32,
+    },
+    /// It has waited long enough, and is answered as it stands.
+    Late,
 }
 
 /// Which number the host has when it has taken so many bytes.
@@ -99,6 +115,7 @@ pub(crate) async fn run(
         stream,
         inbound,
         splitter,
+        lines_wait: false,
         directory,
         out: BytesMut::new(),
         name: String::new(),
@@ -112,6 +129,7 @@ pub(crate) async fn run(
         unanswered: BTreeMap::new(),
         answers: BTreeMap::new(),
         marks: Marks::default(),
+        held: hosted.shared.budget.holder(),
         last_call: None,
     };
     session.take_inbox();
@@ -126,6 +144,10 @@ impl Session<'_> {
     async fn serve(&mut self) -> io::Result<()> {
         loop {
             self.take_inbox();
+            if self.lines_wait {
+                // There may be room for the answers now.
+                self.take_lines();
+            }
             self.render();
             let blocked = self.write()?;
             if blocked {
@@ -142,14 +164,13 @@ impl Session<'_> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.hold();
             self.wait(blocked).await?;
         }
     }
 
     async fn wait(&mut self, blocked: bool) -> io::Result<()> {
-        let reads = self.last_call.is_none()
-            && self.out.len() < ANSWERS_BYTES_MAX
-            && self.history.is_none();
+        let reads = self.takes_lines();
         let interest = match (reads, blocked) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -173,8 +194,8 @@ impl Session<'_> {
                 if let Ok(page) = page {
                     self.write_history(page);
                 }
-                self.take_lines();
             }
+            () = self.held.called() => self.give_up()?,
             () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => self.late_answers(),
         }
         Ok(())
@@ -198,8 +219,33 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Whether what it says next can be taken: there is room for the answers.
+    fn takes_lines(&self) -> bool {
+        self.last_call.is_none()
+            && self.history.is_none()
+            && self.out.len() < ANSWERS_BYTES_MAX
+            && self.unanswered.len() + self.answers.len() < UNANSWERED_MAX
+    }
+
+    /// Tells the node's budget what waits here.
+    fn hold(&mut self) {
+        let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
+        self.held.set(self.out.len() + chunks, false);
+    }
+
+    /// The node has no room for what waits here: gives up what can be read again, otherwise ends.
+    fn give_up(&mut self) -> io::Result<()> {
+        self.chunks.clear();
+        self.hold();
+        if self.out.len() > OUT_BYTES {
+            return Err(io::Error::other("too much waited for it, and was not read"));
+        }
+        Ok(())
+    }
+
     fn take_lines(&mut self) {
-        while self.last_call.is_none() && self.history.is_none() {
+        self.lines_wait = true;
+        while self.takes_lines() {
             match self.splitter.next(&mut self.inbound) {
                 Some(Line::Whole(text)) => {
                     if let Err(refusal) = self.take_line(&text) {
@@ -207,7 +253,10 @@ impl Session<'_> {
                     }
                 }
                 Some(Line::TooLong) => line::err(&mut self.out, &Refusal::too_long()),
-                None => break,
+                None => {
+                    self.lines_wait = false;
+                    break;
+                }
             }
         }
         if self.inbound.is_empty() {
@@ -285,12 +334,15 @@ impl Session<'_> {
                 }
                 Output::Complete(_, run) => {
                     for seq in (run.seq..).take(run.count as usize) {
-                        let (confirmed, missing) = (run.members - run.reached, Vec::new());
-                        let (members, reached, epoch) = (run.members, run.reached, run.epoch);
-                        self.answered(Receipt { seq, epoch, members, confirmed, reached, missing });
+                        let members = run.members;
+                        self.answered(seq, Answer::Counted { taken: members, members });
                     }
                 }
-                Output::Receipt(_, _, receipt) => self.answered(receipt),
+                Output::Receipt(_, _, receipt) => {
+                    let taken = receipt.confirmed + receipt.reached;
+                    let members = receipt.members;
+                    self.answered(receipt.seq, Answer::Counted { taken, members });
+                }
                 Output::MessageRefused(_, _, refusal) => {
                     line::err(&mut self.out, &refusal_of(refusal));
                 }
@@ -327,9 +379,9 @@ impl Session<'_> {
     }
 
     /// A message of its own has its answer; the line is written after its `OK MSG`.
-    fn answered(&mut self, receipt: Receipt) {
-        if self.unanswered.remove(&receipt.seq).is_some() {
-            self.answers.insert(receipt.seq, receipt);
+    fn answered(&mut self, seq: Seq, answer: Answer) {
+        if self.unanswered.remove(&seq).is_some() {
+            self.answers.insert(seq, answer);
         }
     }
 
@@ -341,23 +393,19 @@ impl Session<'_> {
             .filter(|(_, until)| **until <= Instant::now())
             .map(|(seq, _)| *seq)
             .collect();
-        let key = self.hosted.group.borrow().stay(self.conn.id);
-        for seq in due {
-            let receipt = self.hosted.group.borrow().receipt(seq, key, now());
-            match receipt {
-                Ok(receipt) => self.answered(receipt),
-                Err(_) => {
-                    self.unanswered.remove(&seq);
-                }
-            }
-        }
+        due.into_iter().for_each(|seq| self.answered(seq, Answer::Late));
     }
 
     /// There is more of the log that could be written now.
     fn has_more(&self) -> bool {
         let tail = self.hosted.group.borrow().tail();
-        self.out.len() < OUT_BYTES
-            && (!self.chunks.is_empty() || self.next <= tail && self.reading.is_none())
+        let answers = self.answers.first_key_value().is_some_and(|(seq, _)| *seq < self.next);
+        let lines = self.lines_wait && self.takes_lines();
+        lines
+            || self.out.len() < OUT_BYTES
+                && (answers
+                    || !self.chunks.is_empty()
+                    || self.next <= tail && self.reading.is_none())
     }
 
     /// Turns the log into lines while there is room.
@@ -385,18 +433,30 @@ impl Session<'_> {
                 }
             }
         }
-        while let Some(answer) =
-            self.answers.first_entry().filter(|answer| *answer.key() < self.next)
+        self.render_answers();
+    }
+
+    /// The `ACK` lines of messages whose `OK MSG` is written, while there is room.
+    fn render_answers(&mut self) {
+        let next = self.next;
+        while self.out.len() < OUT_BYTES
+            && let Some(answer) = self.answers.first_entry().filter(|answer| *answer.key() < next)
         {
-            let receipt = answer.remove();
-            let missing = receipt.missing.iter().map(|missing| missing.name.as_str());
-            line::ack(
-                &mut self.out,
-                receipt.seq,
-                receipt.confirmed + receipt.reached,
-                receipt.members,
-                missing,
-            );
+            let (seq, answer) = answer.remove_entry();
+            let group = self.hosted.group.borrow();
+            let complete = matches!(answer, Answer::Counted { taken, members } if taken == members);
+            let receipt = (!complete).then(|| group.receipt(seq, group.stay(self.conn.id), now()));
+            match (receipt, answer) {
+                (Some(Ok(receipt)), _) => {
+                    let missing = receipt.missing.iter().map(|missing| missing.name.as_str());
+                    let taken = receipt.confirmed + receipt.reached;
+                    line::ack(&mut self.out, seq, taken, receipt.members, missing);
+                }
+                (_, Answer::Counted { taken, members }) => {
+                    line::ack(&mut self.out, seq, taken, members, []);
+                }
+                (_, Answer::Late) => {}
+            }
         }
     }
 

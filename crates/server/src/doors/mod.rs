@@ -82,7 +82,13 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         };
         let address = address.ip().to_canonical();
         let Some(counted) = directory.shared.connections.count(address) else {
-            lobby.spawn(turn_away(stream, door));
+            // A flood is not worth a file descriptor each.
+            if let Ok(permit) = Arc::clone(&directory.shared.turned_away).try_acquire_owned() {
+                lobby.spawn(async move {
+                    turn_away(stream, door).await;
+                    drop(permit);
+                });
+            }
             continue;
         };
         if let Err(error) = set_up(&stream) {
@@ -128,11 +134,11 @@ async fn turn_away(mut stream: TcpStream, door: Door) {
             tertulia_wire::NodeFrame::Close { code, message: message.to_owned() }.encode(&mut out);
         }
     }
-    let farewell = async {
-        let _ = stream.write_all(&out).await;
-        let _ = stream.shutdown().await;
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+    let told = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+    // What it has said already must not turn the end into a reset, which could overtake the refusal.
+    if matches!(told, Ok(Ok(()))) {
+        farewell(stream).await;
+    }
 }
 
 /// Ends a connection so that its last bytes arrive: closes the sending side, then reads what is still coming, for a while.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::native_session::Opening;
 use super::{Arrival, requests};
+use crate::budget::Held;
 use crate::conn::code_of;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
@@ -32,13 +33,15 @@ enum End {
 struct Lobby {
     arrival: Arrival,
     inbound: BytesMut,
+    held: Held,
     directory: Arc<Directory>,
 }
 
 /// Serves a connection until it has entered a group, or ended.
 pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
     let hello = directory.shared.config.limits.hello;
-    let mut lobby = Lobby { arrival, inbound: BytesMut::new(), directory };
+    let held = directory.shared.budget.holder();
+    let mut lobby = Lobby { arrival, inbound: BytesMut::new(), held, directory };
     let end = match tokio::time::timeout(hello, lobby.greet()).await {
         Ok(Ok(())) => None,
         Ok(Err(end)) => Some(end),
@@ -53,7 +56,7 @@ impl Lobby {
         if let End::Told(code, message) = end {
             let _ = tokio::time::timeout(
                 Duration::from_secs(2),
-                self.write(&NodeFrame::Close { code, message }),
+                self.write(NodeFrame::Close { code, message }),
             )
             .await;
             super::farewell(self.arrival.stream).await;
@@ -72,17 +75,38 @@ impl Lobby {
             if self.inbound.get(4).is_some_and(|kind| *kind == native::kind::PUBLISH) {
                 return Ok(None);
             }
-            match self.arrival.stream.read_buf(&mut self.inbound).await {
-                Ok(0) | Err(_) => return Err(End::Gone),
-                Ok(_) => {}
+            if self.inbound.is_empty() {
+                self.inbound = BytesMut::new();
+            }
+            self.held.set(self.inbound.len(), false);
+            tokio::select! {
+                read = self.arrival.stream.read_buf(&mut self.inbound) => match read {
+                    Ok(0) | Err(_) => return Err(End::Gone),
+                    Ok(_) => {}
+                },
+                () = self.held.called() => {
+                    let message = "too much was waiting for this connection; connect again";
+                    return Err(End::Told(Code::Limit, message.to_owned()));
+                }
             }
         }
     }
 
-    async fn write(&mut self, frame: &NodeFrame) -> Result<(), End> {
+    /// Writes a frame whole, within the time that one may take.
+    async fn write(&mut self, frame: NodeFrame) -> Result<(), End> {
         let mut out = BytesMut::new();
         frame.encode(&mut out);
-        self.arrival.stream.write_all(&out).await.map_err(|_| End::Gone)
+        // A page would else be there twice for as long as it is not read.
+        drop(frame);
+        self.held.set(out.len(), true);
+        let answer = self.directory.shared.config.limits.answer;
+        let written = tokio::select! {
+            written = tokio::time::timeout(answer, self.arrival.stream.write_all(&out)) => written,
+            // Nobody reads a last frame here.
+            () = self.held.called() => return Err(End::Gone),
+        };
+        self.held.set(0, false);
+        if matches!(written, Ok(Ok(()))) { Ok(()) } else { Err(End::Gone) }
     }
 
     async fn greet(&mut self) -> Result<(), End> {
@@ -101,7 +125,7 @@ impl Lobby {
             http: String::new(),
             message_bytes_max: self.directory.shared.config.group_limits.message_bytes_max as u32,
         };
-        self.write(&NodeFrame::Greeting(greeting)).await
+        self.write(NodeFrame::Greeting(greeting)).await
     }
 
     async fn requests(mut self) {
@@ -130,7 +154,7 @@ impl Lobby {
                     Err(end) => end,
                 },
                 Ok(Ok(Some(ClientFrame::Ping { token }))) => {
-                    match self.write(&NodeFrame::Pong { token }).await {
+                    match self.write(NodeFrame::Pong { token }).await {
                         Ok(()) => continue,
                         Err(end) => end,
                     }
@@ -151,7 +175,7 @@ impl Lobby {
             return Err(End::Told(Code::NotJoined, "join or open a sender first".to_owned()));
         };
         let answer = requests::answer(&self.directory, self.arrival.dialled, id, frame).await;
-        self.write(&answer).await
+        self.write(answer).await
     }
 
     async fn refuse(
@@ -159,7 +183,7 @@ impl Lobby {
         id: u32,
         denied: Denied,
     ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
-        self.write(&NodeFrame::Error { id, code: denied.code, message: denied.message })
+        self.write(NodeFrame::Error { id, code: denied.code, message: denied.message })
             .await
             .map(|()| None)
     }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::requests;
+use crate::budget::Held;
 use crate::conn::{Conn, code_of};
 use crate::directory::Directory;
 use crate::hosted::{Hosted, Reading};
@@ -32,8 +33,10 @@ const READ_TURN_BYTES: usize = 256 << 10;
 const READ_ROOM_BYTES: usize = 64 << 10;
 /// Requests of one connection that are being answered at once.
 const REQUESTS_MAX: usize = 16;
-/// Answers that were not taken off the socket; more, and the connection is closed.
-const CONTROL_BYTES_MAX: usize = 8 << 20;
+/// A part of a frame up to this long is kept in no more room than it needs.
+const PART_BYTES: usize = 4 << 10;
+/// Beyond this, what waits on a connection that has to give up is not worth a last frame after it.
+const LAST_WORD_BYTES: usize = 64 << 10;
 /// What a connection that is being closed has to take its last bytes.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Nothing acknowledged for so long is dead, with an open window and with a closed one.
@@ -61,6 +64,9 @@ struct Session<'a> {
     /// Answers to requests come back this way.
     replies: (mpsc::Sender<NodeFrame>, mpsc::Receiver<NodeFrame>),
     asked: usize,
+    held: Held,
+    /// A frame was finished since `held` was told last.
+    finished: bool,
     /// Once set, no more is read, and what is left is written until then.
     last_call: Option<Instant>,
 }
@@ -85,6 +91,8 @@ pub(crate) async fn run(
         reading: None,
         replies: mpsc::channel(REQUESTS_MAX),
         asked: 0,
+        held: hosted.shared.budget.holder(),
+        finished: false,
         last_call: None,
     };
     session.answer_inbox();
@@ -115,8 +123,28 @@ impl Session<'_> {
                 }
                 _ => {}
             }
+            self.hold();
             self.wait(wrote == Wrote::Full).await?;
         }
+    }
+
+    /// Tells the node's budget what waits here.
+    fn hold(&mut self) {
+        let finished = std::mem::take(&mut self.finished);
+        self.held.set(self.inbound.capacity() + self.outbox.held(), finished);
+    }
+
+    /// The node has no room for what waits here: gives up what can be read again, otherwise ends.
+    fn give_up(&mut self) -> io::Result<()> {
+        self.outbox.forget_chunks();
+        self.hold();
+        if self.held.is_counted() {
+            if self.last_call.is_some() || self.outbox.held() > LAST_WORD_BYTES {
+                return Err(io::Error::other("too much waited for it, and was not read"));
+            }
+            self.end(Code::Limit, "too much was waiting for this connection; connect again");
+        }
+        Ok(())
     }
 
     /// Waits for whatever comes first, and takes it in.
@@ -144,8 +172,11 @@ impl Session<'_> {
             }
             Some(reply) = self.replies.1.recv() => {
                 self.asked -= 1;
-                reply.encode(&mut self.outbox.control);
+                if self.last_call.is_none() {
+                    reply.encode(&mut self.outbox.control);
+                }
             }
+            () = self.held.called() => self.give_up()?,
             () = tokio::time::sleep_until(last_call), if self.last_call.is_some() => {}
         }
         Ok(())
@@ -169,11 +200,13 @@ impl Session<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
+            let before = self.inbound.len();
             self.take_in();
+            self.finished |= self.inbound.len() < before;
         }
-        if self.inbound.is_empty() {
-            // An idle connection keeps no buffer.
-            self.inbound = BytesMut::new();
+        if self.inbound.len() <= PART_BYTES {
+            // An idle connection keeps no buffer, and a part of a frame no more than it needs.
+            self.inbound = BytesMut::from(&self.inbound[..]);
         }
         Ok(())
     }
@@ -285,6 +318,7 @@ impl Session<'_> {
         if self.last_call.is_none() {
             NodeFrame::Close { code, message: message.into() }.encode(&mut self.outbox.control);
             self.last_call = Some(Instant::now() + FAREWELL);
+            self.inbound = BytesMut::new();
         }
     }
 
@@ -292,7 +326,12 @@ impl Session<'_> {
     fn answer_inbox(&mut self) {
         let (mut stored, mut complete): (Vec<StoredRun>, Vec<CompleteRun>) =
             (Vec::new(), Vec::new());
-        for output in self.conn.take_inbox() {
+        let outputs = self.conn.take_inbox();
+        if self.last_call.is_some() {
+            // CLOSE is the last frame.
+            return;
+        }
+        for output in outputs {
             match output {
                 Output::Stored(_, run) => stored.push(run),
                 Output::Complete(_, run) => complete.push(run),
@@ -302,9 +341,12 @@ impl Session<'_> {
                     self.answer_one(other);
                 }
             }
+            if self.last_call.is_some() {
+                return;
+            }
         }
         self.encode_runs(&mut stored, &mut complete);
-        if self.outbox.control.len() > CONTROL_BYTES_MAX {
+        if self.outbox.control.len() > self.hosted.shared.config.limits.answers_bytes {
             self.end(Code::Limit, "answers were not read; connect again");
         }
         if let Some(closing) = self.conn.closing() {

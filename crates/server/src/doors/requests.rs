@@ -187,7 +187,7 @@ pub(crate) async fn read<T: Send + 'static>(
 ) -> Result<T, Denied> {
     let shared = &directory.shared;
     let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
-    let _permit = shared.reads.acquire().await.map_err(|_| ending())?;
+    let _permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
     let journal = Arc::clone(&shared.journal);
     let read =
         shared.main.spawn_blocking(move || what(journal.as_ref())).await.map_err(|_| ending())?;

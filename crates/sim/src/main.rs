@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tertulia_group::planted::Bug;
+use tertulia_group::planted::{Bug, plant};
 use tertulia_sim::settings::bug_named;
 use tertulia_sim::{Fault, Settings, run, shortest};
 
@@ -43,6 +43,10 @@ fn bug(name: &str) -> Result<Bug, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !plant(cli.planted) {
+        println!("this build has no planted bugs: --features planted");
+        return ExitCode::FAILURE;
+    }
     let (mut events, mut entries, mut crashes, mut simulated_ms) = (0, 0, 0, 0);
     let mut hash = 0_u64;
     for (done, seed) in (cli.seed..).take(cli.seeds as usize).enumerate() {

@@ -51,6 +51,18 @@ fn a_stay_goes_on_where_it_was_whatever_else_is_wished() {
     }
 }
 
+/// Found by the simulator (seed 42): what was trimmed between its place and what is kept would not have been told.
+#[test]
+fn a_stay_with_a_place_in_another_log_goes_on_where_it_was_also_below_what_is_kept() {
+    let mut rig = away_after(5, &[]);
+    // Who is away below what is kept is given up; whose connection is only taken for alive is not.
+    comes_back(&mut rig, 3, From::Now);
+    rig.ask(Input::Trimmed(8));
+    let place = Position { log: LogId([9; 16]), epoch: 1, seq: 100 };
+    let welcome = comes_back(&mut rig, 4, From::After(place));
+    assert_eq!((welcome.next, welcome.acked, welcome.moved), (6, 5, Some(Moved::OtherLog)));
+}
+
 #[test]
 fn a_place_behind_what_was_confirmed_brings_nothing_twice() {
     let mut rig = away_after(7, &[]);

@@ -288,7 +288,8 @@ impl Group {
 
     pub(crate) fn ack(&mut self, now: Now, conn: ConnId, ack: &Ack) {
         let Some(key) = self.stay(conn) else { return };
-        let Some(member) = self.members.get(key).filter(|member| !member.leaving) else { return };
+        let listens = |member: &&Member| !member.leaving || planted(Bug::HearLeavers);
+        let Some(member) = self.members.get(key).filter(listens) else { return };
         let Some((cursor, open)) = acceptable(member, ack, self.stored) else {
             return self.outputs.push(Output::Close(conn, Refusal::BadAck));
         };

@@ -52,11 +52,35 @@ pub enum Bug {
     MixUpNames,
     /// A name is enough to take a membership over.
     IgnoreSecret,
+    /// Messages after a refused one are taken before it comes again.
+    TakeAfterRefused,
+    /// An answer to who joins or opens overtakes what it reveals.
+    WelcomeEarly,
+    /// A restart forgets who failed what.
+    ForgetFailures,
+    /// A restart forgets who is at work on what.
+    ForgetOpen,
+    /// A snapshot says of senders what is not stored yet.
+    SnapshotAhead,
+    /// Who joined after a message is asked for it, too.
+    AskNewcomers,
+    /// A receipt is given although what it needs is no longer kept.
+    AnswerExpired,
+    /// Receipts are complete one number too early.
+    CompleteEarly,
+    /// A receipt that cannot be given at once is never given.
+    LoseReceipt,
+    /// What a leaver says after its final cursor was written still counts.
+    HearLeavers,
+    /// Nobody who is away ever leaves.
+    EndlessGrace,
+    /// Who comes back does not replace its older connection.
+    TwoConnections,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 35] = [
         Self::SkipFsync,
         Self::SkipFence,
         Self::TrimAboveSnapshot,
@@ -80,6 +104,18 @@ impl Bug {
         Self::MixUpLogs,
         Self::MixUpNames,
         Self::IgnoreSecret,
+        Self::TakeAfterRefused,
+        Self::WelcomeEarly,
+        Self::ForgetFailures,
+        Self::ForgetOpen,
+        Self::SnapshotAhead,
+        Self::AskNewcomers,
+        Self::AnswerExpired,
+        Self::CompleteEarly,
+        Self::LoseReceipt,
+        Self::HearLeavers,
+        Self::EndlessGrace,
+        Self::TwoConnections,
     ];
 }
 

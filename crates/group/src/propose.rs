@@ -115,6 +115,7 @@ impl Group {
             open: self.members.get(key).map(|member| member.open.clone()).unwrap_or_default(),
         };
         match before {
+            Presence::Here(_) if planted(Bug::TwoConnections) => {}
             Presence::Here(old) => {
                 self.forget_conn(old);
                 self.outputs.push(Output::Close(old, Refusal::Replaced));
@@ -279,7 +280,8 @@ impl Group {
             Verdict::Fresh => {}
         }
         let name = &frame[HEADER_BYTES..HEADER_BYTES + usize::from(header.name_len)];
-        let refusal = if role.refused.is_some_and(|refused| header.counter > refused) {
+        let held_up = role.refused.filter(|_| !planted(Bug::TakeAfterRefused));
+        let refusal = if held_up.is_some_and(|refused| header.counter > refused) {
             Refusal::AfterRefused
         } else if name != role.name.as_str().as_bytes() {
             Refusal::WrongName
@@ -473,6 +475,9 @@ impl Group {
     }
 
     pub(crate) fn tick(&mut self, now: Now) {
+        if planted(Bug::EndlessGrace) {
+            return;
+        }
         while let Some((_, key)) =
             self.graces.first().copied().filter(|(deadline, _)| *deadline <= now.mono_ms)
         {
@@ -494,6 +499,9 @@ impl Group {
 
     /// An answer that must not overtake what it may reveal.
     pub(crate) fn answer_when_stored(&mut self, output: Output) {
+        if planted(Bug::WelcomeEarly) {
+            return self.outputs.push(output);
+        }
         self.when_stored(Now::default(), Effect::Answer(output));
     }
 

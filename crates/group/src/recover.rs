@@ -217,9 +217,11 @@ impl Group {
                     // A snapshot may be newer than the batch that was on its way when it was taken.
                     if acked >= member.acked {
                         (member.acked, member.open) = (acked, open);
+                        member.open.retain(|_| !planted(Bug::ForgetOpen));
                     }
                 });
             }
+            Note::Failed { .. } if planted(Bug::ForgetFailures) => {}
             Note::Failed { seq, key, code } => {
                 // Who failed may have left with the same batch.
                 let gone = || self.past.departed.iter().rev().find(|gone| gone.key == key);

@@ -220,7 +220,9 @@ impl Senders {
             .iter()
             .map(|(id, sender)| {
                 let mut sender = sender.clone();
-                sender.roll_back(stored);
+                if !planted(Bug::SnapshotAhead) {
+                    sender.roll_back(stored);
+                }
                 (*id, sender)
             })
             .filter(|(_, sender)| sender.last_counter > 0)

@@ -79,7 +79,9 @@ impl Group {
         if self.is_expired(seq) {
             return Err(Expired);
         }
-        let asked = |key: Incarnation| key.0 < seq && Some(key) != publisher;
+        let asked = |key: Incarnation| {
+            (key.0 < seq || planted(Bug::AskNewcomers)) && Some(key) != publisher
+        };
         let (mut confirmed, mut reached) = (0, 0);
         let mut missing = Vec::new();
         let mut count = |key: Incarnation,
@@ -115,7 +117,7 @@ impl Group {
     }
 
     fn is_expired(&self, seq: Seq) -> bool {
-        seq < self.past.floor.max(self.first)
+        seq < self.past.floor.max(self.first) && !planted(Bug::AnswerExpired)
     }
 
     pub(crate) fn wait_for(&mut self, run: Published) {
@@ -200,7 +202,7 @@ impl Group {
             Some(key) => self.members.answered_but(key),
             None => self.members.answered(),
         };
-        answered.min(self.stored)
+        answered.saturating_add(u64::from(planted(Bug::CompleteEarly))).min(self.stored)
     }
 
     fn answer_waiting(&mut self, now: Now, conn: ConnId) {
@@ -280,7 +282,9 @@ impl Group {
             return self.outputs.push(Output::Complete(conn, complete));
         }
         for i in 0..u64::from(count) {
-            if !self.answer_one(now, seq + i, HeldFor::Conn(conn, counter + i), publisher) {
+            if !self.answer_one(now, seq + i, HeldFor::Conn(conn, counter + i), publisher)
+                && !planted(Bug::LoseReceipt)
+            {
                 self.held.insert((seq + i, HeldFor::Conn(conn, counter + i)), publisher);
             }
         }

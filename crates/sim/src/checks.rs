@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tertulia_group::{
-    Entry, Epoch, Incarnation, Kind, Name, Position, Receipt, SenderId, Seq, Why,
+    Entry, Epoch, Incarnation, Kind, Member, Name, Position, Presence, Receipt, SenderId, Seq, Why,
 };
 
 /// What really happened, as programs and the journal know it.
@@ -19,6 +19,8 @@ pub struct Truth {
     pub appended: HashMap<(SenderId, u64), Seq>,
     /// Answered as stored.
     pub answered: BTreeSet<Seq>,
+    /// What every member was said to have confirmed, and under which coordinator.
+    pub complete: BTreeMap<Seq, u64>,
     /// Power cuts that took the end of the log: of this epoch and older ones nothing above the number is left.
     pub ends: Vec<(Epoch, Seq)>,
 }
@@ -33,6 +35,7 @@ impl Truth {
         self.stays.values_mut().for_each(|(_, gone)| *gone = gone.filter(|gone| *gone <= left));
         self.appended.retain(|_, seq| *seq <= left);
         self.answered.retain(|seq| *seq <= left);
+        self.complete.retain(|seq, _| *seq <= left);
     }
 }
 
@@ -88,6 +91,17 @@ pub fn receipt_is_true(truth: &Truth, entry: &Entry, receipt: &Receipt) -> Verdi
     ensure(receipt.confirmed + receipt.missing.len() as u32 == receipt.members, || {
         format!("receipt: its numbers do not come out even for {seq}")
     })
+}
+
+/// Promise 2: a confirmation that was told once is not taken back, short of a crash before it was stored.
+pub fn complete_stays_complete(truth: &mut Truth, generation: u64, receipt: &Receipt) -> Verdict {
+    let seq = receipt.seq;
+    if receipt.confirmed == receipt.members {
+        truth.complete.insert(seq, generation);
+    }
+    let taken_back =
+        receipt.confirmed < receipt.members && truth.complete.get(&seq) == Some(&generation);
+    ensure(!taken_back, || format!("receipt: {seq} was complete and is not any more"))
 }
 
 /// Promise 3: what is answered as stored is in the journal, under that counter.
@@ -193,6 +207,18 @@ pub fn impostor_is_refused(conn: u64, welcomed: &str) -> Verdict {
     ensure(conn < crate::faults::FIRST_IMPOSTOR, || {
         format!("names: an impostor is welcome as {welcomed}")
     })
+}
+
+/// Who is away without being durable leaves when its grace is over, or a look at the clock later.
+pub fn nobody_outstays(member: &Member, grace_ms: u64, now_ms: u64) -> Verdict {
+    let Presence::Away { since_ms } = member.presence else { return Ok(()) };
+    let over = !member.durable && !member.leaving && now_ms > since_ms + grace_ms + 1000;
+    ensure(!over, || format!("views: {} is away since {since_ms} and has not left", member.name))
+}
+
+/// A membership is one connection's at a time.
+pub fn one_connection(connections: usize) -> Verdict {
+    ensure(connections <= 1, || format!("views: one stay has {connections} connections"))
 }
 
 /// Promise 10: what a group keeps is within its limits.

@@ -50,7 +50,8 @@ impl World {
             Fault::Impostors => self.impostor(),
             Fault::WrongDisks => self.wrong_disk(),
             Fault::Leaves => self.leave_any(),
-            Fault::LostBatches => {}
+            // These two come with an append.
+            Fault::LostBatches | Fault::SlowDisk => {}
         }
         Ok(())
     }

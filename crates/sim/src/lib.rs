@@ -10,6 +10,7 @@
 //! | `program.rs` | a member or an outside sender with what it keeps on its disk |
 //! | `journal.rs` | what is stored, what is on its way, what a crash takes |
 //! | `net.rs` | connections: in order, late, cut in the middle of a frame |
+//! | `audit.rs` | what the coordinator says, checked when it says it |
 //! | `checks.rs` | the promises, each a small function over what really happened |
 //! | `shrink.rs` | the shortest history that still breaks a promise |
 //! | `rng.rs` | numbers from the seed |
@@ -18,6 +19,7 @@
 //!
 //! The same seed gives the same events, byte for byte; [`Outcome::hash`] says so.
 
+mod audit;
 pub mod checks;
 mod faults;
 mod journal;

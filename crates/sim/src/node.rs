@@ -67,6 +67,14 @@ impl Node {
         }
     }
 
+    /// Every stay has one connection at most.
+    pub fn connections_of_a_stay(&self) -> usize {
+        let mut stays: Vec<_> =
+            self.conns.keys().filter_map(|conn| self.group.stay(ConnId(*conn))).collect();
+        stays.sort_unstable();
+        stays.chunk_by(|one, other| one == other).map(<[_]>::len).max().unwrap_or(0)
+    }
+
     pub fn takes(&mut self, now: Now, conn: u64, bytes: &[u8], journal: &Journal) {
         if let Some(known) = self.conns.get_mut(&conn).filter(|known| !known.closing) {
             known.buffer.extend_from_slice(bytes);

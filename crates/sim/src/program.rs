@@ -44,6 +44,8 @@ pub struct Session {
     pub unreported: BTreeSet<Seq>,
     pub ack_due: bool,
     pub sent_through: u64,
+    /// Counters that were told to be stored on this connection: it waits for their receipts.
+    pub waits: BTreeSet<u64>,
     /// The position that it showed.
     pub shown: Option<Position>,
 }

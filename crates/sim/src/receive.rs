@@ -66,6 +66,7 @@ impl Program {
                 Ok(())
             }
             NodeFrame::ReceiptReply { receipt, .. } => {
+                self.comes_unasked(receipt.seq)?;
                 self.disk.letters.retain(|_, letter| letter.stored != Some(receipt.seq));
                 Ok(())
             }
@@ -206,10 +207,25 @@ impl Program {
     fn stored(&mut self, counter: u64, seq: Seq, ears: &Ears<'_>) -> Verdict {
         checks::answered_is_stored(ears.journal.entry(seq), counter, seq)?;
         checks::same_number(ears.truth, self.sender, counter, seq)?;
+        if let Some(session) = &mut self.session {
+            session.waits.insert(counter);
+        }
         if let Some(letter) = self.disk.letters.get_mut(&counter) {
             (letter.stored, letter.asked_ms) = (Some(seq), ears.now);
         }
         Ok(())
+    }
+
+    /// The receipt of what was sent through this connection comes by itself, and before one that was asked for.
+    fn comes_unasked(&self, seq: Seq) -> Verdict {
+        let of_it = |letter: &&u64| self.disk.letters[*letter].stored == Some(seq);
+        let waits = self.session.as_ref().map(|session| &session.waits);
+        match self.disk.letters.keys().find(of_it) {
+            Some(counter) if waits.is_some_and(|waits| waits.contains(counter)) => {
+                Err(format!("receipt: {counter} of {} was answered only when asked", self.name))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn refused(&mut self, counter: u64, code: Code, message: &str, ears: &mut Ears<'_>) -> Verdict {

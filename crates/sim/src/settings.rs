@@ -32,11 +32,13 @@ pub enum Fault {
     WrongDisks,
     /// The journal fails to store a batch, and goes on.
     LostBatches,
+    /// The journal takes its time.
+    SlowDisk,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Cuts,
         Self::Kills,
         Self::Crashes,
@@ -49,6 +51,7 @@ impl Fault {
         Self::Impostors,
         Self::WrongDisks,
         Self::LostBatches,
+        Self::SlowDisk,
     ];
 
     /// The fault of this name.

@@ -6,9 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tertulia_group::planted::plant;
-use tertulia_group::{
-    Group, Input, Kind, Limits, LogId, Name, Now, Output, Receipt, SenderId, Ticket,
-};
+use tertulia_group::{Group, Input, Kind, Limits, LogId, Name, Now, SenderId, Ticket};
 
 use crate::checks::{self, Truth, Verdict};
 use crate::journal::Journal;
@@ -251,6 +249,7 @@ impl World {
                     self.turn_soon();
                 }
                 self.at(250, Event::Tick);
+                return (0..4).try_for_each(|_| self.audit());
             }
             Event::Appended(generation, stored) => return self.appended(generation, stored),
             Event::NodeStarts => return self.node_starts(),
@@ -346,7 +345,10 @@ impl World {
         if let Some(batch) = turn.batch {
             self.note(&format!("batch {} of {} entries", batch.first, batch.count));
             self.journal.append(batch)?;
-            let (ms, generation) = (self.rng.within(0, 40), self.generation);
+            let slow =
+                self.rng.chance(40) && !self.calm && !self.without.contains(&Fault::SlowDisk);
+            let ms = if slow { self.rng.within(100, 3000) } else { self.rng.within(0, 40) };
+            let generation = self.generation;
             let lost = self.rng.chance(20) && !self.without.contains(&Fault::LostBatches);
             let stored = self.calm || !lost;
             self.at(ms, Event::Appended(generation, stored));
@@ -494,50 +496,14 @@ impl World {
         }
     }
 
-    fn check_said(&mut self, output: &Output) -> Verdict {
-        match output {
-            Output::Welcome(conn, welcome) => {
-                checks::impostor_is_refused(conn.0, welcome.name.as_str())?;
-            }
-            Output::Stored(_, run) => {
-                for i in 0..u64::from(run.count) {
-                    let (counter, seq) = (run.counter + i, run.seq + i);
-                    checks::answered_is_stored(self.journal.entry(seq), counter, seq)?;
-                    self.truth.answered.insert(seq);
-                }
-            }
-            Output::Complete(_, run) => {
-                for seq in (run.seq..).take(run.count as usize) {
-                    let confirmed = run.members - run.reached;
-                    let (epoch, members, reached) = (run.epoch, run.members, run.reached);
-                    let missing = Vec::new();
-                    self.check_receipt(&Receipt {
-                        seq,
-                        epoch,
-                        members,
-                        confirmed,
-                        reached,
-                        missing,
-                    })?;
-                }
-            }
-            Output::Receipt(_, _, receipt) | Output::Awaited(_, Some(receipt)) => {
-                self.check_receipt(receipt)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn check_receipt(&self, receipt: &Receipt) -> Verdict {
-        let entry = self.journal.entry(receipt.seq).ok_or("a receipt of nothing")?;
-        checks::receipt_is_true(&self.truth, entry, receipt)
-    }
-
     fn check_always(&self) -> Verdict {
         let Some(node) = &self.node else { return Ok(()) };
         let group: &Group = &node.group;
         let open = group.members().map(|member| member.open.len()).max().unwrap_or(0);
+        group.members().try_for_each(|member| {
+            checks::nobody_outstays(member, self.limits.grace_ms, self.now)
+        })?;
+        checks::one_connection(node.connections_of_a_stay())?;
         checks::bounds(group.member_count(), self.limits.members_max, open)?;
         checks::nothing_answered_is_lost(&self.truth, group.tail())
     }

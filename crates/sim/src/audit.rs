@@ -1,0 +1,72 @@
+//! What the coordinator says is checked when it says it, and its receipts at any time.
+
+use tertulia_group::{Entry, Kind, Output, Receipt};
+
+use crate::checks::{self, Verdict};
+use crate::world::World;
+
+impl World {
+    pub fn check_said(&mut self, output: &Output) -> Verdict {
+        match output {
+            Output::Welcome(conn, welcome) => {
+                checks::impostor_is_refused(conn.0, welcome.name.as_str())?;
+                self.check_told(conn.0, welcome.last_counter)?;
+            }
+            Output::SenderReady(conn, ready) => self.check_told(conn.0, ready.last_counter)?,
+            Output::Stored(_, run) => {
+                for i in 0..u64::from(run.count) {
+                    let (counter, seq) = (run.counter + i, run.seq + i);
+                    checks::answered_is_stored(self.journal.entry(seq), counter, seq)?;
+                    self.truth.answered.insert(seq);
+                }
+            }
+            Output::Complete(_, run) => {
+                for seq in (run.seq..).take(run.count as usize) {
+                    let confirmed = run.members - run.reached;
+                    let (epoch, members, reached) = (run.epoch, run.members, run.reached);
+                    let missing = Vec::new();
+                    self.check_receipt(&Receipt {
+                        seq,
+                        epoch,
+                        members,
+                        confirmed,
+                        reached,
+                        missing,
+                    })?;
+                }
+            }
+            Output::Receipt(_, _, receipt) | Output::Awaited(_, Some(receipt)) => {
+                self.check_receipt(receipt)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// At the moment when it is said, not when it has arrived: the journal may be slow.
+    fn check_told(&self, conn: u64, last_counter: u64) -> Verdict {
+        let Some(link) = self.links.get(&conn) else { return Ok(()) };
+        let sender = self.programs[link.program].sender;
+        checks::told_counter_is_stored(&self.truth, sender, last_counter)
+    }
+
+    fn check_receipt(&mut self, receipt: &Receipt) -> Verdict {
+        let entry = self.journal.entry(receipt.seq).ok_or("a receipt of nothing")?;
+        checks::receipt_is_true(&self.truth, entry, receipt)?;
+        checks::complete_stays_complete(&mut self.truth, self.generation, receipt)
+    }
+
+    /// Asks for the receipt of any message: it is true at any time.
+    pub fn audit(&mut self) -> Verdict {
+        let now = self.clock();
+        let Some(node) = &self.node else { return Ok(()) };
+        let back = self.rng.below(20);
+        let seq = node.group.tail().saturating_sub(back);
+        let message = |entry: &&Entry| entry.header.kind == Kind::Message;
+        let Some(entry) = self.journal.entry(seq).filter(message) else { return Ok(()) };
+        match node.group.receipt(seq, entry.header.publisher(), now) {
+            Ok(receipt) => self.check_receipt(&receipt),
+            Err(_) => Ok(()),
+        }
+    }
+}

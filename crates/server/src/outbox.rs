@@ -49,6 +49,8 @@ pub(crate) struct Outbox {
     lagging: bool,
     /// What is left of the frame before `next`.
     rest: Bytes,
+    /// `rest` is this one's own, and no part of the window's memory.
+    rest_owned: bool,
     /// Whole frames from the journal.
     chunks: VecDeque<Bytes>,
     /// Numbers that the member had not finished: sent again before the rest.
@@ -65,6 +67,7 @@ impl Outbox {
             place: None,
             lagging: false,
             rest: Bytes::new(),
+            rest_owned: false,
             chunks: VecDeque::new(),
             again: VecDeque::new(),
             again_read: false,
@@ -86,7 +89,8 @@ impl Outbox {
     /// Bytes that wait for the socket, but for those of the window.
     pub fn held(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
-        self.control.len() + self.rest.len() + chunks
+        let rest = if self.rest_owned { self.rest.len() } else { 0 };
+        self.control.len() + rest + chunks
     }
 
     /// Gives up what can be read again.
@@ -168,6 +172,10 @@ impl Outbox {
         if self.place.is_some_and(|place| !hosted.window.borrow().holds(place)) {
             self.place = None;
             conn.place.set(u64::MAX);
+            if !self.rest_owned {
+                // Half a frame must not keep a whole segment that the window has given up.
+                (self.rest, self.rest_owned) = (Bytes::copy_from_slice(&self.rest), true);
+            }
             self.tell_lagging(true, hosted, conn);
         }
     }
@@ -193,6 +201,7 @@ impl Outbox {
             (self.next, self.place) = (Some(last + 1), Some(place + n as u64));
         } else if let Some((seq, end, rest)) = window.stopped(place, n).filter(|_| n > 0) {
             (self.next, self.place, self.rest) = (Some(seq + 1), Some(end), rest);
+            self.rest_owned = false;
         }
         Ok(n)
     }
@@ -208,7 +217,7 @@ impl Outbox {
     fn chunk_written(&mut self, n: usize) {
         let Some(chunk) = self.chunks.front_mut() else { return };
         let Some((seq, end)) = frame_ends(chunk).find(|(_, end)| *end >= n) else { return };
-        self.rest = Bytes::copy_from_slice(&chunk[n..end]);
+        (self.rest, self.rest_owned) = (Bytes::copy_from_slice(&chunk[n..end]), true);
         chunk.advance(end);
         // One that is sent again lies before `next`.
         self.next = self.next.map(|next| next.max(seq + 1));

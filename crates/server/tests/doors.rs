@@ -1,5 +1,11 @@
 //! The node's doors, tried through real sockets on loopback.
 
+#[path = "doors/hostile.rs"]
+mod hostile;
+#[path = "doors/hostile_line.rs"]
+mod hostile_line;
+#[path = "doors/hostile_memory.rs"]
+mod hostile_memory;
 #[path = "doors/line.rs"]
 mod line;
 #[path = "doors/native.rs"]

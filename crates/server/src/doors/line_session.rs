@@ -69,6 +69,8 @@ struct Session<'a> {
     lagging: bool,
     reading: Option<Reading>,
     history: Option<JoinHandle<Result<Page, Denied>>>,
+    /// Its own messages that were neither refused nor have their `ACK` line.
+    in_hand: usize,
     /// Its own messages that have no `ACK` line yet, and until when they wait.
     unanswered: BTreeMap<Seq, Instant>,
     /// `ACK` lines that wait for their `OK MSG`.
@@ -126,6 +128,7 @@ pub(crate) async fn run(
         lagging: false,
         reading: None,
         history: None,
+        in_hand: 0,
         unanswered: BTreeMap::new(),
         answers: BTreeMap::new(),
         marks: Marks::default(),
@@ -224,7 +227,7 @@ impl Session<'_> {
         self.last_call.is_none()
             && self.history.is_none()
             && self.out.len() < ANSWERS_BYTES_MAX
-            && self.unanswered.len() + self.answers.len() < UNANSWERED_MAX
+            && self.in_hand < UNANSWERED_MAX
     }
 
     /// Tells the node's budget what waits here.
@@ -268,6 +271,7 @@ impl Session<'_> {
         match line::parse(text)? {
             Command::Msg(text) => {
                 self.counter += 1;
+                self.in_hand += 1;
                 let run = Run::message(&self.name, self.counter, true, text.as_bytes());
                 self.hosted.input(Input::Publish(self.conn.id, run));
             }
@@ -344,6 +348,7 @@ impl Session<'_> {
                     self.answered(receipt.seq, Answer::Counted { taken, members });
                 }
                 Output::MessageRefused(_, _, refusal) => {
+                    self.in_hand = self.in_hand.saturating_sub(1);
                     line::err(&mut self.out, &refusal_of(refusal));
                 }
                 Output::Refused(_, refusal) => line::err(&mut self.out, &refusal_of(refusal)),
@@ -443,6 +448,7 @@ impl Session<'_> {
             && let Some(answer) = self.answers.first_entry().filter(|answer| *answer.key() < next)
         {
             let (seq, answer) = answer.remove_entry();
+            self.in_hand = self.in_hand.saturating_sub(1);
             let group = self.hosted.group.borrow();
             let complete = matches!(answer, Answer::Counted { taken, members } if taken == members);
             let receipt = (!complete).then(|| group.receipt(seq, group.stay(self.conn.id), now()));

@@ -10,7 +10,7 @@ use tertulia_server::{Config, Engine, Keep, Node, NodeLimits};
 use tertulia_wire::native::{
     Ack, Hello, Join, OpenSender, SenderReady, Start, Welcome, split_from_node,
 };
-use tertulia_wire::{ClientFrame, NodeFrame};
+use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -96,9 +96,24 @@ pub struct NativeClient {
 }
 
 impl NativeClient {
-    pub async fn connect(address: SocketAddr) -> Self {
+    /// Connected, and nothing said.
+    pub async fn bare(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connects");
-        let mut client = Self { stream, inbound: BytesMut::new() };
+        Self { stream, inbound: BytesMut::new() }
+    }
+
+    /// The code of the CLOSE that ends this connection; `None` where it ends without one.
+    pub async fn close_code(&mut self) -> Option<Code> {
+        loop {
+            if let NodeFrame::Close { code, .. } = self.frame_or_end().await? {
+                assert!(self.frame_or_end().await.is_none(), "CLOSE is the last frame");
+                return Some(code);
+            }
+        }
+    }
+
+    pub async fn connect(address: SocketAddr) -> Self {
+        let mut client = Self::bare(address).await;
         client
             .send(&ClientFrame::Hello(Hello { version: 1, features: 0, agent: "test".to_owned() }))
             .await;
@@ -216,5 +231,57 @@ pub fn join(name: &str, group: &str) -> Join {
         start: Start::Now,
         secret: None,
         position: None,
+    }
+}
+
+/// A member and an outside sender that mind their own business.
+pub struct Calm {
+    pub member: NativeClient,
+    pub sender: NativeClient,
+    counter: u64,
+}
+
+impl Calm {
+    pub async fn new(address: SocketAddr, group: &str) -> Self {
+        let (member, _) = NativeClient::member(address, "calm", group).await;
+        let (sender, _) =
+            NativeClient::sender(address, "calm2", group, SenderId(rand::random()), false).await;
+        Self { member, sender, counter: 0 }
+    }
+
+    /// A message of the sender is stored, and comes to the member.
+    pub async fn delivers(&mut self, body: &[u8]) -> u64 {
+        self.counter += 1;
+        self.sender.publish("calm2", self.counter, body).await;
+        let seq = loop {
+            match self.sender.frame().await {
+                NodeFrame::Stored(runs) => break runs[0].seq,
+                NodeFrame::Complete(_) | NodeFrame::Receipt { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        while self.member.message().await.0 != seq {}
+        self.member.ack(seq).await;
+        seq
+    }
+
+    /// How many connections the node has.
+    pub async fn connections(&mut self) -> u32 {
+        self.sender.send(&ClientFrame::Status { id: 99 }).await;
+        loop {
+            if let NodeFrame::StatusReply(status) = self.sender.frame().await {
+                return status.connections;
+            }
+        }
+    }
+
+    /// Waits until the node has so many connections, or fewer.
+    pub async fn until_connections(&mut self, at_most: u32) {
+        within("connections end", async {
+            while self.connections().await > at_most {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use tertulia_group::entry::LeftBody;
 use tertulia_group::{
     Entry, Epoch, Incarnation, Kind, Member, Name, Position, Presence, Receipt, SenderId, Seq, Why,
 };
@@ -102,6 +103,15 @@ pub fn complete_stays_complete(truth: &mut Truth, generation: u64, receipt: &Rec
     let taken_back =
         receipt.confirmed < receipt.members && truth.complete.get(&seq) == Some(&generation);
     ensure(!taken_back, || format!("receipt: {seq} was complete and is not any more"))
+}
+
+/// Promise 2: a leaver's last word is the cursor in its `left` entry; nothing after it counted.
+pub fn final_cursor(leaver: Option<&Member>, left: &Entry) -> Verdict {
+    let body = LeftBody::read(&left.body()).map_err(|_| "a left entry cannot be read")?;
+    let same = |member: &Member| member.acked == body.acked && member.open == body.open;
+    ensure(leaver.is_none_or(same), || {
+        format!("receipt: {} left at {} and was heard after that", left.name(), body.acked)
+    })
 }
 
 /// Promise 3: what is answered as stored is in the journal, under that counter.

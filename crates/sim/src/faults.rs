@@ -17,7 +17,7 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        let next = self.rng.within(50, 1500);
+        let next = self.rng.within(50, 900);
         self.at(next, Event::Fault);
         let fault = match self.rng.below(100) {
             0..32 => Fault::Cuts,

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tertulia_group::planted::plant;
-use tertulia_group::{Group, Input, Kind, Limits, LogId, Name, Now, SenderId, Ticket};
+use tertulia_group::{Group, Incarnation, Input, Kind, Limits, LogId, Name, Now, SenderId, Ticket};
 
 use crate::checks::{self, Truth, Verdict};
 use crate::journal::Journal;
@@ -412,6 +412,10 @@ impl World {
                     self.truth.stays.insert(seq, (entry.name().to_owned(), None));
                 }
                 Kind::Left => {
+                    let key = Incarnation(entry.header.sender);
+                    let node = self.node.as_ref();
+                    let leaver = node.and_then(|node| node.group.members().find(|m| m.key == key));
+                    checks::final_cursor(leaver, &entry)?;
                     if let Some(stay) = self.truth.stays.get_mut(&entry.header.sender) {
                         stay.1 = Some(seq);
                     }

@@ -64,7 +64,7 @@ pub(crate) async fn open_sender(
     conn: &mut Conn,
     open: &OpenSender,
 ) -> Result<Box<SenderReady>, Error> {
-    let until = Instant::now() + PUT_OFF_MAX;
+    let until = conn.until.unwrap_or_else(|| Instant::now() + PUT_OFF_MAX);
     loop {
         let question = |id| ClientFrame::OpenSender(OpenSender { id, ..open.clone() });
         match conn.ask(Duration::ZERO, question).await {

@@ -10,7 +10,7 @@ use tertulia_wire::{ClientFrame, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{ConnectError, Error, Target};
 
@@ -31,6 +31,8 @@ pub(crate) struct Conn {
     pub out: BytesMut,
     peer: Option<SocketAddr>,
     last_id: u32,
+    /// No answer is waited for after that.
+    pub until: Option<Instant>,
 }
 
 /// The half that reads.
@@ -80,26 +82,29 @@ impl Conn {
     /// Connects and greets.
     pub async fn dial(target: &Target) -> Result<Self, Error> {
         let address = target.address();
-        match timeout(target.timeout(), Self::dial_untimed(target)).await {
+        let until = ends(target.timeout(), target.ends_at());
+        let Ok(stream) = timeout_at(until, connect(address)).await else {
+            return Err(ConnectError::TimedOut { address: address.to_owned() }.into());
+        };
+        match timeout_at(until, Self::open(stream?, target)).await {
             Ok(conn) => conn,
-            Err(_) => Err(ConnectError::TimedOut { address: address.to_owned() }.into()),
+            Err(_) => Err(ConnectError::Silent { address: address.to_owned() }.into()),
         }
     }
 
-    async fn dial_untimed(target: &Target) -> Result<Self, Error> {
-        let address = target.address();
-        let stream = connect(address).await?;
+    async fn open(stream: TcpStream, target: &Target) -> Result<Self, Error> {
         let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr().ok();
         let (half, write) = stream.into_split();
         let mut conn = Self {
-            address: address.to_owned(),
+            address: target.address().to_owned(),
             greeting: no_greeting(),
             read: Reading { half, buffer: BytesMut::new(), message_bytes_max: 0 },
             write,
             out: BytesMut::new(),
             peer,
             last_id: 0,
+            until: target.ends_at(),
         };
         conn.put(&ClientFrame::Hello(Hello {
             version: native::VERSION,
@@ -175,10 +180,12 @@ impl Conn {
         question: impl FnOnce(u32) -> ClientFrame,
     ) -> Result<NodeFrame, Error> {
         let id = self.id();
-        self.put(&question(id));
-        match timeout(ANSWER_TIMEOUT.saturating_add(wait), self.answer(id)).await {
+        let question = question(id);
+        self.put(&question);
+        let until = ends(ANSWER_TIMEOUT.saturating_add(wait), self.until);
+        match timeout_at(until, self.answer(id)).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.lost("no answer came")),
+            Err(_) => Err(self.lost(&format!("it did not answer {}", asked(&question)))),
         }
     }
 
@@ -223,6 +230,25 @@ fn elsewhere(dialled: &str, peer: Option<SocketAddr>, coordinator: &str) -> Opti
     }
     let same = coordinator == dialled || peer.is_some_and(|peer| coordinator.parse() == Ok(peer));
     (!same).then(|| coordinator.to_owned())
+}
+
+/// When to give up: after so long, and not after the end of everything.
+fn ends(after: Duration, until: Option<Instant>) -> Instant {
+    let now = Instant::now();
+    // Who names a time beyond all clocks waits for a year.
+    let end = now.checked_add(after).unwrap_or_else(|| now + Duration::from_secs(31_536_000));
+    until.map_or(end, |until| until.min(end))
+}
+
+/// A question in words.
+const fn asked(question: &ClientFrame) -> &'static str {
+    match question {
+        ClientFrame::Locate { .. } => "where the group is coordinated (LOCATE)",
+        ClientFrame::Allocate { .. } => "which group to join (ALLOCATE)",
+        ClientFrame::Join(_) => "whether it can be joined (JOIN)",
+        ClientFrame::OpenSender(_) => "whether it may be sent to (OPEN_SENDER)",
+        _ => "the question",
+    }
 }
 
 /// The question that a frame answers.

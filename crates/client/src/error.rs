@@ -1,19 +1,30 @@
 //! What can go wrong, with what the caller can do about it.
 
+use std::net::IpAddr;
+
 use tertulia_wire::Code;
 
 /// Why there is no connection. Its text says what to check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody listens there.
-    #[error("{address}: connection refused: is a node running there with --listen 0.0.0.0?")]
+    #[error("{address}: connection refused: {}", refused_hint(address))]
     Refused {
         /// What was dialled.
         address: String,
     },
-    /// No answer to the dialling, or no greeting.
+    /// No answer to the dialling.
     #[error("{address}: timed out: a firewall or security group? (TCP {})", port_of(address))]
     TimedOut {
+        /// What was dialled.
+        address: String,
+    },
+    /// Something took the connection, and then says nothing.
+    #[error(
+        "{address} took the connection but does not answer as a native door: is it the right port, \
+         or is the node stuck?"
+    )]
+    Silent {
         /// What was dialled.
         address: String,
     },
@@ -43,6 +54,19 @@ pub enum ConnectError {
 
 fn port_of(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(_, port)| port)
+}
+
+/// What to check where nobody listens: on this machine a node is missing, elsewhere it may listen on loopback only.
+fn refused_hint(address: &str) -> &'static str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    if is_here {
+        "no node is running there (start one: tertulia serve)"
+    } else {
+        "is a node running there with --listen 0.0.0.0?"
+    }
 }
 
 /// Why something did not work.
@@ -92,6 +116,25 @@ impl Error {
         match self {
             Self::Refused { code, .. } => Some(*code),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_nowhere_is_told_what_to_do_there() {
+        for (address, part) in [
+            ("127.0.0.1:5001", "start one"),
+            ("localhost:5001", "start one"),
+            ("[::1]:5001", "start one"),
+            ("10.0.0.7:5001", "--listen 0.0.0.0"),
+            ("node:5001", "--listen 0.0.0.0"),
+        ] {
+            let text = ConnectError::Refused { address: address.to_owned() }.to_string();
+            assert!(text.contains(part), "{text}");
         }
     }
 }

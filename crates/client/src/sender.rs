@@ -8,6 +8,7 @@ use tertulia_group::Seq;
 use tertulia_wire::Level;
 use tertulia_wire::native::Confirmed;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::role::{Role, SenderRole};
 use crate::sent::promise;
@@ -24,11 +25,14 @@ pub struct SenderOptions {
     pub follow: bool,
     /// Ask for receipts; without, [`Sent::stored`] is all there is. True where nothing is said.
     pub receipts: bool,
+    /// How long [`Sender::open`] may take in all; its error says which step got no answer. As long as it takes where nothing is
+    /// said, but not long for any single step.
+    pub within: Option<Duration>,
 }
 
 impl Default for SenderOptions {
     fn default() -> Self {
-        Self { follow: false, receipts: true }
+        Self { follow: false, receipts: true, within: None }
     }
 }
 
@@ -61,7 +65,9 @@ impl Sender {
         let (to, from) = if options.follow { (Some(to), Some(from)) } else { (None, None) };
         let role = Role::Sender(SenderRole { id: fresh_id(), confirmations: to, ready: None });
         let place = Place::Group(group.to_owned());
-        let opened = Session::open(target, &place, name, role).await?;
+        let until = options.within.and_then(|within| Instant::now().checked_add(within));
+        let mut opened = Session::open(&target.until(until), &place, name, role).await?;
+        opened.conn.until = None;
         let Role::Sender(SenderRole { ready: Some(ready), .. }) = opened.session.role() else {
             return Err(Error::Protocol("no SENDER_READY".to_owned()));
         };

@@ -96,7 +96,8 @@ impl Session {
     ) -> Result<Opened, Error> {
         let over = Arc::<OnceLock<Error>>::default();
         let mut session = Self {
-            target: target.clone(),
+            // An end is the first connection's; later ones may take their time.
+            target: target.until(None),
             coordinator: target.address().to_owned(),
             group: String::new(),
             name: name.to_owned(),

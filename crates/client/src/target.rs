@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tertulia_wire::NATIVE_PORT;
+use tokio::time::Instant;
 
 /// The node to ask first. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Target {
     agent: String,
     connect_timeout: Duration,
     silence: Duration,
+    /// Everything has to be done by then.
+    until: Option<Instant>,
 }
 
 impl Target {
@@ -21,6 +24,7 @@ impl Target {
             agent: concat!("tertulia-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(5),
             silence: Duration::from_secs(6),
+            until: None,
         }
     }
 
@@ -61,6 +65,15 @@ impl Target {
 
     pub(crate) const fn silence_max(&self) -> Duration {
         self.silence
+    }
+
+    /// The same, with an end to all waiting.
+    pub(crate) fn until(&self, until: Option<Instant>) -> Self {
+        Self { until, ..self.clone() }
+    }
+
+    pub(crate) const fn ends_at(&self) -> Option<Instant> {
+        self.until
     }
 
     /// The same client, another address.

@@ -23,7 +23,8 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 stored, but not confirmed by \
+/// For the help and the manual.
+pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 stored, but not confirmed by \
      everyone (or by N) in time; 4 outcome unknown (it may be stored); 130 interrupted.";
 
 /// Flags of every command.
@@ -32,7 +33,8 @@ pub struct Common {
     /// One JSON object a line on standard output, nothing else there
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say no more than what was asked for
+    /// Nothing but errors and the messages or lists asked for: no notices, steps, confirmations or
+    /// receipts (the exit code tells; --json prints receipts all the same)
     #[arg(long, short, global = true)]
     pub quiet: bool,
     /// Say each step; twice: what the libraries do
@@ -163,13 +165,15 @@ pub struct JoinArgs {
     /// The member's name [default: user-host, numbered if taken]
     #[arg(long)]
     pub name: Option<String>,
-    /// Begin with the first message that is kept, with a number, or with the last N
+    /// Begin with the first message that is kept, with a number, or with the last N; for a first
+    /// join: a member that comes back goes on where it was
     #[arg(long, value_name = "first|SEQ|-N", allow_hyphen_values = true, value_parser = units::start)]
     pub from: Option<Start>,
     /// Stay a member however long away
     #[arg(long)]
     pub durable: bool,
-    /// Run this for each message (text on standard input); exit code 0 confirms it
+    /// Run this for each message (text on standard input); exit code 0 confirms it. Programs of
+    /// several messages run at once, so that one long task hides nothing
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
     /// How many programs of --exec run at once; 1: strictly one after the other
@@ -189,10 +193,10 @@ pub struct SendArgs {
     /// What to wait for: everybody, that it is stored, or so many
     #[arg(long, value_name = "all|stored|N", default_value = "all")]
     pub wait: Wait,
-    /// How long to wait
-    #[arg(long, default_value = "5s", value_parser = units::duration)]
+    /// How long it may take in all, connecting included; of a pipe or when typing, each message
+    #[arg(long, default_value = "5s", value_parser = units::timeout)]
     pub timeout: Duration,
-    /// Exit with 3 when fewer than N members were asked
+    /// Exit with 3, and say so, when fewer than N members were asked
     #[arg(long, value_name = "N")]
     pub expect: Option<u32>,
     /// The sender's name [default: user-host]
@@ -238,6 +242,11 @@ pub enum GroupsCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "ACKED is the member's cursor: everything up to there has been taken or given \
+     up. Until it is done, a receipt may still name a member that is at work on a number below it, \
+     or has failed it."
+)]
 pub struct MembersArgs {
     /// The group
     pub group: String,

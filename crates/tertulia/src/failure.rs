@@ -43,38 +43,55 @@ pub struct Failure {
     exit: u8,
     code: String,
     message: String,
+    /// The line of the input that it is about.
+    line: Option<u64>,
 }
 
 const USAGE: u8 = 2;
+/// The code of what the operating system would not do.
+const IO: &str = "IO";
 /// The code of a failure that nobody needs to be told of: who read the output has gone.
 const CLOSED: &str = "OUTPUT_CLOSED";
 
 impl Failure {
     /// It failed: exit code 1.
     pub fn failed(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed.code(), code: code.into(), message: message.into() }
+        Self { exit: Exit::Failed.code(), code: code.into(), message: message.into(), line: None }
     }
 
     /// It was called wrongly: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: USAGE, code: "USAGE".to_owned(), message: message.into() }
+        Self { exit: USAGE, code: "USAGE".to_owned(), message: message.into(), line: None }
     }
 
     /// Nobody knows whether it is done: exit code 4.
     pub fn unknown(message: impl Into<String>) -> Self {
         let code = "OUTCOME_UNKNOWN".to_owned();
-        Self { exit: Exit::Unknown.code(), code, message: message.into() }
+        Self { exit: Exit::Unknown.code(), code, message: message.into(), line: None }
+    }
+
+    /// It is stored, and fewer were asked than should have been: exit code 3.
+    pub fn too_few(asked: u32, expected: u32) -> Self {
+        let was = if asked == 1 { "member was" } else { "members were" };
+        let are = if expected == 1 { "was" } else { "were" };
+        let message = format!("only {asked} {was} asked, {expected} {are} expected");
+        Self {
+            exit: Exit::Incomplete.code(),
+            code: "TOO_FEW_MEMBERS".to_owned(),
+            message,
+            line: None,
+        }
     }
 
     /// It is stored, and nobody can say by whom it is confirmed: exit code 3.
     pub fn incomplete(message: impl Into<String>) -> Self {
         let code = "NO_RECEIPT".to_owned();
-        Self { exit: Exit::Incomplete.code(), code, message: message.into() }
+        Self { exit: Exit::Incomplete.code(), code, message: message.into(), line: None }
     }
 
     /// Something of the operating system failed; `doing` says at what.
     pub fn io(doing: &str, error: &std::io::Error) -> Self {
-        Self::failed("IO", format!("{doing}: {error}"))
+        Self::failed(IO, format!("{doing}: {error}"))
     }
 
     /// Standard output cannot be written.
@@ -83,6 +100,25 @@ impl Failure {
             return Self::failed(CLOSED, "");
         }
         Self::io("cannot write to standard output", error)
+    }
+
+    /// It is about this line of the input.
+    pub const fn at_line(mut self, line: Option<u64>) -> Self {
+        self.line = line;
+        self
+    }
+
+    /// It is stored, and the receipt is lost on its way to standard output.
+    pub fn unprinted(self, group: &str, seq: u64) -> Self {
+        let why = if self.message.is_empty() { "nobody reads it" } else { &self.message };
+        let message =
+            format!("stored as {group} #{seq}, but the receipt could not be printed: {why}");
+        Self { message, ..self }
+    }
+
+    /// Whether standard output could not be written.
+    pub fn is_output(&self) -> bool {
+        self.is_closed_output() || self.code == IO
     }
 
     /// Whether whoever read standard output has gone.
@@ -112,13 +148,14 @@ impl Failure {
 
     /// Says it on standard error: as `{"error":{"code","message"}}`, or for people.
     pub fn show(&self, json: bool) {
-        if self.is_closed_output() {
+        if self.message.is_empty() {
             return;
         }
         let line = if json {
-            to_line(&ErrorLine::new(&self.code, self.message()))
+            to_line(&ErrorLine::new(&self.code, self.message()).at_line(self.line))
         } else {
-            format!("tertulia: {}", self.message())
+            let line = self.line.map_or_else(String::new, |line| format!("line {line}: "));
+            format!("tertulia: {line}{}", self.message())
         };
         crate::output::error_line(&line);
     }

@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Cli;
@@ -47,13 +48,26 @@ fn main() -> ExitCode {
 fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == OsStr::new("--json"));
     if json && error.use_stderr() {
-        let text = error.render().to_string();
-        let message = text.trim_start_matches("error: ").lines().next().unwrap_or_default();
-        return Failure::usage(message).report(true);
+        return Failure::usage(usage_text(error)).report(true);
     }
     // What cannot be printed is lost with the terminal.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What is wrong with the arguments and what may help, in one line.
+fn usage_text(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "something is missing: see --help".to_owned();
+    }
+    let text = error.render().to_string();
+    let paragraphs = text.trim_start_matches("error: ").split("\n\n");
+    let told = paragraphs.take_while(|paragraph| !paragraph.starts_with("Usage:"));
+    let in_one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    told.filter(|paragraph| !paragraph.starts_with("For more information"))
+        .map(in_one_line)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// What the libraries have to say goes to standard error: warnings, more with `-v` or `RUST_LOG`.

@@ -12,6 +12,9 @@ use crate::failure::Failure;
 /// Held back until this many bytes or a flush.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// To the line's beginning, and away with what stands there.
+const CLEAR_LINE: &str = "\r\u{1b}[K";
+
 /// Standard output and the flags that say what goes there.
 pub struct Output {
     stdout: BufWriter<Stdout>,
@@ -21,6 +24,8 @@ pub struct Output {
     pub quiet: bool,
     /// Every step.
     pub verbose: bool,
+    /// Before each line; see [`Output::beside_typing`].
+    lead: &'static str,
 }
 
 impl Output {
@@ -31,13 +36,31 @@ impl Output {
             json: common.json,
             quiet: common.quiet,
             verbose: common.verbose > 0,
+            lead: "",
         }
     }
 
     /// The same for another thread.
     pub fn another(&self) -> Self {
         let stdout = BufWriter::with_capacity(BUFFER_BYTES, std::io::stdout());
-        Self { stdout, json: self.json, quiet: self.quiet, verbose: self.verbose }
+        let Self { json, quiet, verbose, lead, .. } = *self;
+        Self { stdout, json, quiet, verbose, lead }
+    }
+
+    /// Somebody types on the terminal that the lines go to: each clears what stands there first, so that they are not glued
+    /// together. Does nothing where no terminal is.
+    pub fn beside_typing(&mut self) {
+        let are_terminals = std::io::stdin().is_terminal()
+            && std::io::stdout().is_terminal()
+            && std::io::stderr().is_terminal();
+        if are_terminals && !self.json {
+            self.lead = CLEAR_LINE;
+        }
+    }
+
+    /// What stands before a line; empty where nobody types.
+    pub const fn lead(&self) -> &'static str {
+        self.lead
     }
 
     /// One line of text, which is already safe to show.
@@ -59,8 +82,17 @@ impl Output {
         if self.json { self.object(value) } else { self.put(&text()) }
     }
 
+    /// What was done, where nothing else is the result; `-q` leaves the text out.
+    pub fn done(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+        if self.json {
+            return self.object(value);
+        }
+        if self.quiet { Ok(()) } else { self.text(text) }
+    }
+
     fn put(&mut self, line: &str) -> Result<(), Failure> {
-        let written = self.stdout.write_all(line.as_bytes());
+        let led = self.stdout.write_all(self.lead.as_bytes());
+        let written = led.and_then(|()| self.stdout.write_all(line.as_bytes()));
         written.and_then(|()| self.stdout.write_all(b"\n")).map_err(|error| Failure::output(&error))
     }
 
@@ -90,7 +122,7 @@ impl Output {
     /// What people want to know beside the results; `-q` leaves it out.
     pub fn note(&self, line: &str) {
         if !self.quiet {
-            error_line(line);
+            error_line(&format!("{}{line}", self.lead));
         }
     }
 }

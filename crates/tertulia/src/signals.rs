@@ -1,10 +1,11 @@
-//! Ctrl-C and SIGTERM: the first asks for a clean end, the second ends at once.
+//! Ctrl-C and SIGTERM: the first asks for a clean end, a later one ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::failure::{Exit, Failure};
 
@@ -37,6 +38,9 @@ pub struct Signals {
 /// A command that has not noticed by then is stuck in writing its output, and is ended.
 const NOTICE_WITHIN: Duration = Duration::from_secs(2);
 
+/// One wish to stop may come as two signals: `timeout -s INT` tells the program, and then its whole group.
+const TOGETHER: Duration = Duration::from_millis(500);
+
 impl Signals {
     /// Listens from now on; to be called within the runtime.
     pub fn listen() -> Result<Self, Failure> {
@@ -54,7 +58,7 @@ impl Signals {
             let first = source.next().await;
             asking.send_replace(Some(first));
             let second = tokio::select! {
-                second = source.next() => second,
+                second = source.again() => second,
                 () = not_noticed(&seen) => first,
             };
             at_once();
@@ -75,6 +79,19 @@ impl Signals {
             Some(stop) => stop,
             // The listener has gone: nobody will ask.
             None => std::future::pending().await,
+        }
+    }
+}
+
+impl Source {
+    /// The next one that is no echo of one that has just come.
+    async fn again(&mut self) -> Stop {
+        let until = Instant::now() + TOGETHER;
+        loop {
+            let stop = self.next().await;
+            if Instant::now() >= until {
+                return stop;
+            }
         }
     }
 }

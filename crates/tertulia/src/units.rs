@@ -31,6 +31,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
+/// A time to wait for something that takes some.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("nothing can be done in no time: write it like 500ms or 5s".into()),
+        time => Ok(time),
+    }
+}
+
 /// `10GiB`, `500MB`, `64k`, `1024`: `K` and `Ki` are 1024, `KB` is 1000, and so on.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size: write it like 512MiB or 10GiB");

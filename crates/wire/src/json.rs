@@ -264,17 +264,41 @@ pub struct ErrorLine {
     pub error: ErrorBody,
 }
 
+/// A change that was made; what it made true is there, and is true.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the promised ones")]
+pub struct DoneLine {
+    pub group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub created: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
+}
+
 /// What failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct ErrorBody {
     pub code: String,
     pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
 }
 
 impl ErrorLine {
     /// A failure with its code and what to do.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { error: ErrorBody { code: code.into(), message: message.into() } }
+        Self { error: ErrorBody { code: code.into(), message: message.into(), line: None } }
+    }
+
+    /// Of this line of the input.
+    #[must_use]
+    pub const fn at_line(mut self, line: Option<u64>) -> Self {
+        self.error.line = line;
+        self
     }
 }

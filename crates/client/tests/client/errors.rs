@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tertulia_client::{Code, ConnectError, Directory, Error, HistoryMode, Target};
+use tertulia_client::{
+    Code, ConnectError, Directory, Error, HistoryMode, Sender, SenderOptions, Target,
+};
 use tertulia_wire::{ClientFrame, NodeFrame};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -23,7 +25,7 @@ async fn a_connection_that_fails_says_which_way() -> anyhow::Result<()> {
     drop(closed);
     let error = refused(&Target::new(&*address)).await?;
     assert_eq!(error, Error::Connect(ConnectError::Refused { address }));
-    assert!(error.to_string().contains("--listen 0.0.0.0"));
+    assert!(error.to_string().contains("(start one: tertulia serve)"));
 
     let error = refused(&Target::new("no-such-host.invalid:5001")).await?;
     let host = "no-such-host.invalid".to_owned();
@@ -32,8 +34,8 @@ async fn a_connection_that_fails_says_which_way() -> anyhow::Result<()> {
     let silent = TcpListener::bind("127.0.0.1:0").await?;
     let target = Target::new(silent.local_addr()?.to_string());
     let error = refused(&target.connect_timeout(Duration::from_millis(50))).await?;
-    assert!(matches!(error, Error::Connect(ConnectError::TimedOut { .. })), "{error:?}");
-    assert!(error.to_string().contains("security group"));
+    assert!(matches!(error, Error::Connect(ConnectError::Silent { .. })), "{error:?}");
+    assert!(error.to_string().contains("is the node stuck?"));
 
     let error = refused(&Target::new("127.0.0.1:port")).await?;
     assert!(matches!(error, Error::Connect(ConnectError::Other { .. })), "{error:?}");
@@ -52,6 +54,30 @@ async fn something_else_that_listens_there_is_told_apart() -> anyhow::Result<()>
         served?;
         let error = error?;
         assert!(matches!(error, Error::Connect(ConnectError::NotTertulia { .. })), "{error:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn opening_a_sender_ends_in_time_and_names_the_step_without_an_answer() -> anyhow::Result<()>
+{
+    for (answered, step) in [(0, "LOCATE"), (1, "OPEN_SENDER")] {
+        let fake = Fake::start().await?;
+        let target = fake.target();
+        let within = Some(Duration::from_millis(100));
+        let options = SenderOptions { within, ..SenderOptions::default() };
+        let script = async {
+            let mut peer = fake.accept().await?;
+            if answered > 0 {
+                peer.located().await?;
+            }
+            anyhow::Ok(peer)
+        };
+        let opening = soon(Sender::open(&target, "ops", "ana", options));
+        let (peer, opened) = tokio::join!(script, opening);
+        let _open = peer?;
+        let Err(error) = opened? else { anyhow::bail!("opened") };
+        assert!(error.to_string().contains(step), "{error}");
     }
     Ok(())
 }

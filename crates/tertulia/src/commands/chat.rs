@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines};
 use crate::names;
 use crate::output::{Colour, Output, colours, error_line, paint};
-use crate::signals::Signals;
+use crate::signals::{Signals, Stop};
 
 /// Lines that wait for room on the way to the node.
 const LINES_WAITING: usize = 64;
@@ -32,10 +32,14 @@ const NUMBERS_MAX: u32 = 99;
 /// Chats until the input ends, `/quit` or Ctrl-C.
 pub async fn run(args: &ChatArgs, target: &Target, out: &mut Output) -> Outcome {
     let mut signals = Signals::listen()?;
+    out.beside_typing();
     let mut lines = Lines::read();
     let member = tokio::select! {
         member = enter(args, target, &mut lines) => member?,
-        stop = signals.stopped() => return Ok(stop.exit()),
+        stop = signals.stopped() => {
+            after_signal(stop, out);
+            return Ok(stop.exit());
+        }
     };
     let Some(member) = member else { return Ok(Exit::Done) };
     let welcome = member.welcome();
@@ -108,7 +112,7 @@ impl Chat<'_> {
         let mut to_publisher = Some(to_publisher);
         let show = std::io::stderr().is_terminal() && !self.out.quiet;
         let mut publisher =
-            tokio::spawn(publish_all(member.handle().clone(), bodies, show, self.out.json));
+            tokio::spawn(publish_all(member.handle().clone(), bodies, Teller::new(show, self.out)));
         let mut end_at: Option<Instant> = None;
         let mut quit = false;
         let stop = loop {
@@ -139,6 +143,9 @@ impl Chat<'_> {
                 () = until(end_at) => break None,
             }
         };
+        if let Some(stop) = stop {
+            after_signal(stop, self.out);
+        }
         finish(member, &publisher).await;
         Ok(stop.map_or(self.worst, |stop| stop.exit().max(self.worst)))
     }
@@ -228,6 +235,13 @@ impl Chat<'_> {
     }
 }
 
+/// The terminal shows `^C` where the cursor is: what comes next begins a line.
+fn after_signal(stop: Stop, out: &Output) {
+    if stop == Stop::Interrupt && !out.lead().is_empty() {
+        error_line("");
+    }
+}
+
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
@@ -241,13 +255,32 @@ async fn finish(member: Member, publisher: &JoinHandle<Exit>) {
     publisher.abort();
 }
 
-/// Publishes in order, and follows every message to its receipt; the worst of all outcomes.
-async fn publish_all(
-    handle: Handle,
-    mut bodies: mpsc::Receiver<Vec<u8>>,
+/// How what became of one's own messages is told.
+#[derive(Clone, Copy)]
+struct Teller {
     show: bool,
     json: bool,
-) -> Exit {
+    lead: &'static str,
+}
+
+impl Teller {
+    const fn new(show: bool, out: &Output) -> Self {
+        Self { show, json: out.json, lead: out.lead() }
+    }
+
+    fn tell(self, line: &str) {
+        let line = paint(line, Colour::Dim, colours(&std::io::stderr()));
+        error_line(&format!("{}{line}", self.lead));
+    }
+
+    fn failed(self, failure: &Failure) {
+        input::prompt(self.lead);
+        failure.show(self.json);
+    }
+}
+
+/// Publishes in order, and follows every message to its receipt; the worst of all outcomes.
+async fn publish_all(handle: Handle, mut bodies: mpsc::Receiver<Vec<u8>>, teller: Teller) -> Exit {
     let mut under_way = JoinSet::new();
     let mut worst = Exit::Done;
     let mut open = true;
@@ -257,10 +290,10 @@ async fn publish_all(
                 None => open = false,
                 Some(body) => match handle.publish(body).await {
                     Ok(sent) => {
-                        under_way.spawn(follow(sent, show, json));
+                        under_way.spawn(follow(sent, teller));
                     }
                     Err(error) => {
-                        Failure::from(error).show(json);
+                        teller.failed(&Failure::from(error));
                         worst = worst.max(Exit::Failed);
                     }
                 },
@@ -272,29 +305,28 @@ async fn publish_all(
 }
 
 /// Says quietly what became of one's own message.
-async fn follow(sent: Sent, show: bool, json: bool) -> Exit {
+async fn follow(sent: Sent, teller: Teller) -> Exit {
     let receipt = match tokio::time::timeout(SLOW, sent.receipt()).await {
         Ok(receipt) => receipt,
         Err(_) => {
-            if show {
+            if teller.show {
                 let number =
                     sent.seq().map_or_else(|| "not stored".into(), |seq| format!("#{seq}"));
-                error_line(&quiet(&format!("  … {number}, not with everybody yet")));
+                teller.tell(&format!("  … {number}, not with everybody yet"));
             }
             sent.receipt().await
         }
     };
     match receipt {
         Ok(receipt) => {
-            if show {
-                let line = receipt_text(&receipt);
-                error_line(&quiet(&line));
+            if teller.show {
+                teller.tell(&receipt_text(&receipt));
             }
             Exit::Done
         }
         Err(error) => {
             let failure = Failure::from(error);
-            failure.show(json);
+            teller.failed(&failure);
             failure.exit()
         }
     }
@@ -311,8 +343,4 @@ fn receipt_text(receipt: &Receipt) -> String {
     let missing: Vec<String> = receipt.missing.iter().map(missing_text).collect();
     let lead = if missing.is_empty() { "" } else { "  missing: " };
     format!("  {mark}{count}/{members} #{seq}{lead}{}", missing.join(", "))
-}
-
-fn quiet(line: &str) -> String {
-    paint(line, Colour::Dim, colours(&std::io::stderr()))
 }

@@ -98,7 +98,7 @@ impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
                     // The membership ended and somebody else took the name: the secret opens nothing any more.
                     slot.forget();
                 }
-                taken(error)
+                taken_in(error, &group, name)
             }
         }
     }
@@ -113,6 +113,17 @@ impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
             Error::Protocol(format!("a group called {:?}: {error}", located.group))
         })
     }
+}
+
+/// The same, in a group: a name that is one's own may have been left there by another machine.
+fn taken_in(error: Error, group: &Name, name: &Name) -> Result<Try, Failure> {
+    let is_taken = matches!(error.code(), Some(Code::NameTaken | Code::BadSecret));
+    if !is_taken {
+        return taken(error);
+    }
+    Ok(Try::Taken(format!(
+        "{name} is taken in {group}; if it is yours from elsewhere: tertulia remove {group} {name}"
+    )))
 }
 
 /// Whether another name may help.

@@ -37,6 +37,12 @@ pub struct Settled {
     pub enough: bool,
 }
 
+/// So long from now. Who writes a time beyond all clocks waits for ever, or nearly so.
+pub fn after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
+}
+
 /// How often who waits for N, or follows, asks when nothing is told.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Asking for a receipt after the time is up.
@@ -69,13 +75,9 @@ impl<'a> Delivery<'a> {
         sender: &'a Sender,
         body: Vec<u8>,
         wait: Wait,
-        timeout: Duration,
+        deadline: Instant,
     ) -> Result<Self, Failure> {
         let started = Instant::now();
-        // Who writes a time beyond all clocks waits for ever, or nearly so.
-        let deadline = started
-            .checked_add(timeout)
-            .unwrap_or_else(|| started + Duration::from_secs(100 * 365 * 86_400));
         match timeout_at(deadline.into(), sender.send(body)).await {
             Ok(sent) => Ok(Self { sender, sent: sent?, wait, started, deadline }),
             Err(_) => Err(Failure::failed(
@@ -93,10 +95,10 @@ impl<'a> Delivery<'a> {
     ) -> Result<Settled, Failure> {
         let stored = timeout_at(self.deadline.into(), self.sent.stored()).await;
         let Ok(stored) = stored else {
-            return Err(Failure::unknown(format!(
-                "the outcome is unknown: no answer within {:?}; the message may be stored",
-                self.deadline - self.started
-            )));
+            return Err(Failure::unknown(
+                "the outcome is unknown: the message was handed over (PUBLISH) and the node did not \
+                 answer in time; it may be stored",
+            ));
         };
         let seq = stored.map_err(outcome)?;
         steps(Step::Stored(seq))?;

@@ -14,7 +14,7 @@ use tertulia_wire::text::{entry_line, receipt_line, receipt_now_line};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::delivery::{Delivery, Settled, Step};
+use super::delivery::{Delivery, Settled, Step, after};
 use super::offset_minutes;
 use crate::cli::DemoArgs;
 use crate::failure::{Exit, Failure, Outcome};
@@ -89,6 +89,8 @@ async fn show(
     if args.once {
         return Ok(if evenly && rolls { Exit::Done } else { Exit::Failed });
     }
+    // What was heard so far was seen in the roll calls.
+    while said.try_recv().is_ok() {}
     try_it(native, endpoints.line, out)?;
     loop {
         tokio::select! {
@@ -243,7 +245,7 @@ impl RollCall<'_> {
         let mut count = 0;
         let (sender, out) = (self.sender, &mut *self.out);
         let body = text.as_bytes().to_vec();
-        let delivery = Delivery::begin(sender, body, Wait::All, patience).await?;
+        let delivery = Delivery::begin(sender, body, Wait::All, after(patience)).await?;
         let mut steps = |step: Step| match step {
             Step::Stored(seq) => say(out, &format!("  stored as #{seq} ({})", sender.level())),
             Step::Confirmed { name, .. } => {
@@ -270,6 +272,9 @@ impl RollCall<'_> {
     fn print(&mut self, object: &ReceiptLine, line: &str, complete: bool) -> Result<(), Failure> {
         let colour = if complete { Colour::Green } else { Colour::Yellow };
         let on_terminal = std::io::stdout().is_terminal() && colours(&std::io::stdout());
+        if self.out.quiet && !self.out.json {
+            return Ok(());
+        }
         self.out.either(object, || paint(line, colour, on_terminal))?;
         self.out.flush()
     }

@@ -1,7 +1,7 @@
 //! `groups`: what groups there are; creates and deletes them.
 
 use tertulia_client::{GroupItem, Target};
-use tertulia_wire::json::GroupLine;
+use tertulia_wire::json::{DoneLine, GroupLine};
 use tertulia_wire::safe::make_safe;
 
 use super::directory;
@@ -19,11 +19,13 @@ pub async fn run(command: Option<GroupsCommand>, target: &Target, out: &mut Outp
         }
         Some(GroupsCommand::Create { name }) => {
             directory.create(&name).await?;
-            out.note(&format!("created {}", make_safe(&name, usize::MAX)));
+            let done = DoneLine { group: name.clone(), created: true, ..DoneLine::default() };
+            out.done(&done, &format!("created {}", make_safe(&name, usize::MAX)))?;
         }
         Some(GroupsCommand::Delete { name }) => {
             directory.delete(&name).await?;
-            out.note(&format!("deleted {}", make_safe(&name, usize::MAX)));
+            let done = DoneLine { group: name.clone(), deleted: true, ..DoneLine::default() };
+            out.done(&done, &format!("deleted {}", make_safe(&name, usize::MAX)))?;
         }
     }
     out.flush()?;

@@ -42,6 +42,10 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
     let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
     let mut session = Session::new(&member, slot, runner, out);
     session.welcome(&member);
+    if let (true, Some(_)) = (member.welcome().resumed, args.from) {
+        let cursor = member.saved().cursor;
+        session.out.note(&format!("going on after #{cursor}: --from is for a first join"));
+    }
     session.save(&member);
     let ended = session.go(member, &mut signals).await;
     match ended {

@@ -3,7 +3,7 @@
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, EXIT_CODES};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Output;
 
@@ -21,13 +21,27 @@ pub fn pages(out: &mut Output) -> Outcome {
     let mut command = Cli::command();
     command.build();
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut page).map_err(|error| failed(&error))?;
-    for sub in command.get_subcommands() {
-        section(sub, &mut page).map_err(|error| failed(&error))?;
-    }
+    write(&command, &mut page).map_err(|error| failed(&error))?;
     out.raw(&page)?;
     out.flush()?;
     Ok(Exit::Done)
+}
+
+fn write(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let man = clap_mangen::Man::new(command.clone());
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    man.render_synopsis_section(page)?;
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    // The commands are sections of this page: there are no others to see.
+    for sub in command.get_subcommands() {
+        section(sub, page)?;
+    }
+    let codes = EXIT_CODES.trim_start_matches("Exit codes: ");
+    writeln!(page, ".SH \"EXIT STATUS\"\n{codes}")?;
+    man.render_version_section(page)
 }
 
 fn failed(error: &std::io::Error) -> Failure {

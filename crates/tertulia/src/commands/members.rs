@@ -1,7 +1,7 @@
 //! `members` and `remove`: who is in a group, how far each has come, and out with one.
 
 use tertulia_client::Target;
-use tertulia_wire::json::MemberLine;
+use tertulia_wire::json::{DoneLine, MemberLine};
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::text::long_text;
 
@@ -37,9 +37,16 @@ pub async fn list(args: &MembersArgs, target: &Target, out: &mut Output) -> Outc
 }
 
 /// Removes one.
-pub async fn remove(args: &RemoveArgs, target: &Target, out: &Output) -> Outcome {
+pub async fn remove(args: &RemoveArgs, target: &Target, out: &mut Output) -> Outcome {
     directory(target).await?.remove(&args.group, &args.name).await?;
     let (name, group) = (make_safe(&args.name, usize::MAX), make_safe(&args.group, usize::MAX));
-    out.note(&format!("removed {name} from {group}"));
+    let done = DoneLine {
+        group: args.group.clone(),
+        name: Some(args.name.clone()),
+        removed: true,
+        ..DoneLine::default()
+    };
+    out.done(&done, &format!("removed {name} from {group}"))?;
+    out.flush()?;
     Ok(Exit::Done)
 }

@@ -94,7 +94,7 @@ const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
     use tertulia_client::ConnectError;
     match error {
         ConnectError::Refused { .. } => "CONNECTION_REFUSED",
-        ConnectError::TimedOut { .. } => "CONNECTION_TIMED_OUT",
+        ConnectError::TimedOut { .. } | ConnectError::Silent { .. } => "CONNECTION_TIMED_OUT",
         ConnectError::UnknownHost { .. } => "UNKNOWN_HOST",
         ConnectError::NotTertulia { .. } => "NOT_TERTULIA",
         ConnectError::Other { .. } => "CONNECTION_FAILED",

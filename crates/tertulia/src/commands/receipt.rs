@@ -15,9 +15,11 @@ use crate::output::Output;
 pub async fn run(args: &ReceiptArgs, target: &Target, out: &mut Output) -> Outcome {
     let wait = args.wait.unwrap_or(Duration::ZERO);
     let answer = directory(target).await?.receipt(&args.group, args.seq, wait).await?;
-    out.either(&ReceiptLine::new(&args.group, &answer.receipt, answer.level, None), || {
-        receipt_now_line(&args.group, &answer.receipt)
-    })?;
+    if out.json || !out.quiet {
+        out.either(&ReceiptLine::new(&args.group, &answer.receipt, answer.level, None), || {
+            receipt_now_line(&args.group, &answer.receipt)
+        })?;
+    }
     out.flush()?;
     Ok(if answer.receipt.is_complete() { Exit::Done } else { Exit::Incomplete })
 }

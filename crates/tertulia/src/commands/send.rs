@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tertulia_client::{Confirmed, Error, Sender, SenderOptions, Target};
 use tertulia_wire::json::ReceiptLine;
@@ -10,7 +11,7 @@ use tertulia_wire::text::{elapsed_text, receipt_line};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::delivery::{Delivery, Settled, Step};
+use super::delivery::{Delivery, Settled, Step, after};
 use super::{directory, groups, members_text};
 use crate::cli::SendArgs;
 use crate::failure::{Exit, Failure, Outcome};
@@ -54,17 +55,21 @@ async fn open(
     args: &SendArgs,
     group: &str,
     target: &Target,
+    until: Instant,
     out: &mut Output,
 ) -> Result<(Sender, Option<mpsc::Receiver<Confirmed>>), Failure> {
     let follow = out.verbose || matches!(args.wait, Wait::Count(_));
-    let options = SenderOptions { follow, ..SenderOptions::default() };
+    let options = || {
+        let within = Some(until.saturating_duration_since(Instant::now()));
+        SenderOptions { follow, within, ..SenderOptions::default() }
+    };
     out.step(&format!("asking {} where {} is", target.address(), make_safe(group, 128)))?;
     let default = args.name.is_none();
     let name = args.name.clone().unwrap_or_else(names::default);
-    let mut sender = match Sender::open(target, group, &name, options.clone()).await {
+    let mut sender = match Sender::open(target, group, &name, options()).await {
         // The default name is an account's here: any other will do.
         Err(Error::Refused { code: tertulia_client::Code::NameReserved, .. }) if default => {
-            Sender::open(target, group, &names::numbered(&name, 2), options).await?
+            Sender::open(target, group, &names::numbered(&name, 2), options()).await?
         }
         opened => opened?,
     };
@@ -85,10 +90,14 @@ async fn open(
 
 async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let group = group_of(args)?;
-    let (sender, mut confirmations) = open(args, group, target, out).await?;
+    let until = after(args.timeout);
+    let (sender, mut confirmations) = open(args, group, target, until, out).await?;
     let text = args.text.join(" ").into_bytes();
-    let outcome = deliver(args, &sender, text, confirmations.as_mut(), out).await;
-    close(sender).await;
+    let outcome = deliver(args, &sender, text, until, confirmations.as_mut(), out).await;
+    // A node that has not answered in time is not waited for again.
+    if outcome.is_ok() {
+        close(sender).await;
+    }
     outcome
 }
 
@@ -97,13 +106,16 @@ async fn deliver(
     args: &SendArgs,
     sender: &Sender,
     body: Vec<u8>,
+    until: Instant,
     follow: Option<&mut mpsc::Receiver<Confirmed>>,
     out: &mut Output,
 ) -> Outcome {
-    let delivery = Delivery::begin(sender, body, args.wait, args.timeout).await?;
-    let (level, started) = (sender.level(), std::time::Instant::now());
+    let delivery = Delivery::begin(sender, body, args.wait, until).await?;
+    let (level, started) = (sender.level(), Instant::now());
+    let mut stored = None;
     let mut steps = |step: Step| match step {
         Step::Stored(seq) => {
+            stored = Some(seq);
             let elapsed = elapsed_text(started.elapsed());
             out.step(&format!("stored as #{seq} ({level}) in {elapsed}"))
         }
@@ -113,13 +125,39 @@ async fn deliver(
             out.step(&format!("{how} {name}"))
         }
     };
-    let settled = delivery.settle(follow, &mut steps).await?;
-    show(args, &sender.located().group, &settled, out)
+    let group = &sender.located().group;
+    let settled = delivery.settle(follow, &mut steps).await;
+    let settled = settled.map_err(|failure| match stored {
+        Some(seq) if failure.is_output() => failure.unprinted(group, seq),
+        _ => failure,
+    })?;
+    show(args, group, &settled, None, out)
 }
 
 /// Prints the receipt; the exit code says whether what was waited for has come.
-fn show(args: &SendArgs, group: &str, settled: &Settled, out: &mut Output) -> Outcome {
-    let Settled { receipt, level, elapsed, enough } = settled;
+fn show(
+    args: &SendArgs,
+    group: &str,
+    settled: &Settled,
+    line: Option<u64>,
+    out: &mut Output,
+) -> Outcome {
+    let Settled { receipt, enough, .. } = settled;
+    print(group, settled, out).map_err(|failure| failure.unprinted(group, receipt.seq))?;
+    let counted = match args.wait {
+        Wait::Count(count) => Some(count),
+        Wait::All | Wait::Stored => None,
+    };
+    let expected = args.expect.max(counted).unwrap_or_default();
+    if receipt.members < expected {
+        Failure::too_few(receipt.members, expected).at_line(line).show(out.json);
+        return Ok(Exit::Incomplete);
+    }
+    Ok(if *enough { Exit::Done } else { Exit::Incomplete })
+}
+
+fn print(group: &str, settled: &Settled, out: &mut Output) -> Result<(), Failure> {
+    let Settled { receipt, level, elapsed, .. } = settled;
     if out.json {
         out.object(&ReceiptLine::new(group, receipt, *level, Some(*elapsed)))?;
     } else if !out.quiet {
@@ -127,22 +165,21 @@ fn show(args: &SendArgs, group: &str, settled: &Settled, out: &mut Output) -> Ou
         let line = receipt_line(group, receipt, *elapsed);
         out.text(&paint(&line, colour, colours(&std::io::stdout())))?;
     }
-    out.flush()?;
-    let expected = args.expect.is_none_or(|expected| receipt.members >= expected);
-    Ok(if *enough && expected { Exit::Done } else { Exit::Incomplete })
+    out.flush()
 }
 
 /// Ends the connection in order, but does not wait for it long.
 async fn close(sender: Sender) {
     // Every message has been answered for: what closing could say has been said.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), sender.close()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), sender.close()).await;
 }
 
-/// Says what failed and goes on.
-fn counted(outcome: Outcome, json: bool) -> Outcome {
+/// Says what failed, of which line of a pipe, and goes on.
+fn counted(outcome: Outcome, line: Option<u64>, json: bool) -> Outcome {
     match outcome {
         Err(failure) if failure.is_closed_output() => Err(failure),
         Err(failure) => {
+            let failure = failure.at_line(line);
             failure.show(json);
             Ok(failure.exit())
         }
@@ -153,14 +190,14 @@ fn counted(outcome: Outcome, json: bool) -> Outcome {
 /// One message a line, many under way at once, receipts in their order.
 async fn piped(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let group = group_of(args)?;
-    let (sender, confirmations) = open(args, group, target, out).await?;
+    let (sender, confirmations) = open(args, group, target, after(args.timeout), out).await?;
     let group = sender.located().group.clone();
     // Names would be of many messages at once: their number is in each receipt.
     drop(confirmations);
     let sender = Arc::new(sender);
     let mut lines = Some(Lines::read());
     let mut under_way: VecDeque<JoinHandle<Result<Settled, Failure>>> = VecDeque::new();
-    let mut worst = Exit::Done;
+    let (mut worst, mut answered) = (Exit::Done, 0);
     loop {
         let has_room = under_way.len() < UNDER_WAY_MAX;
         let line = async {
@@ -179,8 +216,10 @@ async fn piped(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
             },
             Some(settled) = first_of(&mut under_way) => {
                 under_way.pop_front();
-                let shown = settled.and_then(|settled| show(args, &group, &settled, out));
-                worst = worst.max(counted(shown, out.json)?);
+                answered += 1;
+                let line = Some(answered);
+                let shown = settled.and_then(|settled| show(args, &group, &settled, line, out));
+                worst = worst.max(counted(shown, line, out.json)?);
             }
             else => break,
         }
@@ -201,7 +240,7 @@ async fn begin(
     let (handed, begun) = tokio::sync::oneshot::channel();
     let sender = Arc::clone(sender);
     let task = tokio::spawn(async move {
-        let delivery = Delivery::begin(&sender, line, wait, timeout).await;
+        let delivery = Delivery::begin(&sender, line, wait, after(timeout)).await;
         // The next line may be handed over now.
         let _ = handed.send(());
         delivery?.settle(None, &mut |_| Ok(())).await
@@ -230,7 +269,8 @@ async fn interactive(args: &SendArgs, target: &Target, out: &mut Output) -> Outc
             None => return Ok(Exit::Done),
         },
     };
-    let (sender, mut confirmations) = open(args, &group, target, out).await?;
+    let until = after(args.timeout);
+    let (sender, mut confirmations) = open(args, &group, target, until, out).await?;
     let group = make_safe(&sender.located().group, usize::MAX).into_owned();
     out.note(&format!("{} in {group}; /quit or Ctrl-D ends", members_text(sender.members())));
     loop {
@@ -243,8 +283,9 @@ async fn interactive(args: &SendArgs, target: &Target, out: &mut Output) -> Outc
             b"/quit" => break,
             b"" => {}
             _ => {
-                let outcome = deliver(args, &sender, line, confirmations.as_mut(), out).await;
-                counted(outcome, out.json)?;
+                let (until, follow) = (after(args.timeout), confirmations.as_mut());
+                let outcome = deliver(args, &sender, line, until, follow, out).await;
+                counted(outcome, None, out.json)?;
             }
         }
     }

@@ -43,7 +43,14 @@ fn refused(error: StartError) -> Failure {
                 std::io::ErrorKind::AddrInUse => "PORT_TAKEN",
                 _ => "CANNOT_LISTEN",
             };
-            let port = address.port();
+            let (ip, port) = (address.ip(), address.port());
+            if error.kind() == std::io::ErrorKind::AddrNotAvailable {
+                let all = if ip.is_ipv4() { "0.0.0.0" } else { "::" };
+                let text = format!(
+                    "{ip} is on none of this machine's interfaces; use --listen {all} --advertise {ip}"
+                );
+                return Failure::failed(code, text);
+            }
             let advice = match error.kind() {
                 std::io::ErrorKind::AddrInUse => format!("port {port} is taken"),
                 _ => error.to_string(),

@@ -12,6 +12,7 @@ fn wrong_usage_is_exit_code_2() {
         "send",
         "send ops hola --wait most",
         "send ops hola --timeout soon",
+        "send ops hola --timeout 0",
         "join ops --from last",
         "join ops --jobs 3",
         "join ops --exec true --jobs 0",
@@ -51,9 +52,34 @@ fn a_failure_is_one_object_where_objects_are_asked_for() {
 }
 
 #[test]
+fn wrong_usage_names_the_arguments_to_programs_too() {
+    let user = User::new();
+    for (line, part) in [
+        ("receipt --json", "not provided: <GROUP> <SEQ>"),
+        ("send ops x --tiemout 3s --json", "'--tiemout' found; tip: "),
+        ("receipt ops many --json", "'many' for '<SEQ>'"),
+    ] {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let ended = user.run(&args).expect(2);
+        let message = object(&ended.stderr())["error"]["message"].clone();
+        let message = message.as_str().unwrap();
+        assert!(message.contains(part) && !message.contains("Usage"), "{message}");
+    }
+}
+
+#[test]
+fn an_address_of_another_machine_says_what_to_listen_on() {
+    let user = User::new();
+    let ended = user.run(&["serve", "--listen", "192.0.2.7", "--native-port", "0"]).expect(1);
+    let told = "192.0.2.7 is on none of this machine's interfaces; use --listen 0.0.0.0 \
+                --advertise 192.0.2.7";
+    assert!(ended.stderr().contains(told), "{}", ended.stderr());
+}
+
+#[test]
 fn a_connection_that_fails_says_why() {
     let user = User::new();
-    for (node, part) in [("127.0.0.1:1", "--listen 0.0.0.0"), ("nowhere.invalid", "unknown host")] {
+    for (node, part) in [("127.0.0.1:1", "tertulia serve"), ("nowhere.invalid", "unknown host")] {
         for args in [&["groups"][..], &["join", "ops"], &["send", "ops", "hola"], &["status"]] {
             let ended = user.run(&[args, &["--node", node]].concat()).expect(1);
             assert!(ended.stderr().contains(part), "{args:?}: {}", ended.stderr());
@@ -62,7 +88,7 @@ fn a_connection_that_fails_says_why() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let ended = user.run(&["status", "--node", &address]).expect(1);
-    assert!(ended.stderr().contains("timed out"), "{}", ended.stderr());
+    assert!(ended.stderr().contains("does not answer as a native door"), "{}", ended.stderr());
 }
 
 #[test]
@@ -81,6 +107,10 @@ fn help_version_and_completions_are_printed() {
     for part in [".TH", "--durable", "--advertise", "TERTULIA SEND", "TERTULIA GROUPS CREATE"] {
         assert!(manual.replace("\\-", "-").contains(part), "{part}");
     }
+    assert!(manual.contains(".SH \"EXIT STATUS\"\n0 done"));
+    assert!(!manual.contains("(1)\n"), "there is one page only");
+    let help = user.run(&["members", "--help"]).expect(0).stdout();
+    assert!(help.contains("ACKED is the member's cursor"), "{help}");
 }
 
 #[test]

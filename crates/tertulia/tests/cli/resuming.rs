@@ -69,6 +69,39 @@ fn who_leaves_leaves_nothing_behind() {
 }
 
 #[test]
+fn two_signals_at_once_are_one_wish_to_leave() {
+    let node = Node::start();
+    let mut ana = node.join(&["ops", "--name", "ana"]);
+    ana.signal(Signal::INT);
+    ana.end_by(Signal::INT, 130);
+    ana.notes("left ops");
+    node.process.says("left ops ana exit");
+}
+
+#[test]
+fn who_comes_back_is_told_that_from_is_for_a_first_join() {
+    let node = Node::start();
+    let mut ana = node.join(&["ops", "--name", "ana", "--durable", "--from", "first"]);
+    ana.end_by(Signal::TERM, 0);
+    assert!(!ana.noted().contains("--from"), "{}", ana.noted());
+    let ana = node.spawn(&["join", "ops", "--name", "ana", "--from", "first"]);
+    let line = ana.notes("--from is for a first join");
+    assert!(line.starts_with("going on after #"), "{line}");
+}
+
+#[test]
+fn a_name_that_is_taken_says_how_to_have_it_back() {
+    let node = Node::start();
+    let _ana = node.join(&["ops", "--name", "ana"]);
+    let mut elsewhere = crate::support::User::new().command(&["join", "ops", "--name", "ana"]);
+    let ended = elsewhere.args(["--node", &node.native]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let advice = "ana is taken in ops; if it is yours from elsewhere: tertulia remove ops ana";
+    assert!(said.contains(advice), "{said}");
+    assert_eq!(ended.status.code(), Some(1));
+}
+
+#[test]
 fn a_removed_member_is_told_and_ends() {
     let node = Node::start();
     let mut ana = node.join(&["ops", "--name", "ana"]);

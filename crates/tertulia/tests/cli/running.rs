@@ -62,8 +62,9 @@ fn programs_end_with_the_member() {
         std::thread::yield_now();
     }
     let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-    // Twice: who is in a hurry does not wait for the program.
+    // Twice, and not by one key press: who is in a hurry does not wait for the program.
     member.signal(Signal::INT);
+    std::thread::sleep(std::time::Duration::from_millis(600));
     member.end_by(Signal::INT, 130);
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     while rustix::process::test_kill_process(pid).is_ok() {

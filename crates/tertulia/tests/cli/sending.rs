@@ -128,7 +128,51 @@ fn the_worst_line_of_a_pipe_decides_the_exit_code() {
     let input = format!("good\n{}\nlast\n", "x".repeat((1 << 20) + 1));
     let ended = node.run_with(&["send", "ops", "--json"], &input).expect(1);
     assert_eq!(ended.objects().len(), 2, "{}", ended.stdout());
-    assert_eq!(object(&ended.stderr())["error"]["code"], "TOO_LONG");
+    let error = &object(&ended.stderr())["error"];
+    assert_eq!((&error["code"], &error["line"]), (&"TOO_LONG".into(), &2.into()));
+    let ended = node.run_with(&["send", "ops"], &input).expect(1);
+    assert!(ended.stderr().contains("line 2: "), "{}", ended.stderr());
+}
+
+#[test]
+fn too_few_members_are_told_of() {
+    let node = Node::start();
+    let _member = node.join(&["ops", "--name", "ana"]);
+    let told = "only 1 member was asked, 2 were expected";
+    for flag in ["--expect", "--wait"] {
+        let ended = node.run(&["send", "ops", "hola", flag, "2", "-q"]).expect(3);
+        assert!(ended.stderr().contains(told), "{}", ended.stderr());
+        assert_eq!(ended.stdout(), "");
+    }
+    let ended = node.run(&["send", "ops", "hola", "--expect", "2", "--json"]).expect(3);
+    assert_eq!(object(&ended.stderr())["error"]["message"], told);
+}
+
+#[test]
+fn a_receipt_that_cannot_be_printed_is_told_of() {
+    let node = Node::start();
+    let _member = node.join(&["ops", "--name", "ana"]);
+    let mut command = node.user.command(&["send", "ops", "hola", "--node", &node.native]);
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let ended = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let told = "but the receipt could not be printed";
+    assert!(said.contains("stored as ops #") && said.contains(told), "{said}");
+    assert_eq!(ended.status.code(), Some(1));
+}
+
+#[test]
+fn the_timeout_covers_connecting_and_the_step_is_told() {
+    let node = Node::start();
+    let _member = node.join(&["lobby", "--name", "ana"]);
+    node.process.freeze();
+    let began = std::time::Instant::now();
+    let ended = node.run(&["send", "lobby", "hola", "--timeout", "1s"]).expect(1);
+    let took = began.elapsed();
+    node.process.signal(Signal::CONT);
+    assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+    let told = "took the connection but does not answer as a native door";
+    assert!(ended.stderr().contains(told), "{}", ended.stderr());
 }
 
 #[test]

@@ -24,6 +24,32 @@ fn groups_come_and_go() {
 }
 
 #[test]
+fn changes_are_confirmed_and_quiet_says_nothing() {
+    let node = Node::start();
+    let one = |args: &[&str]| {
+        let ended = node.run(&[args, &["--json"]].concat()).expect(0);
+        assert_eq!(ended.stderr(), "");
+        ended.stdout()
+    };
+    assert_eq!(one(&["groups", "create", "foo"]), "{\"group\":\"foo\",\"created\":true}\n");
+    assert_eq!(one(&["groups", "delete", "foo"]), "{\"group\":\"foo\",\"deleted\":true}\n");
+    assert_eq!(node.run(&["groups", "create", "ops"]).expect(0).stdout(), "created ops\n");
+    drop(node.join(&["ops", "--name", "ana"]));
+    let removed = "{\"group\":\"ops\",\"name\":\"ana\",\"removed\":true}\n";
+    assert_eq!(one(&["remove", "ops", "ana"]), removed);
+    let sent = node.run(&["send", "ops", "hola", "--json"]).expect(0).objects().remove(0);
+    let seq = sent["seq"].to_string();
+    for args in [
+        &["send", "ops", "hola", "-q"][..],
+        &["receipt", "ops", &seq, "-q"],
+        &["groups", "delete", "ops", "-q"],
+    ] {
+        let ended = node.run(args).expect(0);
+        assert_eq!((ended.stdout(), ended.stderr()), (String::new(), String::new()), "{args:?}");
+    }
+}
+
+#[test]
 fn members_show_what_each_has_acknowledged() {
     let node = Node::start();
     let _ana = node.join(&["ops", "--name", "ana"]);

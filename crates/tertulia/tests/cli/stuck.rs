@@ -145,7 +145,7 @@ fn a_stopped_member_delays_nobody_and_catches_up_without_a_gap() {
 /// Sends so many messages of so many bytes, and waits until they are stored and `quick` members have confirmed them.
 async fn send_all(node: &str, (count, bytes): (usize, usize), quick: usize) -> SentAll {
     let target = Target::new(node);
-    let options = SenderOptions { follow: true, receipts: true };
+    let options = SenderOptions { follow: true, ..SenderOptions::default() };
     let mut sender = Sender::open(&target, "ops", "marta", options).await.unwrap();
     let mut confirmations = sender.confirmations().unwrap();
     let padding = "x".repeat(bytes);

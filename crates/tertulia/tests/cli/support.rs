@@ -198,6 +198,11 @@ impl Running {
         self.stdout.seen()
     }
 
+    /// The lines of standard error so far.
+    pub fn noted(&self) -> String {
+        self.stderr.seen()
+    }
+
     pub fn write(&mut self, text: &str) {
         self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }

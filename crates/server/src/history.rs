@@ -11,6 +11,9 @@ pub(crate) const LIMIT_MAX: u32 = 10_000;
 /// Read at once.
 const READ_BYTES: usize = 1 << 20;
 
+/// A page is begun anew so often at most when the log is trimmed meanwhile.
+const TRIES_MAX: u32 = 8;
+
 /// Which entries count towards a limit.
 pub(crate) type Wanted = fn(&Entry) -> bool;
 
@@ -45,6 +48,23 @@ impl Page {
 
 /// The last `limit` entries, or the first `limit` after a number, of those that are `wanted`.
 pub(crate) fn page(
+    journal: &dyn Journal,
+    log: LogId,
+    mode: HistoryMode,
+    limit: u32,
+    wanted: Wanted,
+) -> Result<Page, ReadError> {
+    let mut tries = 1;
+    loop {
+        match page_as_it_stands(journal, log, mode, limit, wanted) {
+            // The log was trimmed in the middle of it: that is no answer to somebody who asks for what there is.
+            Err(ReadError::Trimmed { .. }) if tries < TRIES_MAX => tries += 1,
+            page => return page,
+        }
+    }
+}
+
+fn page_as_it_stands(
     journal: &dyn Journal,
     log: LogId,
     mode: HistoryMode,

@@ -177,8 +177,10 @@ async fn what_retention_gives_up_is_told_as_a_gap() {
         let (group, mode) = ("ops".to_owned(), tertulia_wire::native::HistoryMode::Last);
         sender.send(&ClientFrame::History { id: 7, group, mode, limit: 1 }).await;
         let first_kept = loop {
-            if let NodeFrame::HistoryPage { first_kept, .. } = sender.frame().await {
-                break first_kept;
+            match sender.frame().await {
+                NodeFrame::HistoryPage { first_kept, .. } => break first_kept,
+                NodeFrame::Error { code, message, .. } => panic!("{code:?}: {message}"),
+                _ => {}
             }
         };
         if first_kept > welcome.tail + 10 {

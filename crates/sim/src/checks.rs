@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tertulia_group::entry::LeftBody;
 use tertulia_group::{
-    Entry, Epoch, Incarnation, Kind, Member, Name, Position, Presence, Receipt, SenderId, Seq, Why,
+    Entry, Epoch, Incarnation, Kind, LogId, Member, Name, Position, Presence, Receipt, SenderId,
+    Seq, Why,
 };
 
 /// What really happened, as programs and the journal know it.
@@ -193,8 +194,8 @@ pub fn told_counter_is_stored(truth: &Truth, sender: SenderId, counter: u64) -> 
 }
 
 /// Promise 8: who was further than what is left is told so.
-pub fn is_told_of_the_end(truth: &Truth, shown: &Position, told: bool) -> Verdict {
-    let own = shown.log == crate::world::LOG;
+pub fn is_told_of_the_end(truth: &Truth, log: LogId, shown: &Position, told: bool) -> Verdict {
+    let own = shown.log == log;
     let beyond = truth.ends.iter().any(|(epoch, left)| shown.epoch <= *epoch && shown.seq > *left);
     let seq = shown.seq;
     ensure(!own || !beyond || told, || format!("resume: {seq} was cut back, and nobody said so"))?;

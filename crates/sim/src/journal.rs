@@ -19,7 +19,18 @@ impl Record {
     }
 }
 
-#[derive(Debug, Default)]
+/// What an answer promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing survives its coordinator; the next one begins another log.
+    Memory,
+    /// The death of the process is survived; a power cut takes what was not synced.
+    Os,
+    /// A power cut is survived.
+    Fsync,
+}
+
+#[derive(Debug)]
 pub struct Journal {
     records: Vec<Record>,
     /// Every entry that was ever stored; number n is at n - 1. Trimming does not take it from the checks.
@@ -30,8 +41,8 @@ pub struct Journal {
     pending: Option<Batch>,
     /// Kept apart, as an engine keeps it: an epoch is never given again, whatever else a power cut takes.
     epoch: Epoch,
-    /// The level `os`: what is stored is not synced at once.
-    lazy: bool,
+    level: Level,
+    log_id: LogId,
     /// How many records a power cut leaves.
     synced: usize,
     /// How many records trimming has taken away.
@@ -39,8 +50,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(lazy: bool) -> Self {
-        Self { first: 1, lazy, ..Self::default() }
+    pub const fn new(level: Level, log_id: LogId) -> Self {
+        Self {
+            records: Vec::new(),
+            log: Vec::new(),
+            snapshot: None,
+            first: 1,
+            pending: None,
+            epoch: 0,
+            level,
+            log_id,
+            synced: 0,
+            trimmed: 0,
+        }
     }
 
     pub fn tail(&self) -> Seq {
@@ -101,7 +123,7 @@ impl Journal {
         self.log.extend(new.iter().cloned());
         let (first, count, notes) = (batch.first, batch.count, batch.notes);
         self.records.push(Record { first, count, notes, entries: bytes });
-        if !self.lazy && !planted(Bug::SkipFsync) {
+        if self.level == Level::Fsync && !planted(Bug::SkipFsync) {
             self.sync();
         }
         Ok(new)
@@ -112,8 +134,17 @@ impl Journal {
         self.synced = self.records.len();
     }
 
-    pub const fn is_lazy(&self) -> bool {
-        self.lazy
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    pub const fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// All is gone, and what comes is another log.
+    pub fn begin_anew(&mut self, log_id: LogId) {
+        *self = Self { epoch: self.epoch, ..Self::new(self.level, log_id) };
     }
 
     /// What is not synced is gone; answers where the log ends now.
@@ -151,7 +182,8 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn recover(&self, log: LogId, limits: Limits) -> Result<(Group, Epoch), RecoverError> {
+    pub fn recover(&self, limits: Limits) -> Result<(Group, Epoch), RecoverError> {
+        let log = self.log_id;
         let (mut group, covered) = match &self.snapshot {
             Some((bytes, covered)) => (Group::restore(log, limits, self.first, bytes)?, *covered),
             None => (Group::new(log, limits), 0),

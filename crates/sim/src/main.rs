@@ -20,7 +20,7 @@ struct Cli {
     #[arg(long, default_value_t = 60_000)]
     faults_ms: u64,
     /// So many members, instead of as many as the seed says.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     members: Option<u64>,
     /// So many outside senders, instead of as many as the seed says.
     #[arg(long)]

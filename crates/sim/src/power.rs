@@ -1,8 +1,9 @@
 //! Coordinators that die, that are overtaken and do not notice, and power cuts that take what was not synced.
 
-use tertulia_group::{Batch, Input, Seq, Ticket};
+use tertulia_group::{Batch, Input, LogId, Seq, Ticket};
 
 use crate::checks::Verdict;
+use crate::journal::Level;
 use crate::node::Node;
 use crate::world::{Event, World};
 
@@ -16,6 +17,10 @@ pub struct Overtaken {
 impl World {
     /// The coordinator dies; a batch that is on its way may have been stored all the same.
     pub fn crash(&mut self, keeps: bool) -> Verdict {
+        if self.journal.level() == Level::Memory {
+            self.power_cut();
+            return Ok(());
+        }
         if self.node.take().is_none() {
             return Ok(());
         }
@@ -30,6 +35,9 @@ impl World {
 
     /// Another coordinator takes over from a living one, which goes on appending.
     pub fn succession(&mut self) {
+        if self.journal.level() == Level::Memory {
+            return self.power_cut();
+        }
         let Some(node) = self.node.take() else { return };
         self.note("a node is cut off and does not know it");
         let batch = self.journal.take_pending();
@@ -72,17 +80,23 @@ impl World {
         }
     }
 
-    /// Everything stops at once. At the level `os` that may lose the end of the log, at `fsync` nothing.
+    /// Everything stops at once. At the level `os` that may lose the end of the log, at `fsync` nothing, at `memory` all.
     pub fn power_cut(&mut self) {
         if self.node.take().is_none() {
             return;
         }
-        let (before, left) = (self.journal.tail(), self.journal.power_cut());
+        let before = self.journal.tail();
+        let mut left = self.journal.power_cut();
+        if self.journal.level() == Level::Memory {
+            let log = LogId(self.rng.bytes());
+            self.journal.begin_anew(log);
+            left = 0;
+        }
         self.note(&format!("a power cut, of {before} numbers {left} are left"));
         self.without_coordinator();
         self.links.clear();
         self.programs.iter_mut().for_each(|one| one.session = None);
-        if self.journal.is_lazy() {
+        if self.journal.level() != Level::Fsync {
             self.truth.lose_above(self.journal.epoch(), left);
             self.programs.iter_mut().for_each(|one| one.disk.lose_above(left));
         }

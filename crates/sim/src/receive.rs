@@ -94,7 +94,12 @@ impl Program {
         };
         checks::bounds(0, 0, welcome.open.len())?;
         if let Some(shown) = session.shown {
-            checks::is_told_of_the_end(ears.truth, &shown, welcome.cut_back)?;
+            checks::is_told_of_the_end(
+                ears.truth,
+                ears.journal.log_id(),
+                &shown,
+                welcome.cut_back,
+            )?;
         }
         if welcome.resumed {
             checks::resume_skips_nothing(ears.truth, key, welcome.next, &welcome.open, asked)?;
@@ -145,7 +150,7 @@ impl Program {
 
     fn keep_place(&mut self, epoch: u32, ears: &Ears<'_>) {
         let Some(session) = &self.session else { return };
-        let log = crate::world::LOG;
+        let log = ears.journal.log_id();
         let end = ears.journal.tail();
         self.save(Position { log, epoch, seq: session.cursor.min(end) });
     }

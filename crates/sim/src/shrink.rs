@@ -10,7 +10,7 @@ use crate::world::{Failure, run};
 pub struct Shortest {
     /// The smaller world.
     pub settings: Settings,
-    /// What is broken in it; not always the same as in the larger one.
+    /// What is broken in it: the same promise, not always in the same way.
     pub failure: Failure,
 }
 
@@ -23,7 +23,9 @@ pub fn shortest(settings: &Settings, failure: &Failure) -> Shortest {
 
 /// Keeps `smaller` where it fails too.
 fn accept(best: &mut Shortest, smaller: Settings) -> bool {
+    let promise = |failure: &Failure| failure.broken.split(':').next().map(str::to_owned);
     let failure = run(&smaller).err();
+    let failure = failure.filter(|failure| promise(failure) == promise(&best.failure));
     failure.map(|failure| *best = Shortest { settings: smaller, failure }).is_some()
 }
 
@@ -54,12 +56,11 @@ fn fewer_faults(best: &mut Shortest) -> bool {
 
 fn fewer_programs(best: &mut Shortest) -> bool {
     let Settings { members, senders, .. } = best.settings;
-    let fewer = |now: Option<u64>, most: u64| 0..now.unwrap_or(most);
-    let any = fewer(members, 5).any(|members| {
+    let any = (1..members.unwrap_or(5)).any(|members| {
         let smaller = Settings { members: Some(members), ..best.settings.clone() };
         accept(best, smaller)
     });
-    any | fewer(senders, 3).any(|senders| {
+    any | (0..senders.unwrap_or(3)).any(|senders| {
         let smaller = Settings { senders: Some(senders), ..best.settings.clone() };
         accept(best, smaller)
     })

@@ -9,7 +9,7 @@ use tertulia_group::planted::plant;
 use tertulia_group::{Group, Incarnation, Input, Kind, Limits, LogId, Name, Now, SenderId, Ticket};
 
 use crate::checks::{self, Truth, Verdict};
-use crate::journal::Journal;
+use crate::journal::{Journal, Level};
 use crate::net::{Link, Side};
 use crate::node::Node;
 use crate::power::Overtaken;
@@ -18,7 +18,6 @@ use crate::receive::Ears;
 use crate::rng::Rng;
 use crate::settings::{Fault, Settings};
 
-pub const LOG: LogId = LogId([0x51; 16]);
 const TRACE_EVENTS: usize = 40;
 /// How long everybody may take, once the faults have stopped.
 const CALM_MS_MAX: u64 = 180_000;
@@ -135,7 +134,12 @@ impl World {
         let (members, senders) = (rng.within(2, 5), rng.within(1, 3));
         let members = settings.members.unwrap_or(members) as usize;
         let senders = settings.senders.unwrap_or(senders) as usize;
-        let lazy = rng.chance(400);
+        let level = match rng.below(10) {
+            0 => Level::Memory,
+            1..5 => Level::Os,
+            _ => Level::Fsync,
+        };
+        let log = LogId(rng.bytes());
         let programs = (0..members + senders)
             .map(|n| {
                 let one = Program::new(n, n < members, rng.chance(300), SenderId(rng.bytes()));
@@ -156,7 +160,7 @@ impl World {
             next_event: 0,
             node: None,
             generation: 0,
-            journal: Journal::new(lazy),
+            journal: Journal::new(level, log),
             programs,
             links: BTreeMap::new(),
             next_conn: 0,
@@ -436,7 +440,7 @@ impl World {
     }
 
     fn node_starts(&mut self) -> Verdict {
-        let (mut group, epoch) = match self.journal.recover(LOG, self.limits.clone()) {
+        let (mut group, epoch) = match self.journal.recover(self.limits.clone()) {
             Ok(recovered) => recovered,
             Err(error) => return Err(format!("durability: {error}")),
         };

@@ -151,20 +151,7 @@ impl Group {
                 continue;
             }
             match effect_of(&entry, secret)? {
-                Some(effect) => {
-                    if let Effect::Epoch { epoch, .. } = effect {
-                        self.identity.epoch = epoch;
-                    }
-                    let joined = matches!(effect, Effect::Joined(_));
-                    self.apply(Now::default(), effect);
-                    let key = Incarnation(entry.header.seq);
-                    if let Some((_, acked)) = begun.iter().find(|(of, _)| joined && *of == key)
-                        && let Some(member) = self.members.get_mut(key)
-                    {
-                        // It began to read before its join: that it has not confirmed.
-                        member.acked = *acked;
-                    }
-                }
+                Some(effect) => self.replay_effect(effect, entry.header.seq, &begun),
                 None if entry.header.kind == Kind::Message => {
                     self.replay_message(&entry.header, &introduced)?;
                 }
@@ -180,6 +167,22 @@ impl Group {
         self.graces.clear();
         self.moved = false;
         Ok(())
+    }
+
+    /// `begun`: how far the members that the record writes of had come at its end.
+    fn replay_effect(&mut self, effect: Effect, seq: Seq, begun: &[(Incarnation, Seq)]) {
+        if let Effect::Epoch { epoch, .. } = effect {
+            self.identity.epoch = epoch;
+        }
+        let joined = matches!(effect, Effect::Joined(_));
+        self.apply(Now::default(), effect);
+        let key = Incarnation(seq);
+        if let Some((_, acked)) = begun.iter().find(|(of, _)| joined && *of == key)
+            && let Some(member) = self.members.get_mut(key)
+        {
+            // It began to read before its join: that it has not confirmed.
+            member.acked = *acked;
+        }
     }
 
     fn replay_message(

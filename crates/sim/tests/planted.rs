@@ -7,7 +7,7 @@ use tertulia_sim::{Settings, run, shortest};
 
 const SEEDS: u64 = 60;
 /// Once a bug is caught in so many seeds, the next one is looked at.
-const ENOUGH: u64 = 10;
+const ENOUGH: u64 = 5;
 const FAULTS_MS: u64 = 8_000;
 
 /// Which promise was broken first, in how many seeds; and how many were run.

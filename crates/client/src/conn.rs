@@ -280,6 +280,7 @@ const fn no_greeting() -> Greeting {
         node: String::new(),
         http: String::new(),
         message_bytes_max: 0,
+        instance: native::Instance([0; 16]),
     }
 }
 

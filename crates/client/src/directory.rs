@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tertulia_group::{Entry, Epoch, Receipt, Seq};
 use tertulia_wire::native::{GroupItem, HistoryMode, MemberItem, StatusReply};
-use tertulia_wire::{ClientFrame, Level, NodeFrame};
+use tertulia_wire::{ClientFrame, Instance, Level, NodeFrame};
 
 use crate::conn::{Conn, unexpected};
 use crate::{Error, Target};
@@ -53,6 +53,7 @@ pub struct Directory {
     other: Option<Conn>,
     node_id: String,
     http: String,
+    instance: Instance,
 }
 
 /// Whether asking again can do harm.
@@ -73,6 +74,7 @@ impl Directory {
             target: target.clone(),
             node_id: conn.greeting.node.clone(),
             http: conn.greeting.http.clone(),
+            instance: conn.greeting.instance,
             node: Some(conn),
             other: None,
         })
@@ -86,6 +88,11 @@ impl Directory {
     /// The node's id.
     pub fn node(&self) -> &str {
         &self.node_id
+    }
+
+    /// The node's store: the same at every address and after every restart, as long as its data lives.
+    pub const fn instance(&self) -> Instance {
+        self.instance
     }
 
     /// Where is the group coordinated?

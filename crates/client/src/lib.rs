@@ -47,4 +47,4 @@ pub use tertulia_group::{Entry, Kind, LogId, Missing, Receipt, SenderId, Seq, Wh
 pub use tertulia_wire::native::{
     Confirmed, GroupItem, HistoryMode, How, MemberItem, Presence, Start, StatusReply,
 };
-pub use tertulia_wire::{Code, Level, Secret};
+pub use tertulia_wire::{Code, Instance, Level, Secret};

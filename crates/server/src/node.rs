@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tertulia_group::{Door, LeaveReason};
-use tertulia_journal::{Catalog, Embedded, Journal, Level, MemoryJournal, Options};
+use tertulia_journal::{Catalog, Embedded, Expect, Journal, Level, MemoryJournal, Options};
+use tertulia_wire::Instance;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -115,8 +117,9 @@ impl Node {
         let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
         let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
         let (journal, catalog) = open_store(&config).await?;
+        let instance = instance_of(Arc::clone(&catalog)).await?;
         let weak = Arc::downgrade(&journal);
-        let shared = Arc::new(Shared::new(config, journal, catalog, notices));
+        let shared = Arc::new(Shared::new(config, journal, catalog, instance, notices));
         let directory = Arc::new(Directory::new(Arc::clone(&shared)));
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (0..count)
@@ -175,6 +178,27 @@ impl Node {
 fn listen(door: &'static str, config: &Config, port: u16) -> Result<TcpListener, StartError> {
     let address = SocketAddr::new(config.listen, port);
     doors::listen(address).map_err(|error| StartError::Listen { door, address, error })
+}
+
+/// Where a store keeps which one it is.
+const INSTANCE_KEY: &str = "node/instance";
+
+/// Which store it is; a new one is given its identity.
+async fn instance_of(catalog: Arc<dyn Catalog>) -> Result<Instance, StartError> {
+    let read = move || -> Result<Instance, String> {
+        if let Some(found) = catalog.get(INSTANCE_KEY).map_err(|error| error.to_string())? {
+            let bytes = found.value.as_ref().try_into();
+            return bytes
+                .map(Instance)
+                .map_err(|_| format!("the record {INSTANCE_KEY} is damaged"));
+        }
+        let new = Instance(rand::random());
+        let value = Some(Bytes::copy_from_slice(&new.0));
+        catalog.put(INSTANCE_KEY, Expect::Absent, value).map_err(|error| error.to_string())?;
+        Ok(new)
+    };
+    let done = tokio::task::spawn_blocking(read).await;
+    done.map_err(|error| error.to_string()).flatten().map_err(StartError::Store)
 }
 
 type Store = (Arc<dyn Journal>, Arc<dyn Catalog>);

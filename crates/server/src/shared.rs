@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tertulia_journal::{Catalog, Journal};
-use tertulia_wire::Level;
+use tertulia_wire::{Instance, Level};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     pub config: Config,
     pub journal: Arc<dyn Journal>,
     pub catalog: Arc<dyn Catalog>,
+    /// Which store it is, for clients that keep something of it.
+    pub instance: Instance,
     /// The multi-threaded runtime: everything that blocks or belongs to no group.
     pub main: Handle,
     /// For members behind the window.
@@ -39,6 +41,7 @@ impl Shared {
         config: Config,
         journal: Arc<dyn Journal>,
         catalog: Arc<dyn Catalog>,
+        instance: Instance,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
         let limits = &config.limits;
@@ -50,6 +53,7 @@ impl Shared {
             config,
             journal,
             catalog,
+            instance,
             main: Handle::current(),
             reads: Semaphore::new(reads),
             request_reads: Semaphore::new(request_reads),

@@ -1,10 +1,10 @@
-//! What a member keeps between two lives of its program: one private file per node, group and name, locked while it runs.
+//! What a member keeps between two lives of its program: one private file per store, group and name, locked while it runs.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use tertulia_client::Saved;
+use tertulia_client::{Instance, Saved};
 use tertulia_group::Name;
 
 use crate::failure::Failure;
@@ -40,17 +40,17 @@ impl Slot {
     /// The membership of `name` in `group`; `None` while another program has it.
     pub fn of_member(
         root: &Path,
-        node: &str,
+        instance: Instance,
         group: &Name,
         name: &Name,
     ) -> Result<Option<Self>, Failure> {
-        let folder = root.join(folder_name(node)).join(format!("in-{}", group.folded()));
+        let folder = root.join(instance.to_string()).join(format!("in-{}", group.folded()));
         Self::take(&folder, name)
     }
 
     /// The name alone, for as long as the group is not known; `None` while another program has it.
-    pub fn of_name(root: &Path, node: &str, name: &Name) -> Result<Option<Self>, Failure> {
-        Self::take(&root.join(folder_name(node)).join("anywhere"), name)
+    pub fn of_name(root: &Path, instance: Instance, name: &Name) -> Result<Option<Self>, Failure> {
+        Self::take(&root.join(instance.to_string()).join("anywhere"), name)
     }
 
     fn take(folder: &Path, name: &Name) -> Result<Option<Self>, Failure> {
@@ -101,14 +101,6 @@ impl Slot {
     }
 }
 
-/// A node's address as the name of a folder.
-fn folder_name(node: &str) -> String {
-    node.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' })
-        .take(200)
-        .collect()
-}
-
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
@@ -127,12 +119,14 @@ fn create_folder(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    const STORE: Instance = Instance([0xab; 16]);
+
     #[test]
     fn a_membership_is_one_programs_at_a_time() {
         let root = tempfile::tempdir().unwrap();
         let name = |text| Name::new(text).unwrap();
         let take = |group, member| {
-            Slot::of_member(root.path(), "127.0.0.1:5001", &name(group), &name(member)).unwrap()
+            Slot::of_member(root.path(), STORE, &name(group), &name(member)).unwrap()
         };
         let slot = take("ops", "ana").unwrap();
         assert!(take("ops", "ana").is_none());
@@ -147,7 +141,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let name = |text| Name::new(text).unwrap();
         for group in ["..", ".", "a.b"] {
-            let slot = Slot::of_member(root.path(), "../[::1]:5001", &name(group), &name(".."));
+            let slot = Slot::of_member(root.path(), STORE, &name(group), &name(".."));
             let path = slot.unwrap().unwrap().path().to_owned();
             let below = path.strip_prefix(root.path()).unwrap();
             let parts: Vec<_> = below.components().collect();
@@ -164,7 +158,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let root = tempfile::tempdir().unwrap();
         let name = Name::new("ana").unwrap();
-        let slot = Slot::of_member(root.path(), "h:1", &name, &name).unwrap().unwrap();
+        let slot = Slot::of_member(root.path(), STORE, &name, &name).unwrap().unwrap();
         let lock = slot.path().with_extension("lock");
         assert_eq!(std::fs::metadata(lock).unwrap().permissions().mode() & 0o777, 0o600);
     }

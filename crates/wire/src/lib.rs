@@ -12,7 +12,7 @@ pub mod text;
 pub mod time;
 
 pub use level::Level;
-pub use native::{ClientFrame, Code, FrameError, NodeFrame, Secret};
+pub use native::{ClientFrame, Code, FrameError, Instance, NodeFrame, Secret};
 
 use std::borrow::Cow;
 

@@ -9,7 +9,7 @@ use tertulia_wire::{ClientFrame, NodeFrame};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
-use crate::fake::{Fake, Said, message, soon};
+use crate::fake::{Fake, INSTANCE, Said, message, soon};
 
 async fn refused(target: &Target) -> anyhow::Result<Error> {
     match soon(Directory::connect(target)).await? {
@@ -111,6 +111,7 @@ async fn lists_are_asked_for_page_by_page_and_refusals_are_passed_on() -> anyhow
         let mut directory = Directory::connect(&target).await?;
         let history = directory.history("ops", HistoryMode::Last, 4).await?;
         let seqs: Vec<_> = history.entries.iter().map(|entry| entry.header.seq).collect();
+        assert_eq!(directory.instance(), INSTANCE);
         assert_eq!((seqs, history.first_kept), (vec![1, 2, 3, 4], 1));
         let error = directory.locate("opz").await.err();
         assert!(error.is_some_and(|error| error.to_string().contains("did you mean ops?")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
-use tertulia_client::{Code, Level, LogId, Secret, Seq, Target};
+use tertulia_client::{Code, Instance, Level, LogId, Secret, Seq, Target};
 use tertulia_group::entry::{self, FLAG_RECEIPT, Header, Run};
 use tertulia_group::{Entry, Incarnation, Kind};
 use tertulia_wire::native::{
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 pub const LOG: LogId = LogId([7; 16]);
 pub const SECRET: Secret = Secret([9; 32]);
+pub const INSTANCE: Instance = Instance([5; 16]);
 /// Longest body.
 pub const BODY_MAX: u32 = 1 << 16;
 
@@ -73,6 +74,7 @@ impl Fake {
             node: "fake".into(),
             http: String::new(),
             message_bytes_max: BODY_MAX,
+            instance: INSTANCE,
         }))
         .await?;
         Ok(peer)

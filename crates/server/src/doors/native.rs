@@ -124,6 +124,7 @@ impl Lobby {
             node: self.directory.shared.config.node_id.clone(),
             http: String::new(),
             message_bytes_max: self.directory.shared.config.group_limits.message_bytes_max as u32,
+            instance: self.directory.shared.instance,
         };
         self.write(NodeFrame::Greeting(greeting)).await
     }

@@ -39,8 +39,9 @@ pub async fn claim(
 ) -> Result<Claim, Failure> {
     let root = state_folder()?;
     let group = group.map(names::check).transpose()?;
+    let directory = Directory::connect(target).await?;
     let mut asking =
-        Asking { target, root: &root, group: group.as_ref(), directory: None, options: &options };
+        Asking { target, root: &root, group: group.as_ref(), directory, options: &options };
     if let Some(name) = name {
         return match asking.attempt(&names::check(name)?).await? {
             Try::Claimed(claim) => Ok(*claim),
@@ -62,20 +63,20 @@ struct Asking<'a, O> {
     target: &'a Target,
     root: &'a Path,
     group: Option<&'a Name>,
-    directory: Option<Directory>,
+    directory: Directory,
     options: &'a O,
 }
 
 impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
     async fn attempt(&mut self, name: &Name) -> Result<Try, Failure> {
-        let node = self.target.address();
+        let instance = self.directory.instance();
         let here =
             |what: &str| Try::Taken(format!("{name} is {what} by a program on this machine"));
         let (group, name_slot) = match self.group {
             Some(group) => (group.clone(), None),
             None => {
                 // Held before the allocator is asked: two programs must not be given one name's group.
-                let Some(slot) = Slot::of_name(self.root, node, name)? else {
+                let Some(slot) = Slot::of_name(self.root, instance, name)? else {
                     return Ok(here("used"));
                 };
                 match self.allocate(name).await {
@@ -84,7 +85,7 @@ impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
                 }
             }
         };
-        let Some(slot) = Slot::of_member(self.root, node, &group, name)? else {
+        let Some(slot) = Slot::of_member(self.root, instance, &group, name)? else {
             return Ok(here(&format!("a member of {group}")));
         };
         let saved = slot.read();
@@ -104,11 +105,7 @@ impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
     }
 
     async fn allocate(&mut self, name: &Name) -> Result<Name, Error> {
-        let directory = match &mut self.directory {
-            Some(directory) => directory,
-            none => none.insert(Directory::connect(self.target).await?),
-        };
-        let located = directory.allocate(name.as_str()).await?;
+        let located = self.directory.allocate(name.as_str()).await?;
         Name::new(&located.group).map_err(|error| {
             Error::Protocol(format!("a group called {:?}: {error}", located.group))
         })

@@ -50,7 +50,9 @@ fn a_durable_member_stays_when_it_goes() {
     assert_eq!((&members[0]["name"], &members[0]["presence"]), (&"ana".into(), &"away".into()));
     node.run(&["send", "ops", "hola", "--timeout", "200ms"]).expect(3);
     let folder = node.user.home.path().join(".local/state/tertulia");
-    let file = folder.join(node.native.replace(':', "_")).join("in-ops/ana.member");
+    let stores: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
+    assert_eq!(stores.len(), 1, "the folder of the node's store");
+    let file = stores[0].path().join("in-ops/ana.member");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "whoever reads it is ana");
     let ana = node.spawn(&["join", "ops", "--name", "ana", "--durable"]);
@@ -66,6 +68,32 @@ fn who_leaves_leaves_nothing_behind() {
     node.process.says("left ops ana exit");
     let ana = node.spawn(&["join", "ops", "--name", "ana"]);
     ana.notes("joined ops as ana");
+}
+
+#[test]
+fn a_member_comes_back_by_whatever_address_the_node_has() {
+    let mut node = Node::start();
+    let mut ana = node.join(&["ops", "--name", "ana", "--durable"]);
+    ana.end_by(Signal::TERM, 0);
+    let port = node.native.rsplit(':').next().unwrap().to_owned();
+    let by_name = format!("localhost:{port}");
+    let mut ana = node.user.spawn(&["join", "ops", "--name", "ana", "--node", &by_name]);
+    ana.notes("back in ops as ana");
+    ana.signal(Signal::KILL);
+    ana.end();
+
+    node.process.end_by(Signal::TERM, 0);
+    let data = node.data.path().to_str().unwrap().to_owned();
+    node.process = crate::support::serve(&node.user, &data, &["--native-port", "0"]);
+    let file = std::fs::read_to_string(node.data.path().join("endpoints.json")).unwrap();
+    let moved = crate::support::object(&file)["native"].as_str().unwrap().to_owned();
+    let ana = node.user.spawn(&["join", "ops", "--name", "ana", "--node", &moved]);
+    ana.notes("back in ops as ana");
+
+    // Another store: another ana.
+    let other = Node::start();
+    let args = ["join", "ops", "--name", "ana", "--node", &other.native];
+    node.user.spawn(&args).notes("joined ops as ana");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tertulia_group::{
     CompleteRun, Door, LogId, Missing, Position, Receipt, SenderId, StoredRun, Why,
 };
 
-use super::{FRAME_HEADER_BYTES, FrameError, LIST_BYTES_MAX, STR_BYTES_MAX, Secret};
+use super::{FRAME_HEADER_BYTES, FrameError, Instance, LIST_BYTES_MAX, STR_BYTES_MAX, Secret};
 use crate::Level;
 use crate::safe::cut;
 
@@ -278,7 +278,7 @@ macro_rules! wrapped {
     )*};
 }
 pub(super) use wrapped;
-wrapped!(Secret SenderId LogId);
+wrapped!(Secret Instance SenderId LogId);
 
 /// A type that is its fields, in order: those of a struct that stands elsewhere.
 macro_rules! fields {

@@ -101,6 +101,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A node's store: made by chance when it begins, the same as long as it lives. Shown in hex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Instance(pub [u8; 16]);
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Splits one whole frame of any kind off the beginning of `buffer`; `None` while it is not there whole.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use super::field::{
     Item, Put, Reader, Take, begin_frame, coded, end_frame, fields, flags, put_frame, put_list,
     record, wrapped,
 };
-use super::{Code, FrameError, RUNS_PER_FRAME_MAX, Secret, kind};
+use super::{Code, FrameError, Instance, RUNS_PER_FRAME_MAX, Secret, kind};
 use crate::Level;
 
 /// A frame that a node sends.
@@ -78,6 +78,8 @@ record! {
         http: String,
         /// Longest body of a message.
         message_bytes_max: u32,
+        /// Its store.
+        instance: Instance,
     }
 }
 

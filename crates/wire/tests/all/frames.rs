@@ -10,8 +10,8 @@ use tertulia_group::{
 };
 use tertulia_wire::native::{
     self, Ack, CLIENT_FRAME_BYTES_MAX, Confirmed, Failed, Greeting, GroupItem, Hello, HistoryMode,
-    How, Join, MemberItem, NODE_FRAME_BYTES_MAX, OpenSender, Presence, RUNS_PER_FRAME_MAX,
-    STR_BYTES_MAX, SenderReady, Start, StatusReply, StoredRun, Welcome,
+    How, Instance, Join, MemberItem, NODE_FRAME_BYTES_MAX, OpenSender, Presence,
+    RUNS_PER_FRAME_MAX, STR_BYTES_MAX, SenderReady, Start, StatusReply, StoredRun, Welcome,
 };
 use tertulia_wire::{ClientFrame, Code, FrameError, Level, NodeFrame, Secret};
 
@@ -185,9 +185,17 @@ fn answer() -> impl Strategy<Value = NodeFrame> {
     );
     let status = (any::<(u32, u64, u32, u32, u32, u64)>(), text(), text(), text(), level());
     prop_oneof![
-        (any::<(u16, u16, u32)>(), text(), text()).prop_map(
-            |((version, features, message_bytes_max), node, http)| {
-                NodeFrame::Greeting(Greeting { version, features, node, http, message_bytes_max })
+        (any::<(u16, u16, u32, [u8; 16])>(), text(), text()).prop_map(
+            |((version, features, message_bytes_max, instance), node, http)| {
+                let instance = Instance(instance);
+                NodeFrame::Greeting(Greeting {
+                    version,
+                    features,
+                    node,
+                    http,
+                    message_bytes_max,
+                    instance,
+                })
             }
         ),
         (any::<(u32, u32)>(), text(), text()).prop_map(|((id, epoch), group, coordinator)| {

@@ -9,8 +9,8 @@ use tertulia_group::{
 };
 use tertulia_wire::file::FileBody;
 use tertulia_wire::native::{
-    Ack, Confirmed, Failed, Greeting, GroupItem, Hello, HistoryMode, How, Join, MemberItem,
-    OpenSender, Presence, SenderReady, Start, StatusReply, StoredRun, Welcome,
+    Ack, Confirmed, Failed, Greeting, GroupItem, Hello, HistoryMode, How, Instance, Join,
+    MemberItem, OpenSender, Presence, SenderReady, Start, StatusReply, StoredRun, Welcome,
 };
 use tertulia_wire::{ClientFrame, Code, Level, NodeFrame, Secret};
 
@@ -198,6 +198,7 @@ pub fn answer_frames() -> Vec<(&'static str, NodeFrame)> {
         node: "n1".into(),
         http: "127.0.0.1:5080".into(),
         message_bytes_max: 1 << 20,
+        instance: Instance([0xd0; 16]),
     };
     let page_group = GroupItem {
         group: group.clone(),

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::line::{groups, no_accounts, refusal_of, refusal_of_denied};
+use super::reached::{Marks, REACHED_WAIT_MIN};
 use super::requests;
 use crate::budget::Held;
 use crate::clock::now;
@@ -42,9 +43,6 @@ const READ_BYTES: usize = 256 << 10;
 const ACK_WAIT: Duration = Duration::from_secs(5);
 /// Messages that `HISTORY` gives at most.
 const HISTORY_MAX: u32 = 1000;
-/// How often the host is asked whether it has taken everything: at once, then less and less.
-const REACHED_WAIT_MIN: Duration = Duration::from_millis(1);
-const REACHED_WAIT_MAX: Duration = Duration::from_millis(200);
 /// What a connection that is being closed has to take its last bytes.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -88,18 +86,6 @@ enum Answer {
     },
     /// It has waited long enough, and is answered as it stands.
     Late,
-}
-
-/// Which number the host has when it has taken so many bytes.
-#[derive(Default)]
-struct Marks {
-    queued: u64,
-    written: u64,
-    /// (bytes, number), both rising.
-    marks: VecDeque<(u64, Seq)>,
-    /// The program answers for itself.
-    confirms: bool,
-    wait: Option<Duration>,
 }
 
 /// Runs until the connection ends.
@@ -571,7 +557,7 @@ impl Session<'_> {
 
     /// Asks the host how much it has taken, and tells the group.
     fn ask_host(&mut self) {
-        if self.marks.confirms || self.marks.marks.is_empty() {
+        if self.marks.confirms || self.marks.is_empty() {
             self.marks.wait = None;
             return;
         }
@@ -580,36 +566,5 @@ impl Session<'_> {
         if let Some(seq) = self.marks.taken(left) {
             self.hosted.input(Input::Reached(self.conn.id, seq));
         }
-    }
-}
-
-impl Marks {
-    /// `seq` is in the buffer, which holds `buffered` bytes now.
-    fn rendered(&mut self, buffered: usize, seq: Seq) {
-        self.queued = self.written + buffered as u64;
-        let many = self.marks.len() > 1024;
-        match self.marks.back_mut() {
-            Some(last) if last.0 == self.queued => last.1 = seq,
-            // A mark a few KiB is enough: the host's answer is cumulative.
-            Some(last) if many && self.queued - last.0 < 512 => *last = (self.queued, seq),
-            _ => self.marks.push_back((self.queued, seq)),
-        }
-    }
-
-    /// The last number that the host has whole, where that has risen; `left` bytes are not acknowledged.
-    fn taken(&mut self, left: u64) -> Option<Seq> {
-        let taken = self.written.saturating_sub(left);
-        let mut through = None;
-        while let Some((_, seq)) = self.marks.front().filter(|(bytes, _)| *bytes <= taken).copied()
-        {
-            through = Some(seq);
-            self.marks.pop_front();
-        }
-        self.wait = match (self.marks.is_empty(), self.wait) {
-            (true, _) => None,
-            (false, Some(wait)) => Some((wait * 2).min(REACHED_WAIT_MAX)),
-            (false, None) => Some(REACHED_WAIT_MIN),
-        };
-        through
     }
 }

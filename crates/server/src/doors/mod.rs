@@ -4,6 +4,7 @@ mod line;
 pub(crate) mod line_session;
 mod native;
 pub(crate) mod native_session;
+mod reached;
 mod requests;
 
 use std::net::{IpAddr, SocketAddr};

@@ -28,8 +28,8 @@ pub(crate) struct Conn {
     closing: Cell<Option<Closing>>,
     /// A heartbeat is due.
     beat: Cell<bool>,
-    /// Something was written since the last beat.
-    pub wrote: Cell<bool>,
+    /// Bytes that were written since the last beat.
+    pub wrote: Cell<u64>,
     /// The place in the window that it has come to; past everything while it does not read there.
     pub place: Cell<u64>,
 }
@@ -44,7 +44,7 @@ impl Conn {
             wake: Notify::new(),
             closing: Cell::new(None),
             beat: Cell::new(false),
-            wrote: Cell::new(false),
+            wrote: Cell::new(0),
             place: Cell::new(u64::MAX),
         }
     }

@@ -132,7 +132,7 @@ impl Outbox {
             match wrote {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
-                    conn.wrote.set(true);
+                    conn.wrote.set(conn.wrote.get() + n as u64);
                     left = left.saturating_sub(n);
                     if left == 0 {
                         return Ok(Wrote::More);

@@ -69,6 +69,9 @@ struct Session<'a> {
     history: Option<JoinHandle<Result<Page, Denied>>>,
     /// Its own messages that were neither refused nor have their `ACK` line.
     in_hand: usize,
+    /// Its own messages that were neither refused nor have their `OK MSG`.
+    untold: usize,
+    parting: Option<Parting>,
     /// Its own messages that have no `ACK` line yet, and until when they wait.
     unanswered: BTreeMap<Seq, Instant>,
     /// `ACK` lines that wait for their `OK MSG`.
@@ -76,6 +79,18 @@ struct Session<'a> {
     marks: Marks,
     held: Held,
     last_call: Option<Instant>,
+}
+
+/// A client that has said its last word; what it has said before is answered first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parting {
+    /// `EXIT`: leaves once each of its messages has its `OK MSG`.
+    Exit,
+    /// It has left.
+    Left,
+    /// Its side of the connection is closed, but it may still read (`printf … | nc -N`): ends once each message has its `ACK`
+    /// line, and then at the latest.
+    EndOfInput(Instant),
 }
 
 /// What an `ACK` line says. Who is missing is looked up when it is written: a list of names is not kept for each message.
@@ -115,6 +130,8 @@ pub(crate) async fn run(
         reading: None,
         history: None,
         in_hand: 0,
+        untold: 0,
+        parting: None,
         unanswered: BTreeMap::new(),
         answers: BTreeMap::new(),
         marks: Marks::default(),
@@ -143,6 +160,9 @@ impl Session<'_> {
                 self.look_behind();
             }
             self.ask_host();
+            if self.parts() {
+                return Ok(());
+            }
             if self
                 .last_call
                 .is_some_and(|last_call| self.out.is_empty() || last_call < Instant::now())
@@ -194,13 +214,20 @@ impl Session<'_> {
         // Who was stored first waits until first.
         let ack = self.unanswered.first_key_value().map(|(_, until)| *until);
         let host = self.marks.wait.map(|wait| Instant::now() + wait);
-        [ack, host, self.last_call].into_iter().flatten().min()
+        let part = match self.parting {
+            Some(Parting::EndOfInput(until)) => Some(until),
+            _ => None,
+        };
+        [ack, host, part, self.last_call].into_iter().flatten().min()
     }
 
     fn read(&mut self) -> io::Result<()> {
         self.inbound.reserve(line::LINE_BYTES_MAX);
         match self.stream.try_read_buf(&mut self.inbound) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => {
+                let until = Instant::now() + ACK_WAIT + FAREWELL;
+                self.parting.get_or_insert(Parting::EndOfInput(until));
+            }
             Ok(_) => self.take_lines(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -211,9 +238,26 @@ impl Session<'_> {
     /// Whether what it says next can be taken: there is room for the answers.
     fn takes_lines(&self) -> bool {
         self.last_call.is_none()
+            && self.parting.is_none()
             && self.history.is_none()
             && self.out.len() < ANSWERS_BYTES_MAX
             && self.in_hand < UNANSWERED_MAX
+    }
+
+    /// Leaves, or ends (`true`), once a client that has said its last word has its answers.
+    fn parts(&mut self) -> bool {
+        match self.parting {
+            Some(Parting::Exit) if self.untold == 0 && self.history.is_none() => {
+                self.parting = Some(Parting::Left);
+                self.hosted.input(Input::Leave(self.conn.id));
+                false
+            }
+            Some(Parting::EndOfInput(until)) => {
+                let answered = self.in_hand == 0 && self.history.is_none() && self.out.is_empty();
+                answered || until <= Instant::now()
+            }
+            _ => false,
+        }
     }
 
     /// Tells the node's budget what waits here.
@@ -258,6 +302,7 @@ impl Session<'_> {
             Command::Msg(text) => {
                 self.counter += 1;
                 self.in_hand += 1;
+                self.untold += 1;
                 let run = Run::message(&self.name, self.counter, true, text.as_bytes());
                 self.hosted.input(Input::Publish(self.conn.id, run));
             }
@@ -283,7 +328,7 @@ impl Session<'_> {
             }
             Command::Ping(text) => line::ping(&mut self.out, text),
             Command::Help => line::help(&mut self.out),
-            Command::Exit => self.hosted.input(Input::Leave(self.conn.id)),
+            Command::Exit => self.parting = Some(Parting::Exit),
             Command::Pass(_) | Command::Token(_) => return Err(no_accounts()),
             Command::Join { .. } | Command::AskName => {
                 return Err(Refusal::new(LineCode::AlreadyJoined, "say EXIT first"));
@@ -335,6 +380,7 @@ impl Session<'_> {
                 }
                 Output::MessageRefused(_, _, refusal) => {
                     self.in_hand = self.in_hand.saturating_sub(1);
+                    self.untold = self.untold.saturating_sub(1);
                     line::err(&mut self.out, &refusal_of(refusal));
                 }
                 Output::Refused(_, refusal) => line::err(&mut self.out, &refusal_of(refusal)),
@@ -526,7 +572,10 @@ impl Session<'_> {
         self.next = seq + 1;
         let own = entry.header.publisher().is_some_and(|key| key.0 == self.joined);
         match entry.header.kind {
-            Kind::Message if own => line::ok_msg(&mut self.out, seq),
+            Kind::Message if own => {
+                self.untold = self.untold.saturating_sub(1);
+                line::ok_msg(&mut self.out, seq);
+            }
             Kind::Joined if seq == self.joined => {}
             _ => {
                 line::entry(&mut self.out, entry, seq < self.joined);

@@ -69,6 +69,8 @@ struct Session<'a> {
     finished: bool,
     /// Once set, no more is read, and what is left is written until then.
     last_call: Option<Instant>,
+    /// Bytes of the last heartbeat.
+    beat_bytes: u64,
 }
 
 /// Runs until the connection ends.
@@ -94,6 +96,7 @@ pub(crate) async fn run(
         held: hosted.shared.budget.holder(),
         finished: false,
         last_call: None,
+        beat_bytes: 0,
     };
     session.answer_inbox();
     session.take_in();
@@ -465,10 +468,13 @@ impl Session<'_> {
 
     /// A second has passed: a heartbeat where nothing else was written, and a look at whether the host is still there.
     fn beat(&mut self) {
-        if !self.conn.wrote.replace(false) && self.outbox.at_boundary() {
+        // The beat before does not count as something else: a quiet connection gets one each second.
+        let wrote = self.conn.wrote.replace(0);
+        if wrote <= std::mem::take(&mut self.beat_bytes) && self.outbox.at_boundary() {
             let group = self.hosted.group.borrow();
             NodeFrame::Heartbeat { epoch: group.epoch(), tail: group.tail() }
                 .encode(&mut self.outbox.control);
+            self.beat_bytes = self.outbox.control.len() as u64;
         }
         if let Some((silent_ms, under_way)) = crate::linux::last_acknowledged(self.stream.as_fd()) {
             let waits = crate::linux::unacknowledged_bytes(self.stream.as_fd()).unwrap_or(0) > 0;

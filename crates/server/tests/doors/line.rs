@@ -1,5 +1,7 @@
 //! The line door: what a person with `nc` sees.
 
+use tokio::io::AsyncWriteExt;
+
 use crate::support::{LineClient, config, start, within};
 
 async fn node() -> (tertulia_server::Node, tempfile::TempDir, std::net::SocketAddr) {
@@ -82,5 +84,40 @@ async fn who_comes_later_gets_what_was_missed_first() {
     assert!(late.line().await.ends_with("number 3"));
     assert!(late.line().await.starts_with("OLD "));
     assert_eq!(late.line().await, "OK HISTORY 2");
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_before_the_end_is_answered_before_the_end() {
+    let (node, _data, address) = node().await;
+    let mut other = LineClient::join(address, "other", "lobby").await;
+    // As `printf … | nc -N` does it: everything in one piece, then its side is closed, or it says EXIT.
+    for (name, last) in [("half", ""), ("gone", "EXIT\n")] {
+        let mut client = LineClient::connect(address).await;
+        client.say(&format!("JOIN {name}\nMSG one\nMSG two\nHISTORY 1\n{last}")).await;
+        if last.is_empty() {
+            client.write.shutdown().await.expect("closes its side");
+        }
+        let mut lines = Vec::new();
+        loop {
+            match client.line().await {
+                line if line.is_empty() => break,
+                line => lines.push(line),
+            }
+        }
+        let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!(
+            (count("OK JOIN"), count("OK MSG"), count("OK HISTORY")),
+            (1, 2, 1),
+            "{lines:?}"
+        );
+        if last.is_empty() {
+            assert_eq!(count("ACK"), 2, "{lines:?}");
+        } else {
+            assert_eq!(lines.last().map(String::as_str), Some("OK EXIT"), "{lines:?}");
+        }
+        let why = if last.is_empty() { "lost" } else { "exit" };
+        assert!(other.until("LEFT").await.ends_with(&format!(" {name} {why}")));
+    }
     within("the node's end", node.stop()).await;
 }

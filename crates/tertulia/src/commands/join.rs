@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tertulia_client::{
-    Code, Entry, Event, Handle, Kind, Member, MemberOptions, Seq, Start, Target,
+    Code, Directory, Entry, Event, Handle, Kind, Member, MemberOptions, Seq, Start, Target,
 };
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::shown_name;
@@ -14,9 +14,10 @@ use super::exec::{Job, Ran, Runner, kill_running};
 use super::{members_text, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 use crate::output::Output;
 use crate::signals::{Signals, Stop};
-use crate::state::Slot;
+use crate::state::{Slot, state_folder};
 
 /// Entries that are printed before the output is flushed and they are confirmed.
 const BATCH_MAX: usize = 512;
@@ -40,7 +41,7 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
         stop = signals.stopped() => return Ok(stop.exit()),
     };
     let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
-    let mut session = Session::new(&member, slot, runner, out);
+    let mut session = Session::new(target, &member, slot, runner, out);
     session.welcome(&member);
     if let (true, Some(_)) = (member.welcome().resumed, args.from) {
         let cursor = member.saved().cursor;
@@ -61,12 +62,15 @@ enum Ended {
 }
 
 struct Session<'a> {
+    target: &'a Target,
     group: String,
     name: String,
     handle: Handle,
     slot: Slot,
     runner: Option<Runner>,
     out: &'a mut Output,
+    /// The old membership was not there any more: it may be because the store is another one.
+    store_is_new: bool,
     /// When the cursor is to be written down; `None` while it is.
     save_at: Option<Instant>,
     save_failed: bool,
@@ -75,15 +79,23 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(member: &Member, slot: Slot, runner: Option<Runner>, out: &'a mut Output) -> Self {
+    fn new(
+        target: &'a Target,
+        member: &Member,
+        slot: Slot,
+        runner: Option<Runner>,
+        out: &'a mut Output,
+    ) -> Self {
         let welcome = member.welcome();
         Self {
+            target,
             group: welcome.group.clone(),
             name: welcome.name.clone(),
             handle: member.handle().clone(),
             slot,
             runner,
             out,
+            store_is_new: false,
             save_at: None,
             save_failed: false,
             over: false,
@@ -119,6 +131,9 @@ impl<'a> Session<'a> {
                 // What was not printed is not confirmed, and comes again when the member comes back.
                 self.save(&member);
                 return Ended::Failed(failure);
+            }
+            if std::mem::take(&mut self.store_is_new) {
+                self.move_state().await;
             }
         }
     }
@@ -165,6 +180,7 @@ impl<'a> Session<'a> {
             Event::Back { resumed: true } => self.out.note("back"),
             Event::Back { resumed: false } => {
                 self.out.note("back, as a new member: the old membership had ended");
+                self.store_is_new = true;
             }
             Event::Confirmed(_) => {}
             Event::Left { code, message } => {
@@ -229,6 +245,26 @@ impl<'a> Session<'a> {
                 tracing::warn!("cannot write {path}, so that nothing can be resumed: {error}");
             }
             Err(_) => {}
+        }
+    }
+
+    /// The state belongs to a store: where the node has another one now, it moves there.
+    async fn move_state(&mut self) {
+        let Ok(directory) = Directory::connect(self.target).await else { return };
+        let (Ok(root), Ok(group), Ok(name)) =
+            (state_folder(), names::check(&self.group), names::check(&self.name))
+        else {
+            return;
+        };
+        match Slot::of_member(&root, directory.instance(), &group, &name) {
+            Ok(Some(slot)) => {
+                self.slot.forget();
+                self.slot = slot;
+                self.moved();
+            }
+            // It is this very one, or another program's.
+            Ok(None) => {}
+            Err(failure) => tracing::warn!("{}", failure.message()),
         }
     }
 

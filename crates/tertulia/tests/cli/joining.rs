@@ -1,9 +1,11 @@
 //! `join` and `chat`: becoming a member, printing, confirming, leaving.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use rustix::process::Signal;
 
+use crate::programs::{Program, is_there};
 use crate::support::{Node, object};
 
 /// `joined 1 as tester-host (2 members, …)`: the group and the name.
@@ -148,4 +150,25 @@ fn chat_says_what_is_typed_and_prints_what_others_say() {
     assert!(!ana.said().contains("ana: hola"), "one's own words are not repeated");
     ana.write("/quit\n");
     assert_eq!(ana.end().code(), Some(0));
+}
+
+#[test]
+fn what_comes_stands_apart_from_what_is_typed() {
+    if !is_there("python3") {
+        return;
+    }
+    let node = Node::start();
+    let chat = ["chat", "--name", "ana", "--node", &node.native];
+    let tertulia = node.user.command(&chat);
+    let mut command = Command::new("python3");
+    command.args(["-c", "import pty, sys; pty.spawn(sys.argv[1:])"]);
+    command.arg(tertulia.get_program()).args(chat).env("HOME", node.user.home.path());
+    let mut ana = Program::spawn(command);
+    ana.says("you are ana in lobby");
+    ana.write("half a l");
+    node.run(&["send", "lobby", "hola", "--as", "luis"]).expect(0);
+    let line = ana.says("~luis: hola");
+    assert!(line.contains("\r\u{1b}[K#"), "{line:?}");
+    ana.write("\u{3}");
+    node.process.says("left lobby ana exit");
 }

@@ -97,6 +97,22 @@ fn a_member_comes_back_by_whatever_address_the_node_has() {
 }
 
 #[test]
+fn a_member_that_outlives_the_store_comes_back_to_the_new_one() {
+    let mut node = Node::start_with(&["--engine", "memory"]);
+    let port = node.native.rsplit(':').next().unwrap().to_owned();
+    let mut ana = node.join(&["ops", "--name", "ana", "--durable"]);
+    node.process.signal(Signal::KILL);
+    node.process.end();
+    let data = node.data.path().to_str().unwrap().to_owned();
+    let more = ["--native-port", &port, "--engine", "memory"];
+    node.process = crate::support::serve(&node.user, &data, &more);
+    ana.notes("back, as a new member");
+    node.run(&["send", "ops", "hola", "--timeout", "20s"]).expect(0);
+    ana.end_by(Signal::TERM, 0);
+    node.join(&["ops", "--name", "ana"]);
+}
+
+#[test]
 fn two_signals_at_once_are_one_wish_to_leave() {
     let node = Node::start();
     let mut ana = node.join(&["ops", "--name", "ana"]);

@@ -141,6 +141,19 @@ fn the_demo_goes_as_told() {
     for group in ["1", "2", "3"] {
         assert!(said.contains(&format!("  {group}: 2 members")), "{said}");
     }
+    assert_eq!(user.run(&["demo", "--once", "-q"]).expect(0).stdout(), "");
     let objects = user.run(&["demo", "--once", "--json"]).expect(0).objects();
     assert_eq!(objects.len(), 3);
+}
+
+#[test]
+fn the_demo_goes_on_and_repeats_nothing() {
+    let user = User::new();
+    let mut demo = user.spawn(&["demo"]);
+    let line = demo.says("tertulia send ops hola --node ");
+    let native = line.split_whitespace().nth(5).unwrap();
+    user.run(&["send", "ops", "new", "--as", "you", "--node", native]).expect(0);
+    demo.says("~you: new");
+    assert!(!demo.said().contains("~marta: "), "{}", demo.said());
+    demo.end_by(rustix::process::Signal::INT, 0);
 }

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tertulia_server::{Config, Endpoints, Node, Notice, StartError};
 use tertulia_wire::safe::make_safe;
@@ -22,6 +23,7 @@ const NOTICES_MAX: usize = 4096;
 pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let mut signals = Signals::listen()?;
     let config = settings::config(args)?;
+    raise_file_limit();
     let folder = Folder::take(&config.data)?;
     let (to_printer, notices) = mpsc::channel(NOTICES_MAX);
     let node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
@@ -33,6 +35,15 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     node.stop().await;
     folder.clear();
     Ok(Exit::Done)
+}
+
+/// A connection is an open file, and many systems begin with 1,024: takes as many as this user may have.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// What to do about a node that does not start.

@@ -118,6 +118,9 @@ pub(crate) struct Committer {
     versions: HashMap<String, u64>,
     /// Sync this commit also where the level does not ask for it: old files depend on it.
     pub(crate) must_sync: bool,
+    /// Sync this commit too: a log's epoch rises with it. Were it lost, the next start would take the same epoch again, and
+    /// places in the one could not be told from places in the other.
+    raises_epoch: bool,
     /// The next segment, while it is being made.
     spare: Option<Spare>,
     /// For how many groups nothing is collected.
@@ -146,6 +149,7 @@ impl Committer {
             pending: Vec::new(),
             versions: HashMap::new(),
             must_sync: false,
+            raises_epoch: false,
             spare: None,
             rest: 0,
         }
@@ -206,6 +210,7 @@ impl Committer {
         (header.epoch, header.count, header.first) = (batch.epoch, batch.count, batch.first);
         header.time_us = batch.time_us;
         let (header, loc) = self.write(header, &batch.notes, &batch.entries, Room::Ordinary)?;
+        self.raises_epoch |= self.gate.tail(batch.log).is_none_or(|tail| tail.epoch < batch.epoch);
         self.gate.appended(batch, header.id);
         Ok((Effect::Append { header, loc }, 0))
     }
@@ -220,6 +225,7 @@ impl Committer {
         let mut header = Header::new(Kind::Snapshot, log.0);
         (header.epoch, header.first) = (epoch, snapshot.at);
         let (header, loc) = self.write(header, &[], &[snapshot.state], Room::Ordinary)?;
+        self.raises_epoch |= self.gate.tail(log).is_none_or(|tail| tail.epoch < epoch);
         self.gate.saved(log, epoch, header.first, header.id);
         Ok((Effect::Snapshot { header, loc }, 0))
     }
@@ -453,7 +459,8 @@ impl Committer {
     fn write_out(&mut self) -> io::Result<()> {
         let disk = &self.shared.disk;
         disk.write(&self.active.file, &self.gather.slices(), self.begin)?;
-        if self.shared.level == Level::Fsync || self.must_sync {
+        let raises_epoch = std::mem::take(&mut self.raises_epoch);
+        if self.shared.level == Level::Fsync || self.must_sync || raises_epoch {
             disk.sync(&self.active.file)?;
         }
         self.begin = self.end;

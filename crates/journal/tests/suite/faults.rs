@@ -183,13 +183,14 @@ fn without_sync_it_survives_the_process_all_the_same() {
         let options = Options { level: Level::Os, ..options() };
         (Embedded::open(dir.path(), options).unwrap_or_else(|error| panic!("{error}")), switch)
     };
-    switch.store(true, Ordering::SeqCst);
     assert_eq!(store.level(), Level::Os);
     append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
+    switch.store(true, Ordering::SeqCst);
+    append(&store, batch(log(1), 1, 2, 1, 100)).expect("stored");
     store.put("k", Expect::Any, Some(Bytes::new())).expect("stored");
     let copy = crate::common::copy_store(dir.path());
     let again = open(copy.path());
-    assert_eq!(all(&again, log(1)).len(), 1);
+    assert_eq!(all(&again, log(1)).len(), 2);
     assert!(again.get("k").expect("readable").is_some());
 }
 
@@ -206,5 +207,26 @@ fn files_are_for_this_user_alone() {
     assert_eq!(mode(""), 0o700);
     for name in ["lock", "clean", "00000001.seg"] {
         assert_eq!(mode(name), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn without_sync_a_new_epoch_is_synced_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let syncs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&syncs);
+    let hook = move |op| {
+        counted.fetch_add(usize::from(op == FileOp::Sync), Ordering::SeqCst);
+        Ok(())
+    };
+    let options = Options { level: Level::Os, hook: Some(Arc::new(hook)), ..options() };
+    let store = Embedded::open(dir.path(), options).unwrap_or_else(|error| panic!("{error}"));
+    let mut seen = syncs.load(Ordering::SeqCst);
+    // A lost epoch record would let the next start take the same epoch for other entries.
+    for (epoch, first, is_synced) in [(1, 1, true), (1, 2, false), (2, 3, true), (2, 4, false)] {
+        append(&store, batch(log(1), epoch, first, 1, 10)).expect("stored");
+        let now = syncs.load(Ordering::SeqCst);
+        assert_eq!(now > seen, is_synced, "epoch {epoch}, number {first}");
+        seen = now;
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 
-use tertulia_group::{ConnId, Door, Output, Refusal};
+use tertulia_group::{ConnId, Door, Output};
 use tertulia_wire::Code;
 use tokio::sync::Notify;
 
@@ -93,24 +93,5 @@ impl Conn {
 
     pub fn take_beat(&self) -> bool {
         self.beat.replace(false)
-    }
-}
-
-/// The native code of a refusal; every door's words come from one exhaustive mapping, this is the native door's.
-pub(crate) const fn code_of(refusal: Refusal) -> Code {
-    match refusal {
-        Refusal::NameTaken => Code::NameTaken,
-        Refusal::GroupFull => Code::GroupFull,
-        Refusal::WrongName => Code::BadName,
-        Refusal::TooLong => Code::TooLong,
-        Refusal::Busy => Code::Busy,
-        Refusal::SenderExpired => Code::SenderExpired,
-        Refusal::CounterSkipped => Code::CounterSkipped,
-        Refusal::AfterRefused => Code::AfterRefused,
-        Refusal::BadAck => Code::BadAck,
-        Refusal::NotJoined => Code::NotJoined,
-        Refusal::AlreadyJoined => Code::AlreadyJoined,
-        Refusal::NoSpace => Code::NoSpace,
-        Refusal::Replaced => Code::Replaced,
     }
 }

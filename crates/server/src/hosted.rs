@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::now;
-use crate::conn::{Conn, code_of};
+use crate::conn::Conn;
 use crate::keeping::Keeping;
 use crate::node::Notice;
 use crate::shared::Shared;
@@ -347,7 +347,7 @@ impl Hosted {
             | Output::Gone(conn, _) => self.to(*conn, output),
             Output::Close(conn, refusal) => {
                 if let Some(conn) = self.conns.borrow().get(conn) {
-                    conn.close(code_of(*refusal), close_text(*refusal));
+                    conn.close(Code::of_refusal(*refusal), close_text(*refusal));
                 }
             }
             Output::Removed(ticket, there) => self.answer(*ticket, Answer::Removed(*there)),

@@ -7,7 +7,7 @@ use tertulia_group::entry::{FLAG_AGAIN, Run};
 use tertulia_group::planted::{Bug, planted};
 use tertulia_group::{
     Ack, Batch, ConnId, Door, Entry, From, Group, Input, Kind, LeaveReason, Limits, Name, Now,
-    OpenSender, Output, Refusal, SecretDigest, Seq, Ticket,
+    OpenSender, Output, SecretDigest, Seq, Ticket,
 };
 use tertulia_wire::native::{self, ClientFrame, Code, NodeFrame, Secret};
 use tertulia_wire::{FrameError, Level};
@@ -236,11 +236,11 @@ impl Node {
                 self.write(*conn, &NodeFrame::SenderReady(Box::new(ready)));
             }
             Output::Refused(conn, refusal) => {
-                let (code, message) = (code(*refusal), refusal.to_string());
+                let (code, message) = (Code::of_refusal(*refusal), refusal.to_string());
                 self.write(*conn, &NodeFrame::Error { id: 1, code, message });
             }
             Output::MessageRefused(conn, counter, refusal) => {
-                let (code, message) = (code(*refusal), refusal.to_string());
+                let (code, message) = (Code::of_refusal(*refusal), refusal.to_string());
                 self.write(*conn, &NodeFrame::Refused { counter: *counter, code, message });
             }
             Output::Stored(conn, run) => self.write(*conn, &NodeFrame::Stored(vec![*run])),
@@ -253,7 +253,9 @@ impl Node {
                 self.close(conn.0, Code::Removed, "removed by name");
             }
             Output::Gone(conn, reason) => self.close(conn.0, Code::NotJoined, reason.as_str()),
-            Output::Close(conn, refusal) => self.close(conn.0, code(*refusal), "closed"),
+            Output::Close(conn, refusal) => {
+                self.close(conn.0, Code::of_refusal(*refusal), "closed");
+            }
             Output::Awaited(ticket, receipt) => self.awaited(*ticket, receipt.clone(), journal),
             Output::Confirmed(..) | Output::Removed(..) | Output::Joined(..) | Output::Left(..) => {
             }
@@ -313,22 +315,4 @@ impl Node {
 
 fn digest(secret: &[u8; 32]) -> SecretDigest {
     SecretDigest(secret.map(|byte| byte ^ 0x5C))
-}
-
-const fn code(refusal: Refusal) -> Code {
-    match refusal {
-        Refusal::NameTaken => Code::NameTaken,
-        Refusal::GroupFull => Code::GroupFull,
-        Refusal::WrongName => Code::BadName,
-        Refusal::TooLong => Code::TooLong,
-        Refusal::Busy => Code::Busy,
-        Refusal::SenderExpired => Code::SenderExpired,
-        Refusal::CounterSkipped => Code::CounterSkipped,
-        Refusal::AfterRefused => Code::AfterRefused,
-        Refusal::BadAck => Code::BadAck,
-        Refusal::NotJoined => Code::NotJoined,
-        Refusal::AlreadyJoined => Code::AlreadyJoined,
-        Refusal::NoSpace => Code::NoSpace,
-        Refusal::Replaced => Code::Replaced,
-    }
 }

@@ -14,7 +14,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::native_session::Opening;
 use super::{Arrival, requests};
 use crate::budget::Held;
-use crate::conn::code_of;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
 use crate::shard::{AttachedDoor, Entrant, Job};
@@ -285,7 +284,8 @@ impl Lobby {
         match listed.shard.ask(|answer| Job::Enter { key, entrant, input, answer }).await {
             Some(Ok(())) => Ok(Some((listed, opening))),
             Some(Err(refusal)) => {
-                self.refuse(opening.id, Denied::new(code_of(refusal), refusal.to_string())).await
+                self.refuse(opening.id, Denied::new(Code::of_refusal(refusal), refusal.to_string()))
+                    .await
             }
             None => {
                 let message = "the group cannot be served just now".to_owned();

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::requests;
 use crate::budget::Held;
-use crate::conn::{Conn, code_of};
+use crate::conn::Conn;
 use crate::directory::Directory;
 use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
@@ -378,7 +378,7 @@ impl Session<'_> {
             Output::MessageRefused(_, counter, refusal) => {
                 NodeFrame::Refused {
                     counter,
-                    code: code_of(refusal),
+                    code: Code::of_refusal(refusal),
                     message: refusal.to_string(),
                 }
                 .encode(control);
@@ -392,8 +392,12 @@ impl Session<'_> {
                 NodeFrame::encode_confirmed(control, &confirmed.collect::<Vec<_>>());
             }
             Output::Refused(_, refusal) => {
-                NodeFrame::Error { id: 0, code: code_of(refusal), message: refusal.to_string() }
-                    .encode(control);
+                NodeFrame::Error {
+                    id: 0,
+                    code: Code::of_refusal(refusal),
+                    message: refusal.to_string(),
+                }
+                .encode(control);
             }
             Output::Gone(_, LeaveReason::Exit) => {
                 self.end(Code::Removed, "you have left the group");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tertulia_group::Refusal;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $number:literal $name:ident $text:literal)*) => {
         /// Why something was refused; each variant says what to do about it.
@@ -111,5 +113,26 @@ codes! {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Code {
+    /// The code of what a group refuses: the native door's words, in one exhaustive mapping.
+    pub const fn of_refusal(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NameTaken => Self::NameTaken,
+            Refusal::GroupFull => Self::GroupFull,
+            Refusal::WrongName => Self::BadName,
+            Refusal::TooLong => Self::TooLong,
+            Refusal::Busy => Self::Busy,
+            Refusal::SenderExpired => Self::SenderExpired,
+            Refusal::CounterSkipped => Self::CounterSkipped,
+            Refusal::AfterRefused => Self::AfterRefused,
+            Refusal::BadAck => Self::BadAck,
+            Refusal::NotJoined => Self::NotJoined,
+            Refusal::AlreadyJoined => Self::AlreadyJoined,
+            Refusal::NoSpace => Self::NoSpace,
+            Refusal::Replaced => Self::Replaced,
+        }
     }
 }

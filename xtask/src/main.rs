@@ -2,10 +2,12 @@
 
 mod cargo;
 mod demo;
+mod fuzz;
 mod machine;
 mod sim;
 mod test;
 mod tidy;
+mod torture;
 mod totals;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +33,18 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A real node and real clients under real faults. Takes its options, such as --minutes 5 --seed 1.
+    Torture {
+        /// Handed to the torture as they stand.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The fuzz targets. Takes --seconds N, and names of targets.
+    Fuzz {
+        /// Handed to the targets as they stand.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The habits that a program can check: headers, dead files, links, commands, ADRs.
     Tidy {
         /// Record in docs/protocol.md that it describes the wire as it is now.
@@ -44,6 +58,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test => test::run(&root),
         Task::Sim { arguments } => sim::run(&root, &arguments),
+        Task::Torture { arguments } => torture::run(&root, &arguments),
+        Task::Fuzz { arguments } => fuzz::run(&root, &arguments),
         Task::Tidy { write } => tidy::run(&root, write),
     };
     match outcome {

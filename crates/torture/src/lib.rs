@@ -1,0 +1,3 @@
+//! Real processes under real faults: a node in its own namespace on its own disk, clients on other hosts, and a checker.
+
+pub mod place;

@@ -3,14 +3,15 @@
 use bytes::{Bytes, BytesMut};
 use tertulia_group::entry::entries;
 use tertulia_group::{Entry, Kind, Seq};
-use tertulia_journal::{Journal, LogId, ReadError};
+use tertulia_journal::{Journal, LogId, Opened, ReadError};
 use tertulia_wire::native::{HISTORY_BYTES_MAX, HistoryMode};
 
 /// Entries that one request may ask for.
 pub(crate) const LIMIT_MAX: u32 = 10_000;
 /// Read at once.
 const READ_BYTES: usize = 1 << 20;
-
+/// The last entries are looked for within so many bytes of the log's end: long messages must not make a question dear.
+pub(crate) const REACH_BYTES: u64 = 64 << 20;
 /// A page is begun anew so often at most when the log is trimmed meanwhile.
 const TRIES_MAX: u32 = 8;
 
@@ -75,7 +76,7 @@ fn page_as_it_stands(
     let limit = limit.min(LIMIT_MAX) as usize;
     let from = match mode {
         HistoryMode::After(after) => (after + 1).max(opened.first),
-        HistoryMode::Last => start_of_last(journal, log, opened.first, opened.next, limit, wanted)?,
+        HistoryMode::Last => start_of_last(journal, log, &opened, limit, wanted)?,
     };
     let mut page = Page { first_kept: opened.first, ..Page::default() };
     if limit == 0 {
@@ -97,24 +98,25 @@ fn page_as_it_stands(
     Ok(page)
 }
 
-/// The number from which on there are `limit` wanted entries (or all that are kept).
-pub(crate) fn start_of_last(
+/// The number from which on there are `limit` wanted entries, or all that lie within [`REACH_BYTES`] of the end.
+fn start_of_last(
     journal: &dyn Journal,
     log: LogId,
-    first: Seq,
-    next: Seq,
+    opened: &Opened,
     limit: usize,
     wanted: Wanted,
 ) -> Result<Seq, ReadError> {
+    let next = opened.next;
+    let floor = journal.keep_from(log, REACH_BYTES, 0).clamp(opened.first, next);
     let mut reach = limit as u64 + 8;
     loop {
-        let from = next.saturating_sub(reach).max(first);
+        let from = next.saturating_sub(reach).max(floor);
         let mut numbers: Vec<Seq> = Vec::new();
         scan(journal, log, from, next, |entry| {
             numbers.extend(wanted(&entry).then_some(entry.header.seq));
             true
         })?;
-        if numbers.len() >= limit || from <= first {
+        if numbers.len() >= limit || from <= floor {
             let skip = numbers.len().saturating_sub(limit);
             return Ok(numbers.get(skip).copied().unwrap_or(next));
         }
@@ -164,3 +166,6 @@ fn scan(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

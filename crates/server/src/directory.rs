@@ -13,14 +13,13 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::allocator::Allocator;
 use crate::hosted::{Down, GroupKey, Stats};
+use crate::listing;
 use crate::node::Notice;
 use crate::shard::{Job, ShardHandle};
 use crate::shared::Shared;
 
 /// Groups stand in the catalog under this and their folded name.
 const CATALOG_PREFIX: &str = "group/";
-/// Groups that are looked through for the name that was meant: a hint must not cost those who know theirs.
-const HINTS_AMONG_MAX: usize = 1000;
 /// What recovery reads at once.
 const REPLAY_BYTES: usize = 4 << 20;
 
@@ -135,6 +134,12 @@ impl Directory {
         read(&self.groups).values().cloned().collect()
     }
 
+    /// At most `limit` groups after the one of this name, by name, and whether there are more.
+    pub fn page(&self, after: &str, limit: usize) -> (Vec<Arc<Listed>>, bool) {
+        let folded = Name::new(after).map(|name| name.folded().to_owned());
+        listing::page(&read(&self.groups), folded.as_deref().unwrap_or(after), limit)
+    }
+
     /// The group of this name, running.
     pub async fn find(&self, name: &str) -> Result<Arc<Listed>, Denied> {
         let parsed =
@@ -159,8 +164,10 @@ impl Directory {
     }
 
     fn unknown(&self, name: &Name) -> Denied {
-        let groups = read(&self.groups);
-        let known = groups.values().map(|listed| listed.name.as_str()).take(HINTS_AMONG_MAX);
+        // Compared without the lock, which others need.
+        let near: Vec<Arc<Listed>> =
+            listing::around(&read(&self.groups), name.folded()).cloned().collect();
+        let known = near.iter().map(|listed| listed.name.as_str());
         let hint = match tertulia_group::name::nearest(name.as_str(), known) {
             Some(near) => format!("there is no group {name}; did you mean {near}?"),
             None => format!("there is no group {name}"),

@@ -11,6 +11,7 @@ mod history;
 mod hosted;
 mod keeping;
 mod linux;
+mod listing;
 mod node;
 mod outbox;
 mod shard;

@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::doors::{line_session, native_session};
 use crate::hosted::{Answer, Down, GroupKey, Hosted, Stats, Stored};
 use crate::keeping;
+use crate::listing;
 use crate::shared::{Counted, Shared};
 
 /// Jobs that wait for a shard; whoever brings more waits.
@@ -314,9 +315,8 @@ impl Shard {
 
 fn members(hosted: &Hosted, after: &str, limit: usize) -> (Vec<MemberItem>, bool) {
     let group = hosted.group.borrow();
-    let mut all: Vec<_> = group.members().filter(|member| member.name.as_str() > after).collect();
-    all.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-    let more = all.len() > limit;
+    let all: Vec<_> = group.members().filter(|member| member.name.as_str() > after).collect();
+    let (page, more) = listing::least(all, limit, |a, b| a.name.as_str().cmp(b.name.as_str()));
     let item = |member: &tertulia_group::Member| MemberItem {
         name: member.name.to_string(),
         acked: member.acked,
@@ -329,5 +329,5 @@ fn members(hosted: &Hosted, after: &str, limit: usize) -> (Vec<MemberItem>, bool
         door: member.door,
         since_us: member.since_us,
     };
-    (all.into_iter().take(limit).map(item).collect(), more)
+    (page.into_iter().map(item).collect(), more)
 }

@@ -2,6 +2,8 @@
 
 #[path = "doors/hostile.rs"]
 mod hostile;
+#[path = "doors/hostile_groups.rs"]
+mod hostile_groups;
 #[path = "doors/hostile_line.rs"]
 mod hostile_line;
 #[path = "doors/hostile_memory.rs"]

@@ -116,12 +116,9 @@ fn groups(
 ) -> NodeFrame {
     let limit = usize::from(limit.clamp(1, PAGE_MAX));
     let coordinator = directory.coordinator(dialled);
-    let mut all = directory.all();
-    all.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-    let mut after = all.into_iter().filter(|listed| listed.name.as_str() > after);
-    let items: Vec<GroupItem> = after
-        .by_ref()
-        .take(limit)
+    let (page, more) = directory.page(after, limit);
+    let items: Vec<GroupItem> = page
+        .into_iter()
         .map(|listed| GroupItem {
             group: listed.name.to_string(),
             members: listed.stats.members.load(Ordering::Relaxed),
@@ -130,7 +127,7 @@ fn groups(
             coordinator: coordinator.clone(),
         })
         .collect();
-    NodeFrame::GroupsPage { id, more: after.next().is_some(), items }
+    NodeFrame::GroupsPage { id, more, items }
 }
 
 async fn history_page(

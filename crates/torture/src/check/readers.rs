@@ -1,0 +1,85 @@
+//! What each member's programs were given and did, through all their lives, in the order of time.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Evidence;
+use crate::history::{Record, Then, What};
+
+/// A member: group and name. Names are used once, so a name that comes back is the same member.
+pub(super) type Who<'a> = (&'a str, &'a str);
+
+/// The records about each member.
+pub(super) type Readers<'a> = BTreeMap<Who<'a>, Vec<&'a Record>>;
+
+/// Of each member: which numbers it has begun to confirm and when, and which it has begun to fail, with the code.
+#[derive(Debug, Default)]
+pub(super) struct Marks<'a> {
+    confirmed: HashMap<Who<'a>, HashMap<u64, u64>>,
+    failed: HashMap<Who<'a>, HashMap<u64, &'a str>>,
+}
+
+impl<'a> Marks<'a> {
+    /// Whether the member had begun to confirm it by that time.
+    pub fn has_confirmed(&self, who: Who<'_>, seq: u64, by: u64) -> bool {
+        self.confirmed.get(&who).and_then(|all| all.get(&seq)).is_some_and(|at| *at <= by)
+    }
+
+    /// The code with which the member has begun to fail it.
+    pub fn failure(&self, who: Who<'_>, seq: u64) -> Option<&'a str> {
+        self.failed.get(&who)?.get(&seq).copied()
+    }
+
+    /// Takes in what a record says.
+    pub fn note(&mut self, who: Who<'a>, record: &'a Record) {
+        let confirmed = match &record.what {
+            What::Entry(entry) if entry.then == Then::Confirm => entry.seq,
+            What::Confirming { seq, .. } => *seq,
+            What::Failing { seq, code, .. } => {
+                self.failed.entry(who).or_default().insert(*seq, code);
+                return;
+            }
+            _ => return,
+        };
+        self.confirmed.entry(who).or_default().entry(confirmed).or_insert(record.at);
+    }
+}
+
+/// Sorts the records by member.
+pub(super) fn collect(evidence: &Evidence) -> Readers<'_> {
+    let mut readers = Readers::new();
+    for key in evidence.readers.keys() {
+        readers.entry((key.0.as_str(), key.1.as_str())).or_default();
+    }
+    for record in evidence.records() {
+        if let Some(who) = who(&record.what) {
+            readers.entry(who).or_default().push(record);
+        }
+    }
+    // The records of one life stand in one file, in their order; lives follow each other.
+    readers.values_mut().for_each(|records| records.sort_by_key(|record| record.at));
+    readers
+}
+
+const fn who(what: &What) -> Option<Who<'_>> {
+    match what {
+        What::Joining { group, name, .. }
+        | What::Joined { group, name, .. }
+        | What::NotJoined { group, name, .. }
+        | What::Confirming { group, name, .. }
+        | What::Failing { group, name, .. }
+        | What::Gap { group, name, .. }
+        | What::Reset { group, name, .. }
+        | What::Lost { group, name, .. }
+        | What::Back { group, name, .. }
+        | What::Leaving { group, name }
+        | What::Left { group, name, .. } => Some((group.as_str(), name.as_str())),
+        What::Entry(entry) => Some((entry.group.as_str(), entry.name.as_str())),
+        What::Sending { .. }
+        | What::Stored { .. }
+        | What::Failed { .. }
+        | What::Unknown { .. }
+        | What::Receipt(_)
+        | What::NoReceipt { .. }
+        | What::Removing { .. } => None,
+    }
+}

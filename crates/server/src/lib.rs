@@ -16,6 +16,8 @@ mod node;
 mod outbox;
 mod shard;
 mod shared;
+#[cfg(test)]
+mod testing;
 mod window;
 
 pub use config::{Config, Engine, Keep, NodeLimits};

@@ -285,3 +285,6 @@ fn from_number(record: &Record, from: Seq) -> Option<Bytes> {
         .map_or(0, |(_, end)| end);
     Some(record.entries.slice(skip..)).filter(|bytes| !bytes.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,16 +139,15 @@ impl Window {
     }
 
     /// Where a write of `written` bytes from the boundary `at` ended: the number of the frame in which it stopped (or the one
-    /// before it, when it stopped at a boundary), the place of that frame's end, and what is left of it.
+    /// before it, when it stopped at a boundary), the place of that frame's end, and what is left of it. That shares the
+    /// segment's bytes: to be copied once the window holds them no longer.
     pub fn stopped(&self, at: u64, written: usize) -> Option<(Seq, u64, Bytes)> {
         let stop = at + written as u64;
         let index = self.segments.partition_point(|segment| segment.end() < stop);
         let segment = self.segments.get(index)?;
         let inside = usize::try_from(stop - segment.start).ok()?;
         let (seq, end) = frame_ends(&segment.bytes).find(|(_, end)| *end >= inside)?;
-        let rest = &segment.bytes[inside..end];
-        // Copied, so that one slow reader does not keep a whole segment alive.
-        Some((seq, segment.start + end as u64, Bytes::copy_from_slice(rest)))
+        Some((seq, segment.start + end as u64, segment.bytes.slice(inside..end)))
     }
 
     /// The header of the frame `seq`, where it is here.

@@ -1,0 +1,62 @@
+//! What tests within the crate need: a node's parts without its threads, and a socket on loopback.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tertulia_group::{Group, Limits, Name};
+use tertulia_journal::{Catalog, Journal, MemoryJournal};
+use tertulia_wire::Instance;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Engine, Keep, NodeLimits};
+use crate::hosted::{GroupKey, Hosted};
+use crate::shared::Shared;
+
+/// A node's configuration with these limits; nothing is kept.
+pub(crate) fn config(limits: NodeLimits) -> Config {
+    Config {
+        listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        advertise: None,
+        data: std::path::PathBuf::new(),
+        native_port: Some(0),
+        line_port: Some(0),
+        guests: true,
+        keep: Keep { age: Duration::from_secs(3600), bytes: 1 << 30 },
+        engine: Engine::Memory,
+        fsync: false,
+        node_id: "test".to_owned(),
+        limits,
+        group_limits: Limits::default(),
+    }
+}
+
+/// What all parts share. To be called within a runtime.
+pub(crate) fn shared(limits: NodeLimits) -> Arc<Shared> {
+    let journal = Arc::new(MemoryJournal::new(1 << 30));
+    let catalog: Arc<dyn Catalog> = Arc::clone(&journal) as _;
+    let journal: Arc<dyn Journal> = journal;
+    let (notices, _) = mpsc::channel(1);
+    Arc::new(Shared::new(config(limits), journal, catalog, Instance([0; 16]), notices))
+}
+
+/// A group that nobody drives.
+pub(crate) fn hosted(shared: &Arc<Shared>) -> Hosted {
+    let group = Group::new(tertulia_group::LogId([1; 16]), Limits::default());
+    let (stored, _) = mpsc::unbounded_channel();
+    let name = Name::new("ops").expect("a name");
+    Hosted::new(GroupKey(1), name, group, Arc::default(), Arc::clone(shared), stored)
+}
+
+/// Both ends of a connection that holds little: the node's, and a client's.
+pub(crate) async fn narrow() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address: SocketAddr = listener.local_addr().expect("an address");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let (client, accepted) = tokio::join!(socket.connect(address), listener.accept());
+    let (ours, _) = accepted.expect("accepts");
+    socket2::SockRef::from(&ours).set_send_buffer_size(4096).expect("a small buffer");
+    (ours, client.expect("connects"))
+}

@@ -47,6 +47,9 @@ pub struct NodeLimits {
     pub pool_members: usize,
     /// What a connection has to say who it is; then CLOSE `IDLE`.
     pub hello: Duration,
+    /// What a connection that is in no group may go without a request, or on the line door a line; then CLOSE `IDLE`, or it is
+    /// closed.
+    pub idle: Duration,
     /// What a connection that is in no group has to take one answer; then it is closed.
     pub answer: Duration,
     /// Bytes of a group's log that are held in memory for those who are nearly up to date; others read from the journal.
@@ -72,6 +75,7 @@ impl Default for NodeLimits {
             groups: 100_000,
             pool_members: 100,
             hello: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
             answer: Duration::from_secs(60),
             window_bytes: 8 << 20,
             answers_bytes: 8 << 20,

@@ -331,3 +331,6 @@ fn members(hosted: &Hosted, after: &str, limit: usize) -> (Vec<MemberItem>, bool
     };
     (page.into_iter().map(item).collect(), more)
 }
+
+#[cfg(test)]
+mod tests;

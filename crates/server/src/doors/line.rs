@@ -1,7 +1,6 @@
 //! The line door before a connection is in a group: anything usable with `nc` that needs no group, and joining one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tertulia_group::{Door, Input, Name, Refusal as GroupRefusal, SecretDigest, SenderId, Seq};
@@ -12,9 +11,6 @@ use super::Arrival;
 use crate::budget::Held;
 use crate::directory::{Denied, Directory, Listed};
 use crate::shard::{AttachedDoor, Entrant, Job};
-
-/// A connection that does not join for so long is closed.
-const IDLE: Duration = Duration::from_secs(300);
 
 struct Lobby {
     arrival: Arrival,
@@ -37,8 +33,9 @@ pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
         directory,
         asked_name: false,
     };
+    let idle = lobby.directory.shared.config.limits.idle;
     loop {
-        let Ok(Some(next)) = tokio::time::timeout(IDLE, lobby.line()).await else { return };
+        let Ok(Some(next)) = tokio::time::timeout(idle, lobby.line()).await else { return };
         let mut out = BytesMut::new();
         match lobby.handle(next, &mut out).await {
             Next::Line => {}

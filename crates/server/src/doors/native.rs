@@ -18,9 +18,6 @@ use crate::directory::{Denied, Directory, Listed};
 use crate::history;
 use crate::shard::{AttachedDoor, Entrant, Job};
 
-/// A connection that is in no group and asks nothing for so long is closed.
-const IDLE: Duration = Duration::from_secs(300);
-
 /// Why a connection ends.
 enum End {
     /// The client did, or its network.
@@ -129,9 +126,13 @@ impl Lobby {
     }
 
     async fn requests(mut self) {
+        let idle = self.directory.shared.config.limits.idle;
         loop {
-            let end = match tokio::time::timeout(IDLE, self.frame()).await {
-                Err(_) => End::Told(Code::Idle, "nothing was asked for five minutes".to_owned()),
+            let end = match tokio::time::timeout(idle, self.frame()).await {
+                Err(_) => {
+                    let text = format!("nothing was asked for {} s", idle.as_secs());
+                    End::Told(Code::Idle, text)
+                }
                 Ok(Err(end)) => end,
                 Ok(Ok(Some(ClientFrame::Join(join)))) => match self.join(*join).await {
                     Ok(None) => continue,

@@ -10,6 +10,8 @@ mod hostile_line;
 mod hostile_memory;
 #[path = "doors/line.rs"]
 mod line;
+#[path = "doors/mended.rs"]
+mod mended;
 #[path = "doors/native.rs"]
 mod native;
 #[path = "doors/support.rs"]

@@ -12,8 +12,8 @@ use tertulia_wire::native::{
 };
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 /// Nothing in these tests takes this long unless it is broken.
@@ -113,12 +113,22 @@ impl NativeClient {
     }
 
     pub async fn connect(address: SocketAddr) -> Self {
-        let mut client = Self::bare(address).await;
-        client
-            .send(&ClientFrame::Hello(Hello { version: 1, features: 0, agent: "test".to_owned() }))
-            .await;
-        assert!(matches!(client.frame().await, NodeFrame::Greeting(_)));
-        client
+        Self::bare(address).await.greeted().await
+    }
+
+    /// One whose host takes little of what it does not read.
+    pub async fn narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let stream = socket.connect(address).await.expect("connects");
+        Self { stream, inbound: BytesMut::new() }.greeted().await
+    }
+
+    async fn greeted(mut self) -> Self {
+        let hello = Hello { version: 1, features: 0, agent: "test".to_owned() };
+        self.send(&ClientFrame::Hello(hello)).await;
+        assert!(matches!(self.frame().await, NodeFrame::Greeting(_)));
+        self
     }
 
     pub async fn send(&mut self, frame: &ClientFrame) {

@@ -1,7 +1,12 @@
 //! Which faults there are, and what each does to which promise.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+use rustix::process::Rlimit;
+
+use super::faults::calls::Tracer;
 
 /// Something that is done to a running node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,9 +116,34 @@ impl FromStr for Fault {
 
 /// A fault that is there, until it is healed.
 #[derive(Debug)]
+#[must_use = "it lasts until it is healed"]
 pub struct Inflicted {
     /// Which it is.
     pub fault: Fault,
-    /// What exactly was done, for the report: `partition: client1 is not heard`.
+    /// What exactly was done, for the report: `partition: the node does not hear client1`.
     pub told: String,
+    pub(super) undo: Undo,
+}
+
+/// What ends a fault, besides starting the node again where it has ended.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// It is over by itself.
+    Nothing,
+    /// Removes the file that fills the disk.
+    Free(PathBuf),
+    /// Ends the strace, which then lets the node go, and starts the node again.
+    Release(Tracer),
+    /// Mounts the disk again, between two runs of the node.
+    MountAgain,
+    /// Lets writes to the disk go on.
+    Thaw,
+    /// Lets the process go on.
+    Continue,
+    /// Takes the clock back.
+    RightClock,
+    /// Takes the rules of the node's packet filter away.
+    NoRules,
+    /// Gives the former limit of open files back.
+    Files(Rlimit),
 }

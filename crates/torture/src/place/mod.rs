@@ -18,16 +18,36 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use rand::RngCore;
 
+mod disk;
 mod fault;
+mod faults;
+mod hosts;
+mod ioctl;
+mod leftovers;
+mod log;
+mod node;
+mod signals;
+mod tools;
 
 pub use fault::{Fault, Inflicted};
+pub use hosts::Host;
+pub use node::Ended;
+
+use disk::Disk;
+use fault::Undo;
+use faults::{calls, network, process, storage};
+use hosts::Hosts;
+use node::{LINE_PORT, NATIVE_PORT, Node};
+
+/// How long a healed node may take to be reachable from every host.
+const REACHABLE: Duration = Duration::from_secs(15);
 
 /// What the place is made of.
 #[derive(Clone, Debug)]
@@ -66,42 +86,48 @@ impl Options {
 /// Hosts, a disk and a node. Everything is removed when it is dropped, also after a panic; what a killed run left
 /// behind is removed by the next one.
 pub struct Place {
+    // Dropped in this order: the node, then what it stands on.
+    node: Node,
+    /// How the node ended by the fault that is there.
+    ended: Option<Ended>,
+    disk: Disk,
+    hosts: Hosts,
     options: Options,
     counts: BTreeMap<Fault, Count>,
+    is_hurt: bool,
+    made: Made,
 }
 
-/// A computer of the place, which is a network namespace. A handle: it may be cloned and sent to any thread, and is of no
-/// use once the place is gone.
-#[derive(Clone, Debug)]
-pub struct Host {
-    /// `node`, or `client1` and so on.
-    pub name: String,
-    /// Where the other hosts reach it.
-    pub address: Ipv4Addr,
-}
-
-impl Host {
-    /// Puts this thread on the host, for good: its sockets from now on, and the threads and processes that it starts from
-    /// now on. Sockets that it has stay where they were made. A runtime with threads of its own has to be built afterwards.
-    pub fn enter(&self) -> Result<()> {
-        anyhow::bail!("not built yet")
-    }
-
-    /// A program that will run on the host; its process id is that of the program.
-    pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        Command::new(program.as_ref())
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A process that waits for a frozen disk cannot even be killed; mostly it is not frozen.
+        if self.is_hurt {
+            let _ = self.disk.set_frozen(false);
+        }
     }
 }
 
-/// How a run of the node ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its exit code, where it ended by itself.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// The last lines that it said.
-    pub said: Vec<String>,
+/// What was made under a name.
+struct Made {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Made {
+    fn new() -> Result<Self> {
+        let name = leftovers::unused_name();
+        let folder = leftovers::folder(&name);
+        std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+        Ok(Self { name, folder })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Err(error) = leftovers::remove(&self.name) {
+            eprintln!("{} is left behind: {error:#}", self.name);
+        }
+    }
 }
 
 /// What came of a fault.
@@ -127,65 +153,169 @@ pub struct Count {
 }
 
 impl Place {
-    /// What is missing for a place on this machine, each in words; empty if one can be made.
+    /// What is missing for a place on this machine, each in words; empty if one can be made. `clock`: for one whose
+    /// clock can be set.
     pub fn missing(clock: bool) -> Vec<String> {
-        let _ = clock;
-        vec!["it is not built yet".to_owned()]
+        tools::missing(clock)
     }
 
     /// Makes the hosts and the disk; no node runs yet. Fails with everything that is [missing](Self::missing).
     pub fn new(options: Options) -> Result<Self> {
-        Ok(Self { options, counts: BTreeMap::new() })
+        let missing = tools::missing(options.clock);
+        ensure!(missing.is_empty(), "no place can be made here: {}", missing.join("; "));
+        leftovers::remove_dead();
+        let made = Made::new()?;
+        if options.ends_on_signals {
+            signals::remove_and_end(made.name.clone())?;
+        }
+        let hosts = Hosts::new(&made.name, options.clients)?;
+        let disk = Disk::new(&made.name, options.disk_mib)?;
+        let node = Node::new(hosts.node.clone(), disk.folder(), &made.folder)?;
+        let counts = BTreeMap::new();
+        Ok(Self { node, ended: None, disk, hosts, options, counts, is_hurt: false, made })
     }
 
     /// Starts the node on its host and waits until its doors are open.
     pub fn start_node(&mut self) -> Result<()> {
-        anyhow::bail!("not built yet: {}", self.options.binary.display())
+        self.node.start(&self.options)
     }
 
     /// Ends the node as an operator does, with SIGTERM; fails if it does not end in time or not with 0.
     pub fn stop_node(&mut self) -> Result<Ended> {
-        anyhow::bail!("not built yet")
+        let Some(ended) = self.node.terminate()? else {
+            bail!("the node does not end on SIGTERM:\n{}", self.node.last_lines());
+        };
+        ensure!(ended.code == Some(0), "the node ended badly: {ended:?}");
+        Ok(ended)
     }
 
     /// The hosts of clients, `client1` first.
     pub fn clients(&self) -> &[Host] {
-        &[]
+        &self.hosts.clients
     }
 
     /// The node's host: clients on it reach the node whatever is done to the network.
     pub fn node_host(&self) -> &Host {
-        unreachable!("not built yet")
+        &self.hosts.node
     }
 
     /// Where the node's native door is, for all hosts and over all restarts.
     pub fn native(&self) -> SocketAddr {
-        SocketAddr::from(([10, 78, 0, 1], 5001))
+        (self.hosts.node.address, NATIVE_PORT).into()
     }
 
     /// Where the node's line door is, for all hosts and over all restarts.
     pub fn line(&self) -> SocketAddr {
-        SocketAddr::from(([10, 78, 0, 1], 5000))
+        (self.hosts.node.address, LINE_PORT).into()
     }
 
     /// A folder on this machine's own disk, for whatever a run needs; it goes with the place.
     pub fn scratch(&self) -> &Path {
-        Path::new("")
+        &self.made.folder
+    }
+
+    /// Where the node's disk is mounted; its store is the folder `store` there.
+    pub fn disk(&self) -> &Path {
+        self.disk.folder()
     }
 
     /// Does a fault to the node and returns while it lasts (the sudden ones are over by then, the node being down). What
     /// is open in a fault (how much, when, which host) is drawn from `rng`. One fault at a time: heal before the next.
     pub fn inflict(&mut self, fault: Fault, rng: &mut dyn RngCore) -> Result<Inflicted> {
-        let _ = rng;
+        ensure!(!self.is_hurt, "one fault at a time");
+        if let Some(ended) = self.node.ended()? {
+            bail!("the node ended before any fault: {ended:?}");
+        }
+        self.is_hurt = true;
+        let done = match fault {
+            Fault::Kill => process::kill(self),
+            Fault::KillAtCall => calls::kill_at_call(self, rng),
+            Fault::PowerCut => storage::power_cut(self, rng),
+            Fault::FullDisk => storage::full_disk(self),
+            Fault::FailingSync => calls::failing_sync(self, rng),
+            Fault::ReadOnly => storage::read_only(self),
+            Fault::Frozen => storage::frozen(self),
+            Fault::Stop => process::stop(self),
+            Fault::ClockJump => process::clock_jump(self, rng),
+            Fault::KillConnections => network::kill_connections(self, rng),
+            Fault::Partition => network::partition(self, rng),
+            Fault::Loss => network::loss(self, rng),
+            Fault::FewFiles => process::few_files(self, rng),
+        };
+        let (told, undo) = done.with_context(|| format!("{fault} cannot be done"))?;
         self.counts.entry(fault).or_default().inflicted += 1;
-        anyhow::bail!("not built yet")
+        let told = format!("{fault}: {told}");
+        self.node.log.add(format!("--- {told}"));
+        Ok(Inflicted { fault, told, undo })
     }
 
-    /// Ends a fault; afterwards the node runs and is reachable, started again where it had ended. Fails if the node does
-    /// not come back, or [said that it panicked](Self::panics): this is to be reported.
+    /// Ends a fault; afterwards the node runs and is reachable from every host, started again where it had ended. Fails if
+    /// the node does not come back, does not end when it is asked to, was ended by a signal of its own making, or
+    /// [said that it panicked](Self::panics): this is to be reported.
     pub fn heal(&mut self, inflicted: Inflicted) -> Result<Healed> {
-        let Inflicted { told, .. } = inflicted;
-        anyhow::bail!("not built yet: {told}")
+        let Inflicted { fault, told, undo } = inflicted;
+        let healed = self.undo(fault, undo);
+        let healed = healed.with_context(|| {
+            format!("after {told}; the node said last:\n{}", self.node.last_lines())
+        })?;
+        self.is_hurt = false;
+        self.node.log.add(format!("--- healed: {fault}"));
+        Ok(healed)
+    }
+
+    fn undo(&mut self, fault: Fault, undo: Undo) -> Result<Healed> {
+        let mut ended = self.ended.take();
+        let is_by_us = ended.is_some();
+        match undo {
+            Undo::Nothing => {}
+            Undo::Free(filler) => std::fs::remove_file(filler)?,
+            Undo::Release(tracer) => {
+                drop(tracer);
+                ended = self.end_for_restart()?;
+            }
+            Undo::MountAgain => {
+                ended = self.end_for_restart()?;
+                self.disk.mount_again()?;
+            }
+            Undo::Thaw => self.disk.set_frozen(false)?,
+            Undo::Continue => process::go_on(self)?,
+            Undo::RightClock => self.node.set_clock(0)?,
+            Undo::NoRules => network::no_rules(self)?,
+            Undo::Files(before) => process::many_files(self, before)?,
+        }
+        if ended.is_none() {
+            ended = self.node.ended()?;
+        }
+        let panics = self.node.log.panics();
+        ensure!(panics.is_empty(), "the node panicked: {}", panics.join("\n"));
+        if let Some(ended) = &ended
+            && !is_by_us
+        {
+            ensure!(ended.code.is_some(), "a signal of its own ended the node: {ended:?}");
+        }
+        let restarted = ended.is_some();
+        if restarted {
+            self.start_node()?;
+        }
+        for host in std::iter::once(&self.hosts.node).chain(&self.hosts.clients) {
+            host.reaches(self.native(), REACHABLE)?;
+        }
+        let count = self.counts.entry(fault).or_default();
+        count.restarts += u64::from(restarted);
+        let is_exit = !is_by_us && ended.as_ref().is_some_and(|ended| ended.code != Some(0));
+        count.exits += u64::from(is_exit);
+        Ok(Healed { fault, ended, restarted })
+    }
+
+    /// Ends a node that cannot store any more as an operator does, unless it has ended by itself.
+    fn end_for_restart(&mut self) -> Result<Option<Ended>> {
+        if let Some(ended) = self.node.ended()? {
+            return Ok(Some(ended));
+        }
+        match self.node.terminate()? {
+            Some(ended) => Ok(Some(ended)),
+            None => bail!("the node does not end on SIGTERM"),
+        }
     }
 
     /// How often each fault was there so far.
@@ -195,16 +325,17 @@ impl Place {
 
     /// The node's process, while it runs.
     pub fn node_pid(&self) -> Option<u32> {
-        None
+        self.node.pid()
     }
 
-    /// The last lines that the node said, over all its runs; between runs a line says how one ended.
+    /// The last lines that the node said, over all its runs; between them, lines with `---` say when a run began, how it
+    /// ended, and which faults were there.
     pub fn log(&self) -> Vec<String> {
-        Vec::new()
+        self.node.log.last(usize::MAX)
     }
 
     /// What the node said about panics, over all its runs; anything here is a failure.
     pub fn panics(&self) -> Vec<String> {
-        Vec::new()
+        self.node.log.panics()
     }
 }

@@ -1,0 +1,105 @@
+//! The node's own small disk: ext4 on a loop device whose image is in memory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::leftovers::{device_of, memory, mounted, unmount};
+use super::tools::{program, run};
+
+/// The disk, while it is mounted; [`leftovers`](super::leftovers) removes it.
+pub struct Disk {
+    image: PathBuf,
+    folder: PathBuf,
+}
+
+impl Disk {
+    /// Makes and mounts it.
+    pub fn new(place: &str, mib: u64) -> Result<Self> {
+        let (memory, folder) = (memory(place), mounted(place));
+        std::fs::create_dir(&memory)?;
+        std::fs::create_dir(&folder)?;
+        let mut mount = program("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={}m", mib + 1), place]).arg(&memory);
+        run(mount)?;
+        let image = memory.join("image");
+        File::create(&image)?.set_len(mib << 20)?;
+        let mut mkfs = program("mkfs.ext4");
+        // No room for root alone, and nothing that would go on by itself after mounting.
+        mkfs.args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]);
+        mkfs.arg(&image);
+        run(mkfs)?;
+        let disk = Self { image, folder };
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn mount(&self) -> Result<()> {
+        let mut mount = program("mount");
+        mount.args(["-t", "ext4", "-o", "loop,errors=remount-ro"]);
+        mount.arg(&self.image).arg(&self.folder);
+        run(mount).map(drop)
+    }
+
+    /// From now on nothing reaches the disk, not even the file system's own journal.
+    pub fn cut(&self) -> Result<()> {
+        super::ioctl::shut_down(&File::open(&self.folder)?).context("the disk cannot be cut off")
+    }
+
+    /// Mounts it again as it is after a power cut or an error, checked as at the start of a machine. Nobody may use it.
+    pub fn mount_again(&self) -> Result<()> {
+        unmount(&self.folder)?;
+        let mut check = program("e2fsck");
+        check.arg("-p").arg(&self.image);
+        let output = check.output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        // 1: errors were there, and have been mended without asking.
+        ensure!(matches!(output.status.code(), Some(0 | 1)), "e2fsck: {said}");
+        self.mount()
+    }
+
+    /// Fills it to the last block; the file to remove later, and its length.
+    pub fn fill(&self) -> Result<(PathBuf, u64)> {
+        let path = self.folder.join("filler");
+        let mut file = File::create(&path)?;
+        let mut filled = 0;
+        // A megabyte at a time, and the rest in ever smaller pieces.
+        let zeros = vec![0; 1 << 20];
+        let mut piece = zeros.len();
+        while piece > 0 {
+            match file.write(&zeros[..piece]) {
+                Ok(written) => filled += written as u64,
+                Err(error) if error.kind() == ErrorKind::StorageFull => piece /= 2,
+                Err(error) => bail!("{}: {error}", path.display()),
+            }
+        }
+        // Blocks are only given to it now, and what is promised may not be there.
+        match file.sync_all() {
+            Err(error) if error.kind() != ErrorKind::StorageFull => bail!(error),
+            _ => Ok((path, filled)),
+        }
+    }
+
+    /// The file system finds an error in itself, and lets nobody write from then on.
+    pub fn break_file_system(&self) -> Result<()> {
+        let device = device_of(&self.folder).context("the disk is not mounted")?;
+        let name = device.trim_start_matches("/dev/");
+        let path = format!("/sys/fs/ext4/{name}/trigger_fs_error");
+        let mut file = OpenOptions::new().write(true).open(&path).with_context(|| path.clone())?;
+        file.write_all(b"torture").with_context(|| path.clone())
+    }
+
+    /// Whether everything that writes waits.
+    pub fn set_frozen(&self, is_frozen: bool) -> Result<()> {
+        let mut command = program("fsfreeze");
+        command.arg(if is_frozen { "-f" } else { "-u" }).arg(&self.folder);
+        run(command).map(drop)
+    }
+}

@@ -39,7 +39,8 @@ pub struct NodeLimits {
     /// Connections in all, and never more than three quarters of the files that the process may open; one more is told the
     /// same.
     pub connections: usize,
-    /// Connections that are being told that they are one too many; more are closed without a word.
+    /// Connections that are being told that they are one too many, and never more than a sixteenth of the files; more are closed
+    /// without a word.
     pub turned_away: usize,
     /// Groups; whoever would make one more is refused (`LIMIT`, on the line door `BUSY`).
     pub groups: usize,

@@ -45,10 +45,12 @@ impl Shared {
         notices: mpsc::Sender<Notice>,
     ) -> Self {
         let limits = &config.limits;
-        let connections_max = connections_max(limits.connections, crate::linux::open_files_max());
+        let files = crate::linux::open_files_max();
+        let connections_max = within_files(limits.connections, files, 12);
         let connections = Connections::new(connections_max, limits.connections_per_address);
         let (reads, request_reads) = (limits.reads, limits.request_reads);
-        let (held_bytes, turned_away) = (limits.held_bytes, limits.turned_away);
+        let held_bytes = limits.held_bytes;
+        let turned_away = within_files(limits.turned_away, files, 1);
         Self {
             config,
             journal,
@@ -87,9 +89,15 @@ impl Shared {
     }
 }
 
-/// How many connections there may be: the store needs files too, and without them nobody is served.
-fn connections_max(configured: usize, open_files_max: Option<usize>) -> usize {
-    open_files_max.map_or(configured, |files| configured.min(files / 4 * 3).max(1))
+/// Files that a node has open before anybody connects, and some to spare.
+const OWN_FILES: usize = 64;
+
+/// So many connections, and not more than these sixteenths of the files that there may be beside the node's own: the store
+/// needs more as it grows, and without them nobody is served.
+fn within_files(configured: usize, files_max: Option<usize>, sixteenths: usize) -> usize {
+    files_max.map_or(configured, |files| {
+        configured.min(files.saturating_sub(OWN_FILES) / 16 * sixteenths).max(1)
+    })
 }
 
 /// What counts as one address: an IPv6 host has a whole /64 network of them.
@@ -198,9 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_files_is_left_for_the_store() {
-        assert_eq!(connections_max(50_000, Some(1024)), 768);
-        assert_eq!(connections_max(500, Some(1024)), 500);
-        assert_eq!(connections_max(500, None), 500);
+    fn the_store_has_files_left_for_it() {
+        assert_eq!(within_files(50_000, Some(1024), 12), 720);
+        assert_eq!(within_files(500, Some(1024), 12), 500);
+        assert_eq!(within_files(500, None, 12), 500);
+        // Who is told that there are too many has a file for that, too.
+        assert_eq!(within_files(256, Some(1024), 1), 60);
     }
 }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod crash;
+mod crowd;
 mod documented;
 mod exec;
 mod joining;

@@ -64,7 +64,7 @@ fn a_line_client_that_reads_nothing_is_behind_and_catches_up_too() {
     let told = told_by_line(pepe, sent.last);
     assert_eq!(told.len(), LINES);
     assert!(told.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a number is missing");
-    let peak = memory_peak(&node);
+    let peak = node.memory("VmHWM");
     assert!(peak < MEMORY_MAX, "{peak} bytes");
     eprintln!("line: sent in {:?}; node's memory {} MiB", sent.took, peak >> 20);
 }
@@ -117,14 +117,14 @@ fn a_stopped_member_delays_nobody_and_catches_up_without_a_gap() {
     assert_eq!((&receipt["confirmed"], &receipt["members"]), (&2.into(), &3.into()));
     let missing = serde_json::json!([{"name": "luis", "why": "lagging"}]);
     assert_eq!(receipt["missing"], missing);
-    let stopped = memory_peak(&node);
+    let stopped = node.memory("VmHWM");
     assert!(stopped < MEMORY_MAX, "{stopped} bytes");
 
     let started = Instant::now();
     kill_process(luis.pid(), Signal::CONT).unwrap();
     node.receipt("ops", &last);
     let caught_up = started.elapsed();
-    let peak = memory_peak(&node);
+    let peak = node.memory("VmHWM");
     assert!(peak < MEMORY_MAX, "{peak} bytes");
     let expected: Vec<String> = (0..MESSAGES).map(|i| format!("{i:06}")).collect();
     for file in &files {
@@ -173,14 +173,6 @@ async fn send_all(node: &str, (count, bytes): (usize, usize), quick: usize) -> S
         }
     }
     SentAll { last, slowest, took: started.elapsed() }
-}
-
-/// The most memory that the node has held, from the kernel.
-fn memory_peak(node: &Node) -> u64 {
-    let pid = node.process.pid().as_raw_nonzero();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Number and first word of each message that was printed.

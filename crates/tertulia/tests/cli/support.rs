@@ -17,16 +17,28 @@ pub const WITHIN: Duration = Duration::from_secs(30);
 pub struct User {
     pub home: TempDir,
     name: String,
+    /// How many open files its programs may have, where not as many as the test.
+    files: Option<u32>,
 }
 
 impl User {
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap(), name: "tester".to_owned() }
+        Self { home: tempfile::tempdir().unwrap(), name: "tester".to_owned(), files: None }
+    }
+
+    /// One whose programs may have so many open files.
+    pub fn with_files(files: u32) -> Self {
+        Self { files: Some(files), ..Self::new() }
     }
 
     /// The binary with these arguments, nothing else from outside.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tertulia"));
+        let binary = env!("CARGO_BIN_EXE_tertulia");
+        let mut command = Command::new(binary);
+        if let Some(files) = self.files {
+            command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), binary]);
+        }
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("TERTULIA_") {
                 command.env_remove(key);
@@ -281,13 +293,25 @@ impl Node {
     }
 
     pub fn start_with(more: &[&str]) -> Self {
-        let (user, data) = (User::new(), tempfile::tempdir().unwrap());
+        Self::start_by(User::new(), more)
+    }
+
+    pub fn start_by(user: User, more: &[&str]) -> Self {
+        let data = tempfile::tempdir().unwrap();
         let process = serve(&user, data.path().to_str().unwrap(), more);
         let endpoints =
             object(&std::fs::read_to_string(data.path().join("endpoints.json")).unwrap());
         let door = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
         let (native, line) = (door("native"), door("line"));
         Self { user, data, process, native, line }
+    }
+
+    /// How much memory the node has: now, or at most so far (`VmRSS`, `VmHWM`).
+    pub fn memory(&self, field: &str) -> u64 {
+        let pid = self.process.pid().as_raw_nonzero();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     fn with_node<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {

@@ -49,11 +49,7 @@ impl Committer {
     }
 
     fn move_forward(&mut self, segment: &Arc<Segment>) -> Option<()> {
-        let scanned = scan(segment, Mode { last: false, full: false, clean_end: None }).ok();
-        let Some(scanned) = scanned.filter(|scanned| scanned.damages.is_empty()) else {
-            segment.stuck.store(true, Ordering::Relaxed);
-            return None;
-        };
+        let scanned = scan(segment, Mode { last: false, full: false, clean_end: None }).ok()?;
         for found in &scanned.found {
             let is_keyed = matches!(found.header.kind, Kind::Put | Kind::Erase);
             let key = if is_keyed { Some(key_in(found)?) } else { None };
@@ -72,6 +68,14 @@ impl Committer {
             let effect = self.stage_trim(log).ok()?;
             self.push(effect);
         }
+        if !scanned.damages.is_empty() {
+            // What could not be found may have been needed.
+            self.flush().then_some(())?;
+            if !self.shared.state().is_emptied(segment) {
+                segment.stuck.store(true, Ordering::Relaxed);
+                return None;
+            }
+        }
         self.write_roster(segment.number)?;
         self.flush().then_some(())?;
         self.shared.state().remove_segment(segment.number);
@@ -79,13 +83,8 @@ impl Committer {
     }
 
     fn copy(&mut self, header: &Header, what: Needed) -> Option<()> {
-        let (Needed::Batch { from, .. }
-        | Needed::Snapshot { from, .. }
-        | Needed::Trim { from, .. }
-        | Needed::Record { from, .. }
-        | Needed::Void { from, .. }) = &what;
-        let Ok(payload) = from.load() else {
-            from.segment.stuck.store(true, Ordering::Relaxed);
+        let Ok(payload) = what.from().load() else {
+            what.from().segment.stuck.store(true, Ordering::Relaxed);
             return None;
         };
         let notes = payload.slice(..header.len_notes as usize);
@@ -97,18 +96,21 @@ impl Committer {
         Some(())
     }
 
-    /// Writes down which segments there are, `without` the one that goes.
+    /// Writes down which segments there are, `without` the one that goes; twice, so that either may be damaged.
     fn write_roster(&mut self, without: u32) -> Option<()> {
         loop {
             let active = self.active.number;
             let numbers: Vec<u8> = {
                 let state = self.shared.state();
-                let older = state.segments.keys().filter(|n| **n != active && **n != without);
+                let all = state.segments.keys().chain(&state.lost);
+                let older = all.filter(|n| **n != active && **n != without);
                 older.flat_map(|number| number.to_le_bytes()).collect()
             };
             let mut header = Header::new(Kind::Roster, [0; 16]);
             header.first = u64::from(active);
-            let (_, loc) = self.write(header, &numbers, &[], Room::Reserved).ok()?;
+            let (mut copy, _) = self.write(header, &numbers, &[], Room::Reserved).ok()?;
+            copy.flags |= MOVED;
+            let (_, loc) = self.write(copy, &numbers, &[], Room::Reserved).ok()?;
             self.push(Effect::Roster { loc });
             if self.active.number == active {
                 return Some(());

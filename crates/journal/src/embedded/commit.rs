@@ -1,6 +1,6 @@
 //! The store's one writing thread: takes what waits, writes it with one sync, then shows it and answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -10,8 +10,9 @@ use std::thread;
 use bytes::Bytes;
 
 use super::Shared;
+use super::census::Census;
 use super::disk::is_full;
-use super::layout::{BARE, HEADER, Header, Kind, TRAILER, UNIT, crc, key_marks};
+use super::layout::{BARE, HEADER, Header, Kind, TRAILER, UNIT, crc, key_marks, record_size};
 use super::segment::{Loc, Segment};
 use super::state::Effect;
 use super::survey::{MARKER, Marker};
@@ -97,6 +98,10 @@ pub(crate) struct Place {
     pub end: u64,
     pub commit: u64,
     pub id: u64,
+    /// Of that segment.
+    pub census: Census,
+    /// Of sealed segments that have none yet.
+    pub untaken: BTreeMap<u32, Census>,
 }
 
 type Spare = mpsc::Receiver<io::Result<Arc<Segment>>>;
@@ -106,6 +111,9 @@ pub(crate) struct Committer {
     pub(crate) shared: Arc<Shared>,
     gate: Gate,
     pub(crate) active: Arc<Segment>,
+    /// Whose records it holds.
+    census: Census,
+    untaken: BTreeMap<u32, Census>,
     /// Where the next record goes.
     end: u64,
     /// Where this commit began.
@@ -136,11 +144,13 @@ pub(crate) enum Room {
 
 impl Committer {
     pub fn new(shared: Arc<Shared>, gate: Gate, place: Place) -> Self {
-        let Place { segment, end, commit, id } = place;
+        let Place { segment, end, commit, id, census, untaken } = place;
         Self {
             shared,
             gate,
             active: segment,
+            census,
+            untaken,
             end,
             begin: end,
             commit,
@@ -160,6 +170,7 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let _abandon = Abandon(&shared.queue);
         let mut is_idle = true;
+        self.take_untaken();
         while let Some(group) = shared.queue.take(COMMIT_BYTES, is_idle) {
             for asked in group {
                 self.stage(asked);
@@ -314,6 +325,11 @@ impl Committer {
         // Both are below `PAYLOAD_BYTES_MAX`.
         (header.len_notes, header.len_entries) = (notes.len() as u32, len_entries as u32);
         self.make_room(header.size(), room)?;
+        Ok(self.put(header, notes, entries))
+    }
+
+    /// Adds a record that has its lengths and fits.
+    fn put(&mut self, mut header: Header, notes: &[u8], entries: &[Bytes]) -> (Header, Loc) {
         let is_moved = header.flags & super::layout::MOVED != 0;
         if !is_moved {
             self.id += 1;
@@ -330,11 +346,33 @@ impl Committer {
         self.gather.copy(&header.encode(self.active.seed));
         self.gather.copy(notes);
         entries.iter().for_each(|piece| self.gather.add(piece));
-        let padding = header.size() - (HEADER + TRAILER) as u64 - payload;
+        let padding = header.size() - (HEADER + TRAILER) as u64 - header.payload();
         self.gather.zeros(padding as usize);
         self.gather.copy(&header.identity().encode(self.active.seed));
         self.end += header.size();
-        Ok((header, Loc::of(&self.active, &header)))
+        self.census.count(&header);
+        (header, Loc::of(&self.active, &header))
+    }
+
+    /// Writes down whose records a sealed segment holds; it fits.
+    fn put_census(&mut self, of: u32, payload: &[u8]) {
+        let mut header = Header::new(Kind::Census, [0; 16]);
+        (header.count, header.len_notes) = (of, payload.len() as u32);
+        let (_, loc) = self.put(header, payload, &[]);
+        self.push(Effect::Census { of, loc });
+    }
+
+    /// Writes the censuses that a crash, or an older version of this program, has left out. Where there is no room for one,
+    /// it is tried again at the next start.
+    fn take_untaken(&mut self) {
+        for (of, census) in std::mem::take(&mut self.untaken) {
+            let payload = census.encode();
+            if self.make_room(record_size(payload.len() as u64), Room::Ordinary).is_err() {
+                break;
+            }
+            self.put_census(of, &payload);
+        }
+        self.flush();
     }
 
     fn make_room(&mut self, size: u64, room: Room) -> Result<(), AppendError> {
@@ -348,12 +386,14 @@ impl Committer {
         if let Some(error) = self.failed() {
             return Err(error);
         }
-        let least = (BARE + size + BARE + reserve).next_multiple_of(4096);
-        self.begin_segment(least.max(self.shared.segment_bytes))
+        let census = self.census.encode();
+        let before = BARE + record_size(census.len() as u64);
+        let least = (before + size + BARE + reserve).next_multiple_of(4096);
+        self.begin_segment(least.max(self.shared.segment_bytes), &census)
     }
 
     /// Seals the segment and goes on in a new one. Nothing is in flight.
-    fn begin_segment(&mut self, bytes: u64) -> Result<(), AppendError> {
+    fn begin_segment(&mut self, bytes: u64, census: &[u8]) -> Result<(), AppendError> {
         let number = self.active.number + 1;
         let next = match self.next_segment(number, bytes) {
             Ok(next) => next,
@@ -369,6 +409,8 @@ impl Committer {
         self.active.end.store(self.end, Ordering::Relaxed);
         self.shared.state().segments.insert(number, Arc::clone(&next));
         (self.active, self.end, self.begin) = (next, BARE, BARE);
+        self.census = Census::default();
+        self.put_census(number - 1, census);
         Ok(())
     }
 

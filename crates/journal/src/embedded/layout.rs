@@ -9,7 +9,7 @@
 //!    0  u32  magic "TJR1"
 //!    4  u8   version of this layout: 1
 //!    5  u8   kind, see below
-//!    6  u16  flags: 1 = moved forward from an older segment, with its old id
+//!    6  u16  flags: 1 = a copy: moved forward from an older segment, or a roster's second; it has the old id
 //!    8  16   log id
 //!   24  u32  epoch
 //!   28  u32  count
@@ -52,6 +52,9 @@
 //! | 7 Erase: the catalog record is gone | as Put | | as Delete | as Put | as Put | |
 //! | 8 Roster: which older segments there are | | | | number of the segment it is in | | u32 each |
 //! | 9 Seal: ends a segment; the next one exists | | | | | | |
+//! | 10 Census: whose records a sealed segment holds | | | the segment's number | | see `census` | |
+//!
+//! A `Head` stands twice in its record: header and trailer say the same, so that either may be damaged.
 
 use crate::LogId;
 
@@ -84,11 +87,12 @@ pub(crate) enum Kind {
     Erase,
     Roster,
     Seal,
+    Census,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const ALL: [Kind; 9] = [
+        const ALL: [Kind; 10] = [
             Kind::Head,
             Kind::Entries,
             Kind::Snapshot,
@@ -98,8 +102,14 @@ impl Kind {
             Kind::Erase,
             Kind::Roster,
             Kind::Seal,
+            Kind::Census,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    /// Whether it belongs to no log and no catalog key.
+    pub const fn is_of_the_store(self) -> bool {
+        matches!(self, Self::Head | Self::Roster | Self::Seal | Self::Census)
     }
 
     /// Whether its payload is small and needed at opening.
@@ -107,6 +117,9 @@ impl Kind {
         !matches!(self, Self::Entries | Self::Snapshot)
     }
 }
+
+/// No number, commit or id comes near this: beyond it is nothing that this program wrote, and sums could overflow.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// The whole record's size for a payload of this length.
 pub(crate) const fn record_size(payload: u64) -> u64 {
@@ -228,7 +241,8 @@ impl Header {
         header.commit_at = u32_at(bytes, 68);
         header.time_us = u64_at(bytes, 72);
         header.crc = u32_at(bytes, 80);
-        Some(header)
+        let is_possible = header.commit <= NUMBER_MAX && header.identity().is_possible();
+        is_possible.then_some(header)
     }
 }
 
@@ -264,14 +278,21 @@ impl Identity {
         if u32_at(bytes, 0) != TRAILER_MAGIC || u32_at(bytes, 48) != crc(salt, &[&bytes[..48]]) {
             return None;
         }
-        Some(Self {
+        let identity = Self {
             kind: Kind::from_byte(bytes[4])?,
             log: LogId(bytes_at(bytes, 8)),
             first: u64_at(bytes, 24),
             id: u64_at(bytes, 32),
             count: u32_at(bytes, 40),
             at: u32_at(bytes, 44),
-        })
+        };
+        identity.is_possible().then_some(identity)
+    }
+
+    /// Whether its numbers can be what they say; the hash of a key can be anything.
+    const fn is_possible(&self) -> bool {
+        self.id <= NUMBER_MAX
+            && (self.first <= NUMBER_MAX || matches!(self.kind, Kind::Put | Kind::Erase))
     }
 }
 
@@ -318,7 +339,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded_and_nothing_else() {
         let mut header = Header::new(Kind::Entries, *b"0123456789abcdef");
-        (header.epoch, header.count, header.first) = (7, 3, u64::MAX - 9);
+        (header.epoch, header.count, header.first) = (7, 3, NUMBER_MAX);
         (header.len_notes, header.len_entries, header.commit, header.id) = (10, 200, 5, 6);
         (header.at, header.commit_at, header.time_us, header.crc) = (12, 11, 99, 0xdead_beef);
         let bytes = header.encode(42);
@@ -330,6 +351,10 @@ mod tests {
             let mut flipped = bytes;
             flipped[at] ^= 4;
             assert_eq!(Header::decode(&flipped, 42), None, "byte {at}");
+        }
+        for (first, commit, id) in [(NUMBER_MAX + 1, 5, 6), (1, u64::MAX, 6), (1, 5, u64::MAX)] {
+            let header = Header { first, commit, id, ..header };
+            assert_eq!(Header::decode(&header.encode(42), 42), None, "its checksum is right");
         }
         assert_eq!((record_size(0), record_size(72), record_size(73)), (256, 256, 384));
     }

@@ -13,11 +13,14 @@
 //! | `state` | what readers see |
 //! | `survey`, `scan` | read a store's files; tell a torn end from damage |
 //! | `replay` | from records to state |
+//! | `census` | whose records a segment holds, should it be lost |
 //! | `segment`, `layout`, `disk` | places, bytes, files |
 //!
-//! Damage is named, never passed over: a log with a damaged record answers [`ReadError::Damaged`] while others
-//! are served; where nothing tells which log it was, the store does not open.
+//! Damage is named, never passed over: a log with a damaged record, or that may have had one in a segment that is lost,
+//! answers [`ReadError::Damaged`] while others are served. The store does not open where nothing tells whose records are
+//! gone: in its newest segment, which has no census yet.
 
+mod census;
 mod check;
 mod collect;
 mod commit;
@@ -163,8 +166,11 @@ impl Embedded {
         let segment =
             mend(&disk, &mut survey, segment_bytes).map_err(io_error("mending the store"))?;
         let end = survey.end.max(BARE);
+        let mut untaken = survey.untaken();
+        let census = untaken.remove(&segment.number).unwrap_or_default();
         let replayed = replay(&mut survey);
-        let place = Place { segment, end, commit: replayed.commit + 1, id: replayed.id + 1 };
+        let (commit, id) = (replayed.commit + 1, replayed.id + 1);
+        let place = Place { segment, end, commit, id, census, untaken };
         let queue = Queue::new(queue_bytes);
         let state = Mutex::new(replayed.state);
         let shared = Shared { queue, state, disk, level, segment_bytes, _lock: lock };

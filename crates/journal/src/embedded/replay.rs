@@ -1,6 +1,7 @@
 //! From a store's records to its state: what was deleted or trimmed is passed over, the rest must be without gap.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::layout::{Identity, Kind, bytes_at};
 use super::scan::{Damage, Found};
@@ -26,6 +27,8 @@ pub(crate) struct Replayed {
 pub(crate) fn replay(survey: &mut Survey) -> Replayed {
     let mut replayed = Replayed::default();
     replayed.state.segments.clone_from(&survey.segments);
+    let unread = survey.lost.keys().filter(|number| !survey.segments.contains_key(number));
+    replayed.state.lost = unread.copied().collect();
     let mut found = std::mem::take(&mut survey.found);
     let commits = found.iter().map(|found| found.header.commit);
     replayed.commit = commits.chain(survey.marker.map(|marker| marker.commit)).max().unwrap_or(0);
@@ -38,17 +41,24 @@ pub(crate) fn replay(survey: &mut Survey) -> Replayed {
         .iter()
         .filter(|damage| !damage.harmless)
         .filter(|damage| damage.identity.is_some_and(|identity| !ids.contains(&identity.id)))
+        .chain(&survey.suspects)
         .collect();
     let lost_ids = lost.iter().filter_map(|damage| Some(damage.identity?.id));
     replayed.id = lost_ids.chain(ids.iter().copied()).max().unwrap_or(0);
 
     let mut logs: HashMap<LogId, (Vec<Found>, Vec<&Damage>)> = HashMap::new();
     let mut keys = Vec::new();
+    let is_there =
+        |number| survey.segments.contains_key(&number) || survey.lost.contains_key(&number);
     for found in found {
         match found.header.kind {
             Kind::Put | Kind::Erase => keys.push(found),
             Kind::Roster => replayed.state.apply(Effect::Roster { loc: found.loc() }),
-            Kind::Head | Kind::Seal => {}
+            Kind::Census if is_there(found.header.count) => {
+                let (of, loc) = (found.header.count, found.loc());
+                replayed.state.apply(Effect::Census { of, loc });
+            }
+            Kind::Head | Kind::Seal | Kind::Census => {}
             Kind::Entries | Kind::Snapshot | Kind::Trim | Kind::Delete => {
                 logs.entry(LogId(found.header.log)).or_default().0.push(found);
             }
@@ -58,7 +68,8 @@ pub(crate) fn replay(survey: &mut Survey) -> Replayed {
     for damage in lost {
         match damage.identity {
             Some(Identity { kind: Kind::Put | Kind::Erase, .. }) => lost_keys.push(damage),
-            Some(Identity { kind: Kind::Roster | Kind::Seal | Kind::Head, .. }) | None => {}
+            None => {}
+            Some(identity) if identity.kind.is_of_the_store() => {}
             Some(identity) => logs.entry(identity.log).or_default().1.push(damage),
         }
     }
@@ -88,6 +99,13 @@ pub(crate) fn key_in(found: &Found) -> Option<String> {
 }
 
 impl Replayed {
+    /// Something that is needed is damaged in that segment.
+    fn stick(&self, segment: u32) {
+        if let Some(segment) = self.state.segments.get(&segment) {
+            segment.stuck.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn replay_log(&mut self, log: LogId, found: &[Found], lost: &[&Damage]) {
         let newest = |kind| found.iter().rev().find(|found| found.header.kind == kind);
         let newest_lost = |kind| {
@@ -119,7 +137,9 @@ impl Replayed {
                 _ => true,
             },
         };
-        let wrong = lost.iter().find(needed).map(|damage| problem(damage, Some(log)));
+        let needed: Vec<&&Damage> = lost.iter().filter(needed).collect();
+        needed.iter().for_each(|damage| self.stick(damage.segment));
+        let wrong = needed.first().map(|damage| problem(damage, Some(log)));
         let wrong = wrong.or_else(|| fill(&mut kept, trim, found).err());
         if let Some(found) = snapshot {
             kept.log.snapshot = Some((found.header.first, found.loc()));
@@ -173,6 +193,7 @@ impl Replayed {
             if newest.get(&(begin, hash)).is_some_and(|newer| *newer > id.id) {
                 continue;
             }
+            self.stick(damage.segment);
             let mut wrong = problem(damage, None);
             let mut lost = LostKey { begin, hash, what: String::new() };
             wrong.what =
@@ -232,5 +253,5 @@ fn gap(found: &Found, got: u64, expected: u64) -> Problem {
 
 /// Keeps a damaged log's segments.
 fn stick(loc: &Loc) {
-    loc.segment.stuck.store(true, std::sync::atomic::Ordering::Relaxed);
+    loc.segment.stuck.store(true, Ordering::Relaxed);
 }

@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     pub live: AtomicU64,
     /// Where its records end, once it is sealed.
     pub end: AtomicU64,
-    /// Never given up: something in it is damaged, and evidence is not destroyed.
+    /// Never given up: something in it is damaged that was needed, and evidence is not destroyed.
     pub stuck: AtomicBool,
 }
 
@@ -111,7 +111,7 @@ impl Loc {
         self.len_notes as usize + self.len_entries as usize
     }
 
-    const fn size(&self) -> u64 {
+    pub const fn size(&self) -> u64 {
         record_size(self.payload() as u64)
     }
 

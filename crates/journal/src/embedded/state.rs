@@ -1,6 +1,6 @@
 //! What is stored, as readers see it: the logs' indexes, the catalog, and which records are still needed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,6 +63,10 @@ pub(crate) struct State {
     pub voids: HashMap<Voided, (Loc, u32)>,
     pub lost_keys: Vec<LostKey>,
     pub segments: BTreeMap<u32, Arc<Segment>>,
+    /// Segments that cannot be read: they stay listed, so that they are missed and not forgotten.
+    pub lost: BTreeSet<u32>,
+    /// Whose records each sealed segment holds.
+    pub censuses: BTreeMap<u32, Loc>,
     pub roster: Option<Loc>,
     /// Why nothing is stored any more.
     pub failed: Option<String>,
@@ -79,6 +83,7 @@ pub(crate) enum Effect {
     Erase { key: String, loc: Loc, written_to: u32 },
     Trim { log: LogId, loc: Loc },
     Roster { loc: Loc },
+    Census { of: u32, loc: Loc },
     Moved { what: Needed, to: Loc },
 }
 
@@ -90,6 +95,21 @@ pub(crate) enum Needed {
     Trim { log: LogId, from: Loc },
     Record { key: String, from: Loc },
     Void { whose: Voided, from: Loc },
+    Census { of: u32, from: Loc },
+}
+
+impl Needed {
+    /// Where it is.
+    pub const fn from(&self) -> &Loc {
+        match self {
+            Self::Batch { from, .. }
+            | Self::Snapshot { from, .. }
+            | Self::Trim { from, .. }
+            | Self::Record { from, .. }
+            | Self::Void { from, .. }
+            | Self::Census { from, .. } => from,
+        }
+    }
 }
 
 fn replace(slot: &mut Option<Loc>, now: Loc) {
@@ -140,6 +160,12 @@ impl State {
                 }
             }
             Effect::Roster { loc } => replace(&mut self.roster, loc),
+            Effect::Census { of, loc } => {
+                loc.enliven();
+                if let Some(older) = self.censuses.insert(of, loc) {
+                    older.kill();
+                }
+            }
             Effect::Moved { what, to } => self.move_to(&what, to),
         }
     }
@@ -166,12 +192,14 @@ impl State {
 
     /// The lowest segment that stays when `without` goes.
     fn lowest_without(&self, without: u32) -> u32 {
-        self.segments.keys().find(|number| **number != without).copied().unwrap_or(u32::MAX)
+        let all = self.segments.keys().chain(&self.lost);
+        all.filter(|number| **number != without).min().copied().unwrap_or(u32::MAX)
     }
 
     /// Takes a segment out, and forgets the deletions that no segment from before them is left for.
     pub fn remove_segment(&mut self, number: u32) {
         self.segments.remove(&number);
+        self.censuses.remove(&number).iter().for_each(Loc::kill);
         let lowest = self.lowest_without(number);
         self.voids.retain(|_, (loc, written_to)| {
             let is_idle = lowest > *written_to;
@@ -209,6 +237,10 @@ impl State {
                 let void = self.voids.get(&whose).filter(|(_, written_to)| lowest <= *written_to);
                 is_here(void.map(|(loc, _)| loc)).then_some(Needed::Void { whose, from })
             }
+            Kind::Census => {
+                let of = header.count;
+                is_here(self.censuses.get(&of)).then_some(Needed::Census { of, from })
+            }
             Kind::Head | Kind::Roster | Kind::Seal => None,
         }
     }
@@ -231,12 +263,19 @@ impl State {
             Needed::Trim { from, .. } => (log.and_then(|kept| kept.trim.as_mut()), from),
             Needed::Record { key, from } => (self.records.at_mut(key), from),
             Needed::Void { whose, from } => (self.voids.get_mut(whose).map(|(loc, _)| loc), from),
+            Needed::Census { of, from } => (self.censuses.get_mut(of), from),
         };
         if let Some(slot) = slot.filter(|slot| slot.is_same(from)) {
             to.enliven();
             slot.kill();
             *slot = to;
         }
+    }
+
+    /// Whether nothing is needed of a segment any more, but for the roster, which is written anew.
+    pub fn is_emptied(&self, segment: &Segment) -> bool {
+        let roster = self.roster.as_ref().filter(|loc| loc.segment.number == segment.number);
+        segment.live.load(std::sync::atomic::Ordering::Relaxed) == roster.map_or(0, Loc::size)
     }
 
     /// The log, unless it is damaged.

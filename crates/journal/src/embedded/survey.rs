@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::sync::Arc;
 
+use super::census::{self, Census};
 use super::disk::{Disk, read_at};
-use super::layout::{BARE, HEADER, Header, Kind, bytes_at, crc};
+use super::layout::{BARE, HEADER, Header, Identity, Kind, TRAILER, bytes_at, crc};
 use super::scan::{Damage, Found, Mode, Scanned, scan};
 use super::segment::{Segment, segment_name};
 use crate::LogId;
@@ -69,18 +70,32 @@ impl Marker {
     }
 }
 
+/// Where a segment cannot be read, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub offset: u64,
+    pub what: &'static str,
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     pub segments: BTreeMap<u32, Arc<Segment>>,
     pub found: Vec<Found>,
     pub damages: Vec<Damage>,
-    /// What cannot be laid at one log's door: the store must not be used.
+    /// Segments that cannot be read, or not to their end, though others follow: whose records are lost with them is known
+    /// from their censuses.
+    pub lost: BTreeMap<u32, Lost>,
+    /// For every log and key that may have had a record in `lost`.
+    pub suspects: Vec<Damage>,
+    /// What cannot be laid at some logs' door: the store must not be used.
     pub problems: Vec<Problem>,
     /// What is wrong without consequence.
     pub remarks: Vec<Problem>,
     /// Files that hold nothing needed: made or given up just before a crash.
     pub leftovers: Vec<String>,
+    /// Segments without a head: number, file and length.
+    headless: Vec<(u32, File, u64)>,
     pub marker: Option<Marker>,
     /// Where the last segment's records end.
     pub end: u64,
@@ -96,8 +111,10 @@ pub(crate) fn survey(disk: &Disk, full: bool) -> io::Result<Survey> {
         let is_last = numbers.last() == Some(number);
         survey.open_segment(disk, *number, is_last)?;
     }
+    survey.open_headless();
     survey.scan_all(full)?;
-    survey.check_roster(&numbers);
+    let roster_id = survey.check_roster(&numbers);
+    survey.accuse(roster_id);
     Ok(survey)
 }
 
@@ -135,29 +152,34 @@ impl Survey {
         let name = segment_name(number);
         let file = disk.open(&name, false)?;
         let len = file.metadata()?.len();
-        let mut raw = [0; HEADER];
+        let mut raw = [0; BARE as usize];
         let readable = len >= BARE;
         if readable {
             read_at(&file, &mut raw, 0)?;
         }
-        let head =
-            Header::decode(&raw, 0).filter(|head| head.kind == Kind::Head && head.count == number);
-        let Some(head) = head else {
+        let Some(head) = self.read_head(&raw, number) else {
             // Made just before a crash, and not in use yet: what stands before it is not sealed, or
             // the seal tells that it should be there.
-            if is_last && self.marker.is_none() && (!readable || raw == [0; HEADER]) {
+            if is_last && self.marker.is_none() && (!readable || raw[..HEADER] == [0; HEADER]) {
                 self.leftovers.push(name);
-            } else {
+            } else if is_last {
                 self.problems.push(Problem::in_file(&name, 0, "damaged head"));
+            } else {
+                self.headless.push((number, file, len));
             }
             return Ok(());
         };
         if len != head.first {
-            let what = format!("the file has {len} bytes and was made with {}", head.first);
-            self.problems.push(Problem::in_file(&name, len.min(head.first), what));
+            let offset = len.min(head.first);
+            if is_last {
+                let what = format!("the file has {len} bytes and was made with {}", head.first);
+                self.problems.push(Problem::in_file(&name, offset, what));
+            } else {
+                self.lost.insert(number, Lost { offset, what: "the file has another length" });
+            }
             return Ok(());
         }
-        let segment = Segment::new(number, file, head.first, bytes_at(&head.log, 0));
+        let segment = Segment::new(number, file, head.first, head.log.0);
         let first = self.segments.values().next();
         if first.is_some_and(|first| first.salt != segment.salt) {
             let what = "a segment of another store";
@@ -166,6 +188,34 @@ impl Survey {
         }
         self.segments.insert(number, segment);
         Ok(())
+    }
+
+    /// What a `Head` says: it stands there twice.
+    fn read_head(&mut self, raw: &[u8; BARE as usize], number: u32) -> Option<Identity> {
+        let is_head = |head: &Identity| head.kind == Kind::Head && head.count == number;
+        let header = Header::decode(&bytes_at(raw, 0), 0).map(|header| header.identity());
+        let trailer = Identity::decode(&bytes_at(raw, BARE as usize - TRAILER), 0);
+        let (header, trailer) = (header.filter(is_head), trailer.filter(is_head));
+        if header != trailer && (header.is_some() || trailer.is_some()) {
+            let what = "one of the two heads is damaged; nothing is lost";
+            self.remarks.push(Problem::in_file(&segment_name(number), 0, what));
+        }
+        header.or(trailer)
+    }
+
+    /// What a lost head has said is known: the name has the number, the file its size, and the others the salt.
+    fn open_headless(&mut self) {
+        let salt = self.segments.values().next().map(|segment| segment.salt);
+        for (number, file, len) in std::mem::take(&mut self.headless) {
+            let name = segment_name(number);
+            let Some(salt) = salt else {
+                self.problems.push(Problem::in_file(&name, 0, "damaged head"));
+                continue;
+            };
+            let what = "damaged head; the other segments say the same, nothing is lost";
+            self.remarks.push(Problem::in_file(&name, 0, what));
+            self.segments.insert(number, Segment::new(number, file, len, salt));
+        }
     }
 
     fn scan_all(&mut self, full: bool) -> io::Result<()> {
@@ -208,7 +258,9 @@ impl Survey {
     fn add(&mut self, segment: &Segment, scanned: Scanned) {
         use std::sync::atomic::Ordering::Relaxed;
         segment.end.store(scanned.end, Relaxed);
-        segment.stuck.store(!scanned.damages.is_empty(), Relaxed);
+        // Where a part of it could not be read at all; `replay` knows whether other damage matters.
+        let is_unread = scanned.damages.iter().any(|damage| damage.identity.is_none());
+        segment.stuck.store(is_unread, Relaxed);
         self.found.extend(scanned.found);
         self.damages.extend(scanned.damages);
     }
@@ -225,8 +277,8 @@ impl Survey {
         }
     }
 
-    /// Compares the segments with those that should be there.
-    fn check_roster(&mut self, numbers: &[u32]) {
+    /// Compares the segments with those that should be there; answers the newest roster's id.
+    fn check_roster(&mut self, numbers: &[u32]) -> u64 {
         let rosters = self.found.iter().filter(|found| found.header.kind == Kind::Roster);
         let newest = rosters.max_by_key(|found| found.header.id);
         let id = newest.map_or(0, |found| found.header.id);
@@ -239,32 +291,66 @@ impl Survey {
         let newest_number = self.segments.keys().next_back().copied().unwrap_or(0);
         for number in listed.iter().copied().chain(own..=newest_number) {
             if !numbers.contains(&number) {
-                let what = "the file is missing";
-                self.problems.push(Problem::in_file(&segment_name(number), 0, what));
+                self.lost.insert(number, Lost { offset: 0, what: "the file is missing" });
             }
         }
         for number in numbers.iter().copied().filter(|number| !is_kept(*number)) {
             self.segments.remove(&number);
+            self.lost.remove(&number);
             self.problems.retain(|problem| problem.file != segment_name(number));
             self.leftovers.push(segment_name(number));
         }
         self.found.retain(|found| is_kept(found.segment.number));
         self.damages.retain(|damage| is_kept(damage.segment));
         for damage in &self.damages {
-            let what = match damage.identity {
-                None => format!("{}; nothing tells which log it was", damage.what),
-                Some(identity) if identity.kind == Kind::Roster && identity.id > id => {
-                    format!("{} in the list of segments", damage.what)
-                }
-                _ => continue,
-            };
             let name = segment_name(damage.segment);
-            self.problems.push(Problem::in_file(&name, damage.offset, what));
+            match damage.identity {
+                None if damage.segment < newest_number => {
+                    let Damage { segment, offset, what, .. } = *damage;
+                    self.lost.entry(segment).or_insert(Lost { offset, what });
+                }
+                None => {
+                    let what = format!("{}; nothing tells which log it was", damage.what);
+                    self.problems.push(Problem::in_file(&name, damage.offset, what));
+                }
+                Some(identity) if identity.kind == Kind::Roster && identity.id > id => {
+                    let what = format!("{} in the list of segments", damage.what);
+                    self.problems.push(Problem::in_file(&name, damage.offset, what));
+                }
+                Some(_) => {}
+            }
         }
         let is_empty = self.segments.is_empty() && self.problems.is_empty();
         if let (true, Some(marker)) = (is_empty, self.marker) {
             let what = "the file is missing";
             self.problems.push(Problem::in_file(&segment_name(marker.segment), 0, what));
+        }
+        id
+    }
+
+    /// The censuses of segments that have none, the newest's too: it has yet to get one.
+    pub fn untaken(&self) -> BTreeMap<u32, Census> {
+        let taken = census::newest(&self.found);
+        let known = self.segments.keys().filter(|number| !self.lost.contains_key(number));
+        let untaken = known.filter(|number| !taken.contains_key(number));
+        let of = |number: u32| {
+            let found = self.found.iter().filter(move |found| found.segment.number == number);
+            Census::of(found, self.damages.iter().filter(move |damage| damage.segment == number))
+        };
+        untaken.map(|number| (*number, of(*number))).collect()
+    }
+
+    /// Finds out whose records are lost with the segments that are.
+    fn accuse(&mut self, roster_id: u64) {
+        let censuses = census::newest(&self.found);
+        for (number, Lost { offset, what }) in &self.lost {
+            match census::lost_with(*number, what, censuses.get(number), roster_id) {
+                Some(suspects) => self.suspects.extend(suspects),
+                None => {
+                    let what = format!("{what}; nothing tells whose records were there");
+                    self.problems.push(Problem::in_file(&segment_name(*number), *offset, what));
+                }
+            }
         }
     }
 }

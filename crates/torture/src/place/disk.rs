@@ -43,7 +43,8 @@ impl Disk {
 
     fn mount(&self) -> Result<()> {
         let mut mount = program("mount");
-        mount.args(["-t", "ext4", "-o", "loop,errors=remount-ro"]);
+        // `-w`: never read-only instead, where the loop device has been made so.
+        mount.args(["-w", "-t", "ext4", "-o", "loop,errors=remount-ro"]);
         mount.arg(&self.image).arg(&self.folder);
         run(mount).map(drop)
     }

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::tools::{is_process, program, run, words};
+use super::tools::{forget_clock, is_process, program, run, words};
 
 /// Not `tertulia-`: tests of the command line remove what begins so and is not theirs.
 const BEGINS: &str = "torture-";
@@ -67,6 +68,9 @@ fn place_of(name: &str) -> Option<&str> {
 
 /// Removes a place: processes, disk, namespaces, folder. What is not there is no failure.
 pub fn remove(name: &str) -> Result<()> {
+    // A signal may remove a place while it is being dropped.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     // A process that waits for a frozen disk cannot even be killed.
     if is_mounted(&mounted(name)) {
         let mut thaw = program("fsfreeze");
@@ -77,9 +81,12 @@ pub fn remove(name: &str) -> Result<()> {
         spaces()?.into_iter().filter(|space| place_of(space) == Some(name)).collect();
     for space in &spaces {
         for pid in run(words("ip", &format!("netns pids {space}")))?.split_whitespace() {
-            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+            let process = pid.parse().ok().and_then(Pid::from_raw);
+            // This one's first thread may have entered a host.
+            if let Some(process) = process.filter(|pid| *pid != rustix::process::getpid()) {
                 // It may have ended meanwhile.
-                let _ = kill_process(pid, Signal::KILL);
+                let _ = kill_process(process, Signal::KILL);
+                forget_clock(process.as_raw_pid().cast_unsigned());
             }
         }
     }

@@ -48,6 +48,8 @@ use node::{LINE_PORT, NATIVE_PORT, Node};
 
 /// How long a healed node may take to be reachable from every host.
 const REACHABLE: Duration = Duration::from_secs(15);
+/// How long the end of a node may take whose doors are closed already.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// What the place is made of.
 #[derive(Clone, Debug)]
@@ -250,7 +252,7 @@ impl Place {
     }
 
     /// Ends a fault; afterwards the node runs and is reachable from every host, started again where it had ended. Fails if
-    /// the node does not come back, does not end when it is asked to, was ended by a signal of its own making, or
+    /// the node does not come back, does not end when it is asked to, was ended by a signal that nobody sent (an abort), or
     /// [said that it panicked](Self::panics): this is to be reported.
     pub fn heal(&mut self, inflicted: Inflicted) -> Result<Healed> {
         let Inflicted { fault, told, undo } = inflicted;
@@ -286,25 +288,38 @@ impl Place {
         if ended.is_none() {
             ended = self.node.ended()?;
         }
+        let mut is_reached = Ok(());
+        if ended.is_none() {
+            is_reached = self.reach();
+            // One that is just ending is not reached, and has not ended yet.
+            if is_reached.is_err() {
+                ended = self.node.wait(ENDING)?;
+            }
+        }
         let panics = self.node.log.panics();
         ensure!(panics.is_empty(), "the node panicked: {}", panics.join("\n"));
         if let Some(ended) = &ended
             && !is_by_us
         {
-            ensure!(ended.code.is_some(), "a signal of its own ended the node: {ended:?}");
+            ensure!(ended.code.is_some(), "a signal that nobody sent ended the node: {ended:?}");
         }
         let restarted = ended.is_some();
         if restarted {
             self.start_node()?;
+            is_reached = self.reach();
         }
-        for host in std::iter::once(&self.hosts.node).chain(&self.hosts.clients) {
-            host.reaches(self.native(), REACHABLE)?;
-        }
+        is_reached?;
         let count = self.counts.entry(fault).or_default();
         count.restarts += u64::from(restarted);
         let is_exit = !is_by_us && ended.as_ref().is_some_and(|ended| ended.code != Some(0));
         count.exits += u64::from(is_exit);
         Ok(Healed { fault, ended, restarted })
+    }
+
+    /// Whether the node is reachable from every host.
+    fn reach(&self) -> Result<()> {
+        let mut hosts = std::iter::once(&self.hosts.node).chain(&self.hosts.clients);
+        hosts.try_for_each(|host| host.reaches(self.native(), REACHABLE))
     }
 
     /// Ends a node that cannot store any more as an operator does, unless it has ended by itself.

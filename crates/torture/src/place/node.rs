@@ -102,8 +102,6 @@ impl Node {
             command.env("FAKETIME_TIMESTAMP_FILE", &self.clock);
             command.env("FAKETIME_NO_CACHE", "1");
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-            // A killed process would leave it behind.
-            command.env("FAKETIME_DISABLE_SHM", "1");
         }
         Ok(command)
     }
@@ -149,6 +147,9 @@ impl Node {
     fn note_end(&mut self, status: ExitStatus) -> Ended {
         self.log.wait_for_end(LAST_WORDS);
         let run = self.run.take();
+        if let Some(run) = &run {
+            tools::forget_clock(run.child.id());
+        }
         let mut said = self.log.since(run.map_or(0, |run| run.log_before));
         said.drain(..said.len().saturating_sub(LINES_SHOWN));
         self.log.add(format!("--- run {} ended: {status}", self.runs));

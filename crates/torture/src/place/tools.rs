@@ -59,6 +59,14 @@ pub fn faketime() -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(FAKETIME)).find(|file| file.is_file())
 }
 
+/// Removes what a killed process with libfaketime leaves behind.
+pub fn forget_clock(pid: u32) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        // A process that ends by itself removes it.
+        let _ = std::fs::remove_file(Path::new("/dev/shm").join(format!("{name}{pid}")));
+    }
+}
+
 /// A program of [`PROGRAMS`].
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(find(name).unwrap_or_else(|| name.into()));

@@ -1,6 +1,9 @@
 //! Faults of the node's process: killed, stopped, a wrong clock, few files.
 
-use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 use rand::{Rng, RngCore};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
@@ -32,7 +35,7 @@ pub fn go_on(place: &mut Place) -> Result<()> {
 }
 
 pub fn clock_jump(place: &mut Place, rng: &mut dyn RngCore) -> Result<(String, Undo)> {
-    anyhow::ensure!(place.options.clock, "this place's clock cannot be set");
+    ensure!(place.options.clock, "this place's clock cannot be set");
     // Seconds, minutes, hours and days are all as likely.
     let most = [60, 3600, 24 * 3600, JUMP_S_MAX][rng.random_range(0..4)];
     let ahead = rng.random_range(1..=most) * if rng.random() { 1 } else { -1 };
@@ -42,17 +45,19 @@ pub fn clock_jump(place: &mut Place, rng: &mut dyn RngCore) -> Result<(String, U
 
 pub fn few_files(place: &mut Place, rng: &mut dyn RngCore) -> Result<(String, Undo)> {
     let pid = place.node.process()?;
-    let files = std::path::Path::new("/proc").join(pid.to_string()).join("fd");
-    let mut highest = 0;
+    let files = Path::new("/proc").join(pid.to_string()).join("fd");
+    let mut used = BTreeSet::new();
     for file in std::fs::read_dir(&files).with_context(|| files.display().to_string())? {
-        let number = file?.file_name().to_string_lossy().parse().unwrap_or(0);
-        highest = highest.max(number);
+        used.extend(file?.file_name().to_string_lossy().parse::<u64>());
     }
     let more = rng.random_range(0..=FILES_MORE_MAX);
+    // The limit is one of numbers, and free ones may be anywhere below the highest in use.
+    let unused = (0..).filter(|number| !used.contains(number)).nth(more as usize);
+    let unused = unused.context("all numbers of files are used")?;
     let hard = getrlimit(Resource::Nofile).maximum;
-    let few = Rlimit { current: Some(highest + 1 + more), maximum: hard };
+    let few = Rlimit { current: Some(unused), maximum: hard };
     let before = prlimit(Some(pid), Resource::Nofile, few)?;
-    Ok((format!("{more} more files than {}", highest + 1), Undo::Files(before)))
+    Ok((format!("{more} files more than the {} it has", used.len()), Undo::Files(before)))
 }
 
 pub fn many_files(place: &mut Place, before: Rlimit) -> Result<()> {

@@ -272,6 +272,24 @@ pub struct Change {
     pub value: Option<Versioned>,
 }
 
+/// A damaged catalog record. Writing to its key is refused, but for [`Expect::Any`] without a value, which gives it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRecord {
+    /// The first 16 bytes of its key: all of it, where it is shorter.
+    pub begin: String,
+    /// What is wrong, with file and place.
+    pub what: String,
+}
+
+/// What [`Catalog::scan_whole`] answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// By key.
+    pub records: Vec<(String, Versioned)>,
+    /// Those that cannot be read.
+    pub lost: Vec<LostRecord>,
+}
+
 /// Small records (at most 64 KiB; keys at most 256 bytes) with compare-and-set. Calls block until stored.
 pub trait Catalog: Send + Sync + 'static {
     /// The record as it is stored.
@@ -290,8 +308,16 @@ pub trait Catalog: Send + Sync + 'static {
     /// All records whose key begins with `prefix`, by key.
     ///
     /// # Errors
-    /// [`ReadError::Io`] when the engine cannot be asked.
+    /// [`ReadError::Io`] when the engine cannot be asked; [`ReadError::Damaged`] when one may be missing.
     fn scan(&self, prefix: &str) -> Result<Vec<(String, Versioned)>, ReadError>;
+
+    /// The same without those that are damaged, and what is known of these.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] when the engine cannot be asked.
+    fn scan_whole(&self, prefix: &str) -> Result<Scanned, ReadError> {
+        Ok(Scanned { records: self.scan(prefix)?, lost: Vec::new() })
+    }
 
     /// Every change under `prefix` from now on, in order. A watcher that falls more than 1,024 behind is dropped
     /// (its receiver ends) and has to scan again.

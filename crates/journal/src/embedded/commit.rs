@@ -25,6 +25,8 @@ use crate::{AppendError, Batch, Expect, Level, LogId, Snapshot};
 const COMMIT_BYTES: u64 = 8 << 20;
 /// Pieces below this are copied together; larger ones are written from where they are.
 const COPY_BYTES: usize = 16 << 10;
+/// The version of a catalog record that cannot be read, when it is given up.
+const LOST_VERSION: u64 = 1;
 /// The largest batch or snapshot.
 const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
 /// The share of a segment that batches leave free, so that trims and what gives space back can be written on
@@ -259,8 +261,12 @@ impl Committer {
     ) -> Result<(Effect, u64), AppendError> {
         let stored = {
             let state = self.shared.state();
-            state.check_key(&key).map_err(|error| AppendError::Damaged(error.to_string()))?;
-            state.records.version(&key)
+            match state.check_key(&key) {
+                Ok(()) => state.records.version(&key),
+                // Nothing is lost with it that is not lost already.
+                Err(_) if value.is_none() && expect == Expect::Any => LOST_VERSION,
+                Err(error) => return Err(AppendError::Damaged(error.to_string())),
+            }
         };
         let current = self.versions.get(&key).copied().unwrap_or(stored);
         check_version(expect, current)?;

@@ -28,6 +28,8 @@ pub(crate) struct Disk {
     /// Write the zeros of new segments out: a sync of what only is reserved has to change the file's
     /// map of extents as well, which for large batches takes several times as long.
     fills: bool,
+    /// Nothing is written, not even on a disk that would take it.
+    reads_only: bool,
 }
 
 /// Whether the operating system says that there is no room.
@@ -144,7 +146,12 @@ fn zero(file: &File, from: u64, to: u64) -> io::Result<()> {
 
 impl Disk {
     pub fn new(dir: PathBuf, hook: Option<FileHook>, fills: bool) -> Self {
-        Self { dir, hook, fills }
+        Self { dir, hook, fills, reads_only: false }
+    }
+
+    /// A directory that is only looked at.
+    pub const fn to_read(dir: PathBuf) -> Self {
+        Self { dir, hook: None, fills: false, reads_only: true }
     }
 
     fn ask(&self, op: FileOp) -> io::Result<()> {
@@ -155,8 +162,11 @@ impl Disk {
         self.dir.join(name)
     }
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading and writing, or only for reading.
     pub fn open(&self, name: &str, create: bool) -> io::Result<File> {
+        if self.reads_only {
+            return File::open(self.path(name));
+        }
         options().create(create).open(self.path(name))
     }
 

@@ -43,16 +43,16 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 
-pub use check::{Report, check};
+pub use check::{Checked, LogReport, Progress, Report, check, check_with};
 pub use disk::{FileHook, FileOp};
 pub use survey::Problem;
 
 use crate::gate::Gate;
-use crate::log::{Entry, Log};
+use crate::log::Entry;
 use crate::queue::Queue;
 use crate::{
     AppendError, Batch, Catalog, Change, Done, Expect, Journal, Level, LogId, Opened, ReadError,
-    Record, Snapshot, Usage, Versioned,
+    Record, Scanned, Snapshot, Usage, Versioned,
 };
 use commit::{Committer, Place};
 use disk::{Disk, make_dir, read_at};
@@ -158,7 +158,8 @@ impl Embedded {
         make_dir(&store).map_err(io_error("making the store's directory"))?;
         let disk = Disk::new(store, hook, level == Level::Fsync);
         let lock = lock(&disk)?;
-        let mut survey = survey(&disk, false).map_err(io_error("reading the store"))?;
+        let mut survey =
+            survey(&disk, false, &mut |_, _| {}).map_err(io_error("reading the store"))?;
         if let Some(problem) = survey.problems.first() {
             return Err(OpenStoreError::Damaged(problem.clone()));
         }
@@ -294,20 +295,23 @@ fn read_records(entries: &[Entry<Loc>]) -> Result<Vec<Record>, ReadError> {
     Ok(records)
 }
 
+impl Opened {
+    /// With the snapshot, which is read from the disk.
+    fn with(mut self, snapshot: Option<(u64, Loc)>) -> Result<Self, ReadError> {
+        let load = |(at, loc): (u64, Loc)| Ok(Snapshot { at, state: loc.load()? });
+        self.snapshot = snapshot.map(load).transpose()?;
+        Ok(self)
+    }
+}
+
 impl Journal for Embedded {
     fn level(&self) -> Level {
         self.shared.level
     }
 
     fn open(&self, log: LogId) -> Result<Opened, ReadError> {
-        let (epoch, first, next, snapshot) = {
-            let state = self.shared.state();
-            let fresh = Log::default();
-            let log = state.sound(log)?.map_or(&fresh, |kept| &kept.log);
-            (log.epoch, log.first, log.next, log.snapshot.clone())
-        };
-        let load = |(at, loc): (u64, Loc)| Ok(Snapshot { at, state: loc.load()? });
-        Ok(Opened { epoch, first, next, snapshot: snapshot.map(load).transpose()? })
+        let (opened, snapshot) = self.shared.state().opened(log)?;
+        opened.with(snapshot)
     }
 
     fn append(&self, batch: Batch, done: Done) {
@@ -315,8 +319,8 @@ impl Journal for Embedded {
     }
 
     fn read(&self, log: LogId, from: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
-        let found = self.shared.state().sound(log)?.map(|kept| kept.log.range(from, bytes_max));
-        read_records(&found.transpose()?.unwrap_or_default())
+        let found = self.shared.state().range(log, from, bytes_max)?;
+        read_records(&found)
     }
 
     fn save_snapshot(&self, log: LogId, epoch: u32, snapshot: Snapshot, done: Done) {
@@ -359,6 +363,11 @@ impl Catalog for Embedded {
         let state = self.shared.state();
         state.check_prefix(prefix)?;
         Ok(state.records.scan(prefix))
+    }
+
+    fn scan_whole(&self, prefix: &str) -> Result<Scanned, ReadError> {
+        let state = self.shared.state();
+        Ok(Scanned { records: state.records.scan(prefix), lost: state.lost(prefix) })
     }
 
     fn watch(&self, prefix: &str) -> Receiver<Change> {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::layout::{Header, Kind, key_marks};
 use super::segment::{Loc, Segment};
 use crate::catalog::Records;
-use crate::log::Log;
-use crate::{AppendError, LogId, ReadError, Versioned};
+use crate::log::{Entry, Log};
+use crate::{AppendError, LogId, LostRecord, Opened, ReadError, Versioned};
 
 /// A log and what the engine must remember of it.
 #[derive(Debug, Default)]
@@ -45,6 +45,10 @@ impl LostKey {
     pub fn prefix(&self) -> String {
         let end = self.begin.iter().position(|byte| *byte == 0).unwrap_or(16);
         String::from_utf8_lossy(&self.begin[..end]).into_owned()
+    }
+
+    fn is_of(&self, key: &str) -> bool {
+        (self.begin, self.hash) == key_marks(key)
     }
 
     fn may_begin_with(&self, prefix: &str) -> bool {
@@ -151,6 +155,7 @@ impl State {
                 older.iter().for_each(Loc::kill);
             }
             Effect::Erase { key, loc, written_to } => {
+                self.lost_keys.retain(|lost| !lost.is_of(&key));
                 self.records.set(key.clone(), None).iter().for_each(Loc::kill);
                 self.void(Voided::Key(key), loc, written_to);
             }
@@ -286,6 +291,25 @@ impl State {
         }
     }
 
+    /// A log as it is opened, and where its snapshot is.
+    pub fn opened(&self, log: LogId) -> Result<(Opened, Option<(u64, Loc)>), ReadError> {
+        let fresh = Log::default();
+        let log = self.sound(log)?.map_or(&fresh, |kept| &kept.log);
+        let Log { epoch, first, next, .. } = *log;
+        Ok((Opened { epoch, first, next, snapshot: None }, log.snapshot.clone()))
+    }
+
+    /// Where the batches are that [`crate::Journal::read`] answers.
+    pub fn range(
+        &self,
+        log: LogId,
+        from: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry<Loc>>, ReadError> {
+        let found = self.sound(log)?.map(|kept| kept.log.range(from, bytes_max));
+        Ok(found.transpose()?.unwrap_or_default())
+    }
+
     /// See [`crate::Journal::trim`]; whether that is to be written down.
     pub fn trim(&mut self, log: LogId, below: u64) -> Result<bool, AppendError> {
         let mut fresh = Kept::default();
@@ -303,9 +327,14 @@ impl State {
 
     /// Whether a key is one of those that cannot be read.
     pub fn check_key(&self, key: &str) -> Result<(), ReadError> {
-        let (begin, hash) = key_marks(key);
-        let lost = self.lost_keys.iter().find(|lost| lost.hash == hash && lost.begin == begin);
+        let lost = self.lost_keys.iter().find(|lost| lost.is_of(key));
         lost.map_or(Ok(()), |lost| Err(ReadError::Damaged(lost.what.clone())))
+    }
+
+    /// What is known of the keys under a prefix that cannot be read.
+    pub fn lost(&self, prefix: &str) -> Vec<LostRecord> {
+        let lost = self.lost_keys.iter().filter(|lost| lost.may_begin_with(prefix));
+        lost.map(|lost| LostRecord { begin: lost.prefix(), what: lost.what.clone() }).collect()
     }
 
     /// Whether a prefix may hold a key that cannot be read.

@@ -102,8 +102,13 @@ pub(crate) struct Survey {
     pub is_torn: bool,
 }
 
-/// Looks through `disk`; `full` checks every byte that is in use.
-pub(crate) fn survey(disk: &Disk, full: bool) -> io::Result<Survey> {
+/// Looks through `disk`; `full` checks every byte that is in use. `progress` is told how many bytes have been looked through,
+/// and of how many.
+pub(crate) fn survey(
+    disk: &Disk,
+    full: bool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> io::Result<Survey> {
     let mut survey = Survey::default();
     survey.read_marker(disk)?;
     let numbers = list(disk)?;
@@ -112,7 +117,7 @@ pub(crate) fn survey(disk: &Disk, full: bool) -> io::Result<Survey> {
         survey.open_segment(disk, *number, is_last)?;
     }
     survey.open_headless();
-    survey.scan_all(full)?;
+    survey.scan_all(full, progress)?;
     let roster_id = survey.check_roster(&numbers);
     survey.accuse(roster_id);
     Ok(survey)
@@ -218,7 +223,7 @@ impl Survey {
         }
     }
 
-    fn scan_all(&mut self, full: bool) -> io::Result<()> {
+    fn scan_all(&mut self, full: bool, progress: &mut dyn FnMut(u64, u64)) -> io::Result<()> {
         let mut segments: Vec<_> = self.segments.values().cloned().collect();
         let clean_end = self.marker.map(|marker| marker.end);
         let ordinary = Mode { last: false, full, clean_end: None };
@@ -239,10 +244,15 @@ impl Survey {
         } else {
             segments = self.segments.values().take(self.segments.len() - 1).cloned().collect();
         }
+        let all = segments.iter().map(|segment| segment.bytes).sum();
+        let mut done = 0;
         for segment in &segments {
+            progress(done, all);
             let scanned = scan(segment, ordinary)?;
             self.add(segment, scanned);
+            done += segment.bytes;
         }
+        progress(done, all);
         (self.end, self.is_torn) = (last.end, last.torn);
         if let Some(newest) = self.segments.values().next_back().cloned() {
             if last.sealed {

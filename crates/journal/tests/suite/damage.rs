@@ -101,7 +101,10 @@ fn after_flip(dir: &Path, path: &Path, at: u64, expected: &[Content]) -> &'stati
                     }
                     Err(ReadError::Damaged(what)) => {
                         assert!(is_named(&what) && what.contains(&key[..4]), "{place}: {what}");
-                        assert!(store.put(key, Expect::Any, None).is_err(), "{place}");
+                        assert!(
+                            store.put(key, Expect::Any, Some(Bytes::new())).is_err(),
+                            "{place}"
+                        );
                         assert!(store.scan("").is_err(), "{place}");
                         outcome = "key named";
                     }
@@ -280,6 +283,57 @@ fn what_a_lost_segment_held_can_be_given_up() {
     let report = check(whole.path()).expect("it can be checked");
     let logs: Vec<_> = report.problems.iter().filter_map(|problem| problem.log).collect();
     assert_eq!(logs, []);
+}
+
+#[test]
+fn a_check_names_what_is_lost_of_each_log() {
+    let whole = spread();
+    let report = check(whole.path()).expect("it can be checked");
+    let kept = |report: &tertulia_journal::embedded::Report| -> Vec<(u8, u64, u64)> {
+        report.logs.iter().map(|log| (log.log.0[0], log.first, log.last)).collect()
+    };
+    assert_eq!(kept(&report), [(1, 1, 3), (2, 1, 1), (3, 1, 1), (9, 1, 2)]);
+    assert!(report.logs.iter().all(|log| log.problems.is_empty() && log.lost.is_empty()));
+    assert_eq!(report.catalog.len(), 3);
+    // The second batch of log 1: its header.
+    let path = whole.path().join("store/00000002.seg");
+    let mut bytes = fs::read(&path).expect("readable");
+    let text = b"notes 1 2 1";
+    let at = bytes.windows(text.len()).position(|part| part == text).expect("it is there");
+    bytes[at - 100] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let report = check(whole.path()).expect("it can be checked");
+    assert_eq!(kept(&report), [(1, 1, 3), (2, 1, 1), (3, 1, 1), (9, 1, 2)]);
+    assert_eq!(report.logs[0].lost, [(2, 2)]);
+    assert_eq!(report.logs[0].problems.len(), 1);
+    assert!(report.logs[1..].iter().all(|log| log.problems.is_empty()));
+}
+
+#[test]
+fn a_lost_catalog_record_can_be_given_up() {
+    let whole = spread();
+    let path = whole.path().join("store/00000001.seg");
+    let mut bytes = fs::read(&path).expect("readable");
+    let at = bytes.windows(7).position(|part| part == b"group/1").expect("it is there");
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    for start in 0..2 {
+        let store = open(whole.path());
+        let found = store.scan_whole("group/").expect("it can be asked");
+        let keys: Vec<_> = found.records.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["group/2", "group/3"]);
+        if start == 0 {
+            let lost: Vec<_> = found.lost.iter().map(|lost| lost.begin.as_str()).collect();
+            assert_eq!(lost, ["group/1"]);
+            assert!(store.put("group/1", Expect::Absent, Some(Bytes::new())).is_err());
+            assert!(store.put("group/1", Expect::Any, Some(Bytes::new())).is_err());
+            store.put("group/1", Expect::Any, None).expect("given up");
+        }
+        assert_eq!(store.get("group/1"), Ok(None));
+        assert!(store.scan("").is_ok());
+    }
+    let store = open(whole.path());
+    store.put("group/1", Expect::Absent, Some(Bytes::new())).expect("a new one");
 }
 
 #[test]

@@ -165,3 +165,84 @@ fn a_trim_is_written_down_before_its_segments_go() {
         assert_eq!((opened.first, opened.next), (31, 31));
     }
 }
+
+/// Places of the records of a kind in a segment's bytes, as `embedded/layout.rs` has them.
+fn records_of(bytes: &[u8], kind: u8) -> Vec<usize> {
+    let at = (0..bytes.len()).step_by(128);
+    at.filter(|at| bytes[*at..].starts_with(b"TJR1") && bytes[*at + 5] == kind).collect()
+}
+
+/// A store that has given segments up.
+fn collected() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
+    for _ in 0..3 {
+        fill(&store, log(3), 40);
+        trim_all(&store, log(3));
+        for _ in 0..20 {
+            store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+        }
+    }
+    drop(store);
+    assert!(!dir.path().join("store/00000001.seg").exists());
+    dir
+}
+
+#[test]
+fn either_copy_of_the_roster_is_enough() {
+    const ROSTER: u8 = 8;
+    let whole = collected();
+    let rosters = |bytes: &[u8]| records_of(bytes, ROSTER);
+    let names = fs::read_dir(whole.path().join("store")).expect("a store");
+    let mut seen = 0;
+    for name in names.map(|name| name.expect("an entry").file_name()) {
+        let bytes = fs::read(whole.path().join("store").join(&name)).expect("readable");
+        for at in rosters(&bytes) {
+            for place in [at + 5, at + 60, at + 128, at + 250] {
+                let copy = copy_store(whole.path());
+                let mut flipped = bytes.clone();
+                flipped[place] ^= 0x10;
+                fs::write(copy.path().join("store").join(&name), flipped).expect("written");
+                assert_eq!(all(&open(copy.path()), log(1)).len(), 1, "{name:?} at {place}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 8);
+}
+
+#[test]
+fn a_segment_whose_damage_matters_no_more_is_given_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
+    append(&store, batch(log(2), 1, 1, 1, 100)).expect("stored");
+    fill(&store, log(3), 12);
+    drop(store);
+    // The header of log 2's record.
+    let path = dir.path().join("store/00000001.seg");
+    let mut bytes = fs::read(&path).expect("readable");
+    let at = records_of(&bytes, 2)[1];
+    bytes[at + 30] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let turns = |store: &Embedded| {
+        fill(store, log(3), 40);
+        trim_all(store, log(3));
+        for _ in 0..20 {
+            store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+        }
+    };
+    let store = open(dir.path());
+    assert!(store.open(log(2)).is_err());
+    turns(&store);
+    assert!(path.exists(), "it is what is left of log 2");
+    store.delete(log(2)).expect("deleted");
+    drop(store);
+    let store = open(dir.path());
+    turns(&store);
+    assert!(!path.exists());
+    drop(store);
+    assert_sound(dir.path());
+    assert_eq!(all(&open(dir.path()), log(1)).len(), 1);
+}

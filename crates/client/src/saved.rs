@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use tertulia_group::limits::{CODE_BYTES_MAX, FAILED_PER_ACK_MAX, NAME_BYTES_MAX, OPEN_MAX};
+use tertulia_group::entry::code_is_clean;
+use tertulia_group::limits::{FAILED_PER_ACK_MAX, NAME_BYTES_MAX, OPEN_MAX};
 use tertulia_group::{LogId, Position, SenderId, Seq};
 use tertulia_wire::Secret;
 
@@ -121,13 +122,13 @@ impl Fields {
             "log" => self.log = Some(unhex(word, value)?),
             "epoch" => self.epoch = Some(number(word, value)?),
             "cursor" => self.cursor = Some(number(word, value)?),
-            "open" => self.open.push(number(word, value)?),
+            "open" => self.open.push(seq(word, value)?),
             "failed" => {
-                let (seq, code) = value.split_once(' ').ok_or_else(|| bad_value(word))?;
-                if code.len() > CODE_BYTES_MAX {
+                let (number, code) = value.split_once(' ').ok_or_else(|| bad_value(word))?;
+                if !code_is_clean(code) {
                     return Err(bad_value(word));
                 }
-                self.failed.push((number(word, seq)?, code.to_owned()));
+                self.failed.push((seq(word, number)?, code.to_owned()));
             }
             _ => {}
         }
@@ -162,10 +163,15 @@ fn bad_value(word: &str) -> SavedError {
 }
 
 fn name(word: &str, value: &str) -> Result<String, SavedError> {
-    if value.is_empty() || value.len() > NAME_BYTES_MAX {
+    if value.is_empty() || value.len() > NAME_BYTES_MAX || value.chars().any(char::is_control) {
         return Err(bad_value(word));
     }
     Ok(value.to_owned())
+}
+
+/// Numbers begin at 1.
+fn seq(word: &str, value: &str) -> Result<Seq, SavedError> {
+    number(word, value).and_then(|seq| if seq == 0 { Err(bad_value(word)) } else { Ok(seq) })
 }
 
 fn number<T: FromStr>(word: &str, value: &str) -> Result<T, SavedError> {
@@ -223,6 +229,15 @@ mod tests {
         assert_eq!(Saved::from_bytes(text.as_bytes()), Ok(saved()));
     }
 
+    /// Found by the fuzz target `saved`: the node closes the connection of a member whose code is not clean.
+    #[test]
+    fn a_carriage_return_in_a_code_or_name_is_refused() {
+        let text = String::from_utf8(saved().to_bytes()).unwrap();
+        for (old, new) in [("exit 7", "exit 7\r\r"), ("group ops", "group ops\r\r")] {
+            assert!(Saved::from_bytes(text.replace(old, new).as_bytes()).is_err(), "{new:?}");
+        }
+    }
+
     #[test]
     fn everything_else_is_an_error_and_no_panic() {
         let text = String::from_utf8(saved().to_bytes()).unwrap();
@@ -237,6 +252,8 @@ mod tests {
             ("secret ab", "secret "),
             ("name ána", "name "),
             ("failed 41 exit 7", "failed 41"),
+            ("failed 41", "failed 0"),
+            ("open 3", "open 0"),
             ("member 1", "member 2"),
         ] {
             assert!(Saved::from_bytes(text.replace(old, new).as_bytes()).is_err(), "{new}");

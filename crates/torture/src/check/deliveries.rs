@@ -39,8 +39,6 @@ struct Follower<'a> {
     reader: Reader,
     /// Where a first reading begins is not known before its first entry.
     floating: bool,
-    /// A line client that asked for what it had missed: of that, it is given messages only.
-    messages_only: bool,
     /// Read up to here in this life.
     read: u64,
     /// Nothing new has come in this life.
@@ -70,7 +68,6 @@ impl<'a> Follower<'a> {
             log,
             findings,
             floating,
-            messages_only: false,
             read: reader.have,
             reader,
             fresh: false,
@@ -128,8 +125,7 @@ impl<'a> Follower<'a> {
             }
             Begin::Process => self.repeats = true,
             Begin::After { seq } => {
-                self.read = *seq;
-                (self.floating, self.messages_only) = (false, true);
+                (self.floating, self.read) = (false, *seq);
             }
             Begin::First => self.floating = false,
             Begin::Now | Begin::Last { .. } => {}
@@ -153,21 +149,24 @@ impl<'a> Follower<'a> {
         if !log.is_empty() {
             self.reader.log = Some(log.to_owned());
         }
-        if self.reader.since > 0 {
-            return;
+        self.since();
+        if self.reader.since == 0 || self.reader.since > tail {
+            let text = format!("joined, up to #{tail}, and the log does not say so");
+            self.broken(Rule::Views, &text);
         }
-        let own = |entry: &&LogEntry| entry.kind == Kind::Joined && entry.from == self.name;
-        match self.log.entries.iter().find(own) {
-            Some(own) if own.seq <= tail => self.reader.since = own.seq,
-            _ => {
-                let text = format!("joined, up to #{tail}, and the log does not say so");
-                self.broken(Rule::Views, &text);
-            }
+    }
+
+    /// Finds where it joined first. A process does not tell when it is told.
+    fn since(&mut self) {
+        if self.reader.since == 0 {
+            let own = |entry: &&LogEntry| entry.kind == Kind::Joined && entry.from == self.name;
+            self.reader.since = self.log.entries.iter().find(own).map_or(0, |own| own.seq);
         }
     }
 
     fn entry(&mut self, entry: &Entry) {
         self.findings.counts.deliveries += 1;
+        self.since();
         let seq = entry.seq;
         self.compare(entry);
         self.owed.remove(&seq);
@@ -203,7 +202,7 @@ impl<'a> Follower<'a> {
         let given = format!("was given #{seq} as {kind:?} {from} {text:?}");
         match (is, self.log.get(*seq)) {
             (None, _) => {
-                self.broken(Rule::Durability, &format!("{given}, which is not in the log"))
+                self.broken(Rule::Durability, &format!("{given}, which is not in the log"));
             }
             (_, is) => self.broken(Rule::Order, &format!("{given}, and the log has {is:?}")),
         }
@@ -213,13 +212,11 @@ impl<'a> Follower<'a> {
     fn nothing_skipped(&mut self, seq: u64) {
         // Where it began by itself, it began at the latest after its own join.
         let from = if self.floating { self.reader.since.max(self.read) } else { self.read };
-        let (fresh, have, since) = (self.fresh, self.reader.have, self.reader.since);
+        let (fresh, have) = (self.fresh, self.reader.have);
         let is_owed = |entry: &&LogEntry| {
             let is_own_join = entry.kind == Kind::Joined && entry.from == self.name;
-            let is_not_for_it =
-                self.messages_only && entry.seq < since && entry.kind != Kind::Message;
             let was_done = fresh && entry.seq <= have && !self.undone.contains(&entry.seq);
-            !is_own_join && !is_not_for_it && !was_done
+            !is_own_join && !was_done
         };
         if let Some(skipped) = self.log.between(from, seq).find(is_owed) {
             let text = format!("was given #{seq} after #{from}, without #{}", skipped.seq);
@@ -229,6 +226,7 @@ impl<'a> Follower<'a> {
 
     /// The end of the record: who is there has been given everything.
     fn end(mut self, is_here: bool) -> Reader {
+        self.since();
         let from = self.reader.have.max(self.reader.since);
         let is_own_join = |entry: &LogEntry| entry.kind == Kind::Joined && entry.from == self.name;
         let missed = self.log.between(from, u64::MAX).find(|entry| !is_own_join(entry));

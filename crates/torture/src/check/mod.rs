@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::history::Record;
+use crate::history::{Receipt, Record};
 
 mod deliveries;
 mod late;
@@ -74,6 +74,8 @@ pub struct Evidence {
     pub readers: BTreeMap<(String, String), Reader>,
     /// Members that are there at the end, and say that they have caught up.
     pub here: BTreeSet<(String, String)>,
+    /// Receipts that were asked for when everybody had confirmed everything.
+    pub at_rest: Vec<Receipt>,
 }
 
 /// How far a member's programs have come, through all their lives.

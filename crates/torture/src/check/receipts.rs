@@ -28,6 +28,21 @@ pub(super) fn check(evidence: &Evidence, marks: &Marks<'_>, findings: &mut Findi
             found(&mut findings.violations, Rule::Receipts, text);
         }
     }
+    check_at_rest(evidence, marks, findings);
+}
+
+/// At rest, nobody is missing who has confirmed and has not left.
+fn check_at_rest(evidence: &Evidence, marks: &Marks<'_>, findings: &mut Findings) {
+    for Receipt { group, seq, missing, .. } in &evidence.at_rest {
+        for one in missing.iter().flatten() {
+            let is_here = evidence.here.contains(&(group.clone(), one.name.clone()));
+            if is_here && marks.has_confirmed((group, &one.name), *seq, u64::MAX) {
+                let text =
+                    format!("{group}: {} has confirmed #{seq}, and is {}", one.name, one.why);
+                found(&mut findings.violations, Rule::Receipts, text);
+            }
+        }
+    }
 }
 
 /// Everybody who was a member at this number, but not the stay that published it.

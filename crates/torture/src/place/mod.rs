@@ -62,7 +62,8 @@ pub struct Options {
     pub clients: u8,
     /// What *stored* means to the node: `fsync` or `os`. With `os`, [`Fault::PowerCut`] may lose what was answered.
     pub sync: String,
-    /// How much of each group the node keeps (`--keep`), so that its disk does not fill by itself.
+    /// How much of each group the node keeps (`--keep`): little, so that its disk does not fill by itself, but for longer than
+    /// a clock jumps.
     pub keep: String,
     /// Whether the node's clock can be set ([`Fault::ClockJump`]); it then runs with libfaketime.
     pub clock: bool,
@@ -78,7 +79,7 @@ impl Options {
             disk_mib: 256,
             clients: 2,
             sync: "fsync".to_owned(),
-            keep: "1d,64MiB".to_owned(),
+            keep: "30d,64MiB".to_owned(),
             clock: true,
             ends_on_signals: false,
         }

@@ -22,7 +22,7 @@ const CRASH_POINTS: &[(&str, u32)] = &[
     // Between a join or a message and its storing.
     ("readv,recvfrom,recvmsg,read", 1000),
     // New segments, markers, removals.
-    ("openat,rename,renameat,renameat2,unlink,unlinkat,fallocate,ftruncate", 8),
+    ("openat,rename,renameat,renameat2,unlink,unlinkat,fallocate,ftruncate", 3),
 ];
 /// How long a crash point may be waited for.
 const POINT_COMES: Duration = Duration::from_secs(3);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
-use tertulia_group::{Group, Name};
-use tertulia_journal::{AppendError, Expect, Journal, LogId};
+use tertulia_group::Name;
+use tertulia_journal::{AppendError, Expect, LogId, LostRecord, ReadError};
 use tertulia_wire::Code;
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -15,13 +15,9 @@ use crate::allocator::Allocator;
 use crate::hosted::{Down, GroupKey, Stats};
 use crate::listing;
 use crate::node::Notice;
+use crate::recovering::{CATALOG_PREFIX, denied_damaged, read_record, recover};
 use crate::shard::{Job, ShardHandle};
 use crate::shared::Shared;
-
-/// Groups stand in the catalog under this and their folded name.
-const CATALOG_PREFIX: &str = "group/";
-/// What recovery reads at once.
-const REPLAY_BYTES: usize = 4 << 20;
 
 /// A refusal that a client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +47,8 @@ pub(crate) struct Listed {
     pub stats: Arc<Stats>,
     /// Whether it runs on its shard; held while it is being opened.
     open: AsyncMutex<bool>,
+    /// Why it never will: its log is damaged.
+    damaged: OnceLock<Denied>,
 }
 
 /// See the module.
@@ -60,6 +58,8 @@ pub(crate) struct Directory {
     next_shard: AtomicUsize,
     /// By folded name.
     groups: RwLock<BTreeMap<String, Arc<Listed>>>,
+    /// Groups whose record in the catalog is damaged: as much of the key as is known.
+    lost: RwLock<Vec<LostRecord>>,
     /// Skeletons of the names, so that no two groups look alike.
     skeletons: RwLock<HashMap<String, String>>,
     /// Held while a group is made, so that no two that look alike are.
@@ -84,6 +84,7 @@ impl Directory {
             shards: RwLock::default(),
             next_shard: AtomicUsize::new(0),
             groups: RwLock::default(),
+            lost: RwLock::default(),
             skeletons: RwLock::default(),
             creating: AsyncMutex::new(()),
             allocator: Mutex::default(),
@@ -94,18 +95,17 @@ impl Directory {
     /// Lists every group of the catalog. Blocks.
     pub fn load(&self, shards: Vec<ShardHandle>) -> Result<(), String> {
         *write(&self.shards) = shards;
-        let records =
-            self.shared.catalog.scan(CATALOG_PREFIX).map_err(|error| error.to_string())?;
-        for (key, record) in records {
-            let (log, shown) = record
-                .value
-                .split_first_chunk::<16>()
-                .ok_or(format!("the record {key} is cut short"))?;
-            let shown =
-                std::str::from_utf8(shown).map_err(|_| format!("the record {key} has no name"))?;
-            let name = Name::new(shown).map_err(|error| format!("the record {key}: {error}"))?;
-            self.list(&name, LogId(*log));
+        let found = self.shared.catalog.scan_whole(CATALOG_PREFIX);
+        let found = found.map_err(|error| error.to_string())?;
+        for (key, record) in found.records {
+            let (name, log) = read_record(&key, &record)?;
+            self.list(&name, log);
         }
+        for lost in &found.lost {
+            let begin = lost.begin.strip_prefix(CATALOG_PREFIX).unwrap_or_default();
+            self.shared.tell_damage(&format!("a group whose name begins with {begin}"), &lost.what);
+        }
+        *write(&self.lost) = found.lost;
         Ok(())
     }
 
@@ -123,6 +123,7 @@ impl Directory {
             shard,
             stats: Arc::default(),
             open: AsyncMutex::new(false),
+            damaged: OnceLock::new(),
         });
         write(&self.skeletons).insert(name.skeleton().to_owned(), name.folded().to_owned());
         write(&self.groups).insert(name.folded().to_owned(), Arc::clone(&listed));
@@ -147,7 +148,19 @@ impl Directory {
         let listed = read(&self.groups).get(parsed.folded()).cloned();
         match listed {
             Some(listed) => self.opened(listed).await,
-            None => Err(self.unknown(&parsed)),
+            None => Err(self.lost(&parsed).unwrap_or_else(|| self.unknown(&parsed))),
+        }
+    }
+
+    /// Why the group of this name is refused, where its record in the catalog is one of those that are damaged.
+    fn lost(&self, name: &Name) -> Option<Denied> {
+        if read(&self.lost).is_empty() {
+            return None;
+        }
+        // That is known in memory: nothing blocks.
+        match self.shared.catalog.get(&key_of(name)) {
+            Err(ReadError::Damaged(why)) => Some(denied_damaged(name.as_str(), &why)),
+            _ => None,
         }
     }
 
@@ -199,8 +212,7 @@ impl Directory {
         let log = LogId(rand::random());
         let mut value = log.0.to_vec();
         value.extend_from_slice(name.as_str().as_bytes());
-        let (catalog, key) =
-            (Arc::clone(&self.shared.catalog), format!("{CATALOG_PREFIX}{}", name.folded()));
+        let (catalog, key) = (Arc::clone(&self.shared.catalog), key_of(&name));
         let stored = self
             .shared
             .main
@@ -216,14 +228,23 @@ impl Directory {
                 Err(Denied::new(Code::GroupExists, format!("there is a group {name}")))
             }
             Ok(Err(AppendError::NoSpace(why))) => Err(Denied::new(Code::NoSpace, why)),
+            Ok(Err(AppendError::Damaged(why))) => Err(denied_damaged(name.as_str(), &why)),
             Ok(Err(error)) => Err(Denied::new(Code::StoreFailed, error.to_string())),
             Err(_) => Err(ending()),
         }
     }
 
-    /// Deletes a group without members, its log included.
+    /// Deletes a group without members, its log included. A damaged one is given up with whatever it had.
     pub async fn delete(&self, name: &str) -> Result<(), Denied> {
-        let listed = self.find(name).await?;
+        let listed = match self.find(name).await {
+            Err(denied) if denied.code == Code::Damaged => {
+                let name = Name::new(name)
+                    .map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+                let log = read(&self.groups).get(name.folded()).map(|listed| listed.log);
+                return self.forget(&name, log).await;
+            }
+            found => found?,
+        };
         let mut open = listed.open.lock().await;
         let deleted = listed.shard.ask(|answer| Job::Delete { key: listed.key, answer }).await;
         if deleted != Some(true) {
@@ -231,22 +252,29 @@ impl Directory {
             return Err(Denied::new(Code::GroupInUse, message));
         }
         *open = false;
-        let key = format!("{CATALOG_PREFIX}{}", listed.name.folded());
-        let (shared, log) = (Arc::clone(&self.shared), listed.log);
+        self.forget(&listed.name, Some(listed.log)).await
+    }
+
+    /// Takes a group out of the catalog, and its log out of the journal where it is known.
+    async fn forget(&self, name: &Name, log: Option<LogId>) -> Result<(), Denied> {
+        let (shared, key) = (Arc::clone(&self.shared), key_of(name));
         let gone = self.shared.main.spawn_blocking(move || {
             shared.catalog.put(&key, Expect::Any, None)?;
-            shared.journal.delete(log)
+            log.map_or(Ok(()), |log| shared.journal.delete(log))
         });
         gone.await
             .map_err(|_| ending())?
             .map_err(|error| Denied::new(Code::StoreFailed, error.to_string()))?;
-        write(&self.groups).remove(listed.name.folded());
-        write(&self.skeletons).remove(listed.name.skeleton());
+        write(&self.groups).remove(name.folded());
+        write(&self.skeletons).remove(name.skeleton());
         Ok(())
     }
 
     /// Makes sure that the group runs: reads it back from the journal the first time.
     async fn opened(&self, listed: Arc<Listed>) -> Result<Arc<Listed>, Denied> {
+        if let Some(denied) = listed.damaged.get() {
+            return Err(denied.clone());
+        }
         let mut open = listed.open.lock().await;
         if *open {
             drop(open);
@@ -256,11 +284,18 @@ impl Directory {
         let limits = self.shared.config.group_limits.clone();
         let read_back =
             self.shared.main.spawn_blocking(move || recover(journal.as_ref(), log, limits));
-        let group = read_back.await.map_err(|_| ending())?.map_err(|(code, why)| {
-            let message = format!("group {}: {why}", listed.name);
-            self.shared.notice(Notice::Trouble(message.clone()));
-            Denied::new(code, message)
-        })?;
+        let group = match read_back.await.map_err(|_| ending())? {
+            Ok(group) => group,
+            Err(unreadable) => {
+                let denied = unreadable.denied(&listed.name);
+                if denied.code == Code::Damaged {
+                    self.shared.tell_damage(&format!("group {}", listed.name), &unreadable.why);
+                    return Err(listed.damaged.get_or_init(|| denied).clone());
+                }
+                self.shared.notice(Notice::Trouble(denied.message.clone()));
+                return Err(denied);
+            }
+        };
         if let Ok(number) = listed.name.folded().parse() {
             let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
             group.members().for_each(|member| allocator.remember(member.name.folded(), number));
@@ -286,10 +321,19 @@ impl Directory {
             Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
         let group = {
             let groups = read(&self.groups);
-            let load = |listed: &Arc<Listed>| listed.stats.members.load(Ordering::Relaxed) as usize;
+            // A damaged one takes nobody in.
+            let load = |listed: &Arc<Listed>| match listed.damaged.get() {
+                Some(_) => usize::MAX,
+                None => listed.stats.members.load(Ordering::Relaxed) as usize,
+            };
             let pool = groups
                 .values()
                 .filter_map(|listed| Some((listed.name.folded().parse().ok()?, load(listed))));
+            let lost = read(&self.lost);
+            let lost = lost.iter().filter_map(|lost| {
+                Some((lost.begin.strip_prefix(CATALOG_PREFIX)?.parse().ok()?, usize::MAX))
+            });
+            let pool = lost.chain(pool);
             let loads: BTreeMap<u32, usize> = pool.filter(|(number, _)| *number > 0).collect();
             let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
             let members_max = self.shared.config.limits.pool_members;
@@ -316,49 +360,11 @@ impl Directory {
     }
 }
 
-fn ending() -> Denied {
-    Denied::new(Code::ShuttingDown, "the node is ending")
+/// Where a group stands in the catalog.
+fn key_of(name: &Name) -> String {
+    format!("{CATALOG_PREFIX}{}", name.folded())
 }
 
-/// Reads a group back: its snapshot, then every record after it.
-fn recover(
-    journal: &dyn Journal,
-    log: LogId,
-    limits: tertulia_group::Limits,
-) -> Result<Group, (Code, String)> {
-    let damaged = |why: &dyn std::fmt::Display| (Code::Damaged, why.to_string());
-    let opened = journal.open(log).map_err(|error| damaged(&error))?;
-    let id = tertulia_group::LogId(log.0);
-    let (mut group, mut from) = match opened.snapshot {
-        Some(snapshot) => {
-            let group = Group::restore(id, limits, opened.first, &snapshot.state)
-                .map_err(|error| damaged(&error))?;
-            (group, snapshot.at + 1)
-        }
-        None => (Group::new(id, limits), 1),
-    };
-    loop {
-        let records = journal.read(log, from, REPLAY_BYTES).map_err(|error| damaged(&error))?;
-        let before = from;
-        for record in &records {
-            if record.first < from {
-                continue;
-            }
-            group
-                .replay(record.first, record.count, &record.notes, &record.entries)
-                .map_err(|error| damaged(&error))?;
-            from = record.first + u64::from(record.count);
-        }
-        if from == before {
-            break;
-        }
-    }
-    if group.tail() + 1 != opened.next {
-        return Err(damaged(&format_args!(
-            "it ends at #{}, but #{} is stored",
-            group.tail(),
-            opened.next - 1
-        )));
-    }
-    Ok(group)
+fn ending() -> Denied {
+    Denied::new(Code::ShuttingDown, "the node is ending")
 }

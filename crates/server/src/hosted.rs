@@ -184,6 +184,18 @@ impl Hosted {
         })
     }
 
+    /// A connection cannot be sent what is behind the window: the operator has to know.
+    pub fn unreadable(&self, error: &ReadError) {
+        match error {
+            ReadError::Damaged(why) => {
+                self.shared.tell_damage(&format!("a part of group {}", self.name), why);
+            }
+            error => {
+                tracing::warn!(group = %self.name, %error, "a member cannot be served from the log");
+            }
+        }
+    }
+
     /// Asks the group something that is answered later.
     pub fn ask(
         &self,

@@ -14,6 +14,7 @@ mod linux;
 mod listing;
 mod node;
 mod outbox;
+mod recovering;
 mod shard;
 mod shared;
 #[cfg(test)]
@@ -22,3 +23,4 @@ mod window;
 
 pub use config::{Config, Engine, Keep, NodeLimits};
 pub use node::{Endpoints, Node, Notice, StartError};
+pub use recovering::{group_of_record, verify};

@@ -180,25 +180,42 @@ fn listen(door: &'static str, config: &Config, port: u16) -> Result<TcpListener,
     doors::listen(address).map_err(|error| StartError::Listen { door, address, error })
 }
 
-/// Where a store keeps which one it is.
-const INSTANCE_KEY: &str = "node/instance";
+/// Where a store keeps which one it is; twice, so that either may be damaged.
+const INSTANCE_KEYS: [&str; 2] = ["node/instance", "node/instance.copy"];
 
 /// Which store it is; a new one is given its identity.
 async fn instance_of(catalog: Arc<dyn Catalog>) -> Result<Instance, StartError> {
-    let read = move || -> Result<Instance, String> {
-        if let Some(found) = catalog.get(INSTANCE_KEY).map_err(|error| error.to_string())? {
-            let bytes = found.value.as_ref().try_into();
-            return bytes
-                .map(Instance)
-                .map_err(|_| format!("the record {INSTANCE_KEY} is damaged"));
-        }
-        let new = Instance(rand::random());
-        let value = Some(Bytes::copy_from_slice(&new.0));
-        catalog.put(INSTANCE_KEY, Expect::Absent, value).map_err(|error| error.to_string())?;
-        Ok(new)
-    };
-    let done = tokio::task::spawn_blocking(read).await;
+    let done = tokio::task::spawn_blocking(move || read_instance(catalog.as_ref())).await;
     done.map_err(|error| error.to_string()).flatten().map_err(StartError::Store)
+}
+
+fn read_instance(catalog: &dyn Catalog) -> Result<Instance, String> {
+    let found = INSTANCE_KEYS.map(|key| catalog.get(key).map_err(|error| error.to_string()));
+    let known = found.iter().flatten().flatten().next();
+    let instance = match known {
+        Some(known) => <[u8; 16]>::try_from(known.value.as_ref())
+            .map_err(|_| format!("the record {} is damaged", INSTANCE_KEYS[0]))?,
+        None => {
+            // Where one cannot be read, there was one.
+            found.iter().try_for_each(|found| found.as_ref().map(|_| ()).map_err(String::clone))?;
+            rand::random()
+        }
+    };
+    for (key, found) in INSTANCE_KEYS.into_iter().zip(&found) {
+        let value = || Some(Bytes::copy_from_slice(&instance));
+        let written = match found {
+            Ok(Some(_)) => Ok(0),
+            Ok(None) => catalog.put(key, Expect::Absent, value()),
+            // What it said is known: it gives way to what says so again.
+            Err(_) => catalog
+                .put(key, Expect::Any, None)
+                .and_then(|_| catalog.put(key, Expect::Absent, value())),
+        };
+        if known.is_none() {
+            written.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(Instance(instance))
 }
 
 type Store = (Arc<dyn Journal>, Arc<dyn Catalog>);

@@ -1,6 +1,6 @@
 //! What every part of a node needs: the store, the configuration, counters, and the way to the operator.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +34,12 @@ pub(crate) struct Shared {
     pub connections: Connections,
     pub started_ms: u64,
     next_id: AtomicU64,
+    /// Damage that the operator knows of.
+    damage_told: Mutex<HashSet<String>>,
 }
+
+/// Damages that the operator is told of one by one: the check names the others.
+const DAMAGE_TOLD_MAX: usize = 1000;
 
 impl Shared {
     pub fn new(
@@ -65,6 +70,7 @@ impl Shared {
             connections,
             started_ms: crate::clock::mono_ms(),
             next_id: AtomicU64::new(1),
+            damage_told: Mutex::default(),
         }
     }
 
@@ -76,6 +82,20 @@ impl Shared {
     /// Tells the operator; lost when nobody keeps up.
     pub fn notice(&self, notice: Notice) {
         let _ = self.notices.try_send(notice);
+    }
+
+    /// Tells the operator of damage and what to do about it; the same only once.
+    pub fn tell_damage(&self, whose: &str, what: &str) {
+        let mut told = self.damage_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.len() < DAMAGE_TOLD_MAX && told.insert(format!("{whose} {what}"));
+        drop(told);
+        if is_news {
+            let data = self.config.data.display();
+            self.notice(Notice::Trouble(format!(
+                "{whose} is damaged: {what}; the others are served. Stop the node and run \
+                 `tertulia check --data {data}` to see what is lost"
+            )));
+        }
     }
 
     /// How well the journal stores.

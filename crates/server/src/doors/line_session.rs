@@ -318,9 +318,10 @@ impl Session<'_> {
             Command::Groups => groups(&self.directory, &mut self.out),
             Command::History(count) => {
                 let (directory, log) = (Arc::clone(&self.directory), self.hosted.log);
+                let name = self.hosted.name.clone();
                 let limit = count.min(HISTORY_MAX);
                 self.history = Some(self.hosted.shared.main.spawn(async move {
-                    requests::read(&directory, move |journal| {
+                    requests::read(&directory, &name, move |journal| {
                         history::page(journal, log, HistoryMode::Last, limit, history::said)
                     })
                     .await
@@ -544,7 +545,7 @@ impl Session<'_> {
             }
             match Entry::split(&mut piece) {
                 Ok(entry) => self.render_entry(&entry),
-                Err(error) => return self.unreadable(&error),
+                Err(error) => return self.unreadable(&ReadError::Damaged(error.to_string())),
             }
         }
         if !piece.is_empty()
@@ -558,9 +559,12 @@ impl Session<'_> {
         }
     }
 
-    fn unreadable(&mut self, error: &dyn std::fmt::Display) {
-        tracing::warn!(group = %self.hosted.name, %error, "a line member cannot be served from the log");
-        line::note(&mut self.out, "the group's log cannot be read, ask the operator");
+    fn unreadable(&mut self, error: &ReadError) {
+        self.hosted.unreadable(error);
+        line::note(
+            &mut self.out,
+            &format!("the group's log cannot be read, ask the operator: {error}"),
+        );
         self.last_call = Some(Instant::now() + FAREWELL);
     }
 

@@ -170,7 +170,10 @@ impl Session<'_> {
                 self.reading = None;
                 let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
                 if let Err(error) = self.outbox.take_read(read) {
-                    self.end(Code::Damaged, error.to_string());
+                    self.hosted.unreadable(&error);
+                    let is_damage = matches!(error, ReadError::Damaged(_));
+                    let code = if is_damage { Code::Damaged } else { Code::StoreFailed };
+                    self.end(code, error.to_string());
                 }
             }
             Some(reply) = self.replies.1.recv() => {

@@ -138,7 +138,7 @@ async fn history_page(
     limit: u32,
 ) -> Result<NodeFrame, Denied> {
     let listed = directory.find(group).await?;
-    let page = read(directory, move |journal| {
+    let page = read(directory, &listed.name.clone(), move |journal| {
         history::page(journal, listed.log, mode, limit, history::visible)
     })
     .await?;
@@ -165,7 +165,7 @@ async fn receipt(
     }
     let expired = || Denied::new(Code::Expired, format!("the receipt of #{seq} is no longer kept"));
     let log = listed.log;
-    let entry = read(directory, move |journal| history::entry(journal, log, seq))
+    let entry = read(directory, &listed.name, move |journal| history::entry(journal, log, seq))
         .await?
         .ok_or_else(expired)?;
     if entry.header.kind != Kind::Message && entry.header.kind != Kind::File {
@@ -180,6 +180,7 @@ async fn receipt(
 /// Reads the journal where that may block, within the node's limit of reads.
 pub(crate) async fn read<T: Send + 'static>(
     directory: &Directory,
+    group: &Name,
     what: impl FnOnce(&dyn tertulia_journal::Journal) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Denied> {
     let shared = &directory.shared;
@@ -192,7 +193,10 @@ pub(crate) async fn read<T: Send + 'static>(
         ReadError::Trimmed { first } => {
             Denied::new(Code::Expired, format!("kept from #{first} on"))
         }
-        ReadError::Damaged(why) => Denied::new(Code::Damaged, why),
+        ReadError::Damaged(why) => {
+            shared.tell_damage(&format!("a part of group {group}"), &why);
+            Denied::new(Code::Damaged, format!("a part of group {group} is damaged: {why}"))
+        }
         ReadError::Io(why) => Denied::new(Code::StoreFailed, why),
     })
 }

@@ -208,7 +208,8 @@ pub trait Journal: Send + Sync + 'static {
     fn append(&self, batch: Batch, done: Done);
 
     /// Stored records in order, beginning with the one that holds `from` (or the first after it), until
-    /// `bytes_max` is reached (at least one). Empty when `from` is beyond the end. Blocks on the disk.
+    /// `bytes_max` is reached (at least one with entries, and the notes before it: whoever reads on from the
+    /// last number gets on). Empty when `from` is beyond the end. Blocks on the disk.
     ///
     /// # Errors
     /// [`ReadError::Trimmed`] when `from` is below what is kept.

@@ -76,11 +76,13 @@ impl<L: Clone> Log<L> {
         }
         let begin = self.records.partition_point(|e| is_before(e.first, e.count, from));
         let limit = self.bytes_before(begin).saturating_add(bytes_max as u64);
-        let taken = self.records.range(begin..).enumerate();
-        Ok(taken
-            .take_while(|(index, entry)| *index == 0 || entry.bytes_to <= limit)
-            .map(|(_, entry)| entry.clone())
-            .collect())
+        let mut has_entries = false;
+        let taken = self.records.range(begin..).take_while(|entry| {
+            let is_taken = !has_entries || entry.bytes_to <= limit;
+            has_entries |= entry.count > 0;
+            is_taken
+        });
+        Ok(taken.cloned().collect())
     }
 
     /// Drops what lies below `below` and answers what was dropped.

@@ -57,6 +57,20 @@ fn reading_begins_where_asked_and_stops_at_the_limit() {
     });
 }
 
+/// The bug: notes lie at the number of the entries after them, and a read that had room for no more ended with them. A member's
+/// open message that came after such notes was not sent again, and whoever read on from there read the same for ever.
+#[test]
+fn a_read_never_ends_before_the_first_entries() {
+    suite(|rig| {
+        for (first, count) in [(1, 1), (2, 0), (2, 0), (2, 1), (3, 0)] {
+            append(rig.engine(), batch(log(1), 1, first, count, 100)).expect("stored");
+        }
+        let records = rig.engine().read(log(1), 2, 1).expect("read");
+        let said: Vec<_> = records.iter().map(|record| (record.first, record.count)).collect();
+        assert_eq!(said, [(2, 0), (2, 0), (2, 1)]);
+    });
+}
+
 #[test]
 fn only_the_next_number_is_taken() {
     suite(|rig| {

@@ -117,7 +117,8 @@ impl Plain {
         let mut records = Vec::new();
         for record in self.records.iter().filter(|record| !lies_below(record, from)) {
             bytes += size(record);
-            if !records.is_empty() && bytes > bytes_max as u64 {
+            let has_entries = records.iter().any(|record: &Record| record.count > 0);
+            if has_entries && bytes > bytes_max as u64 {
                 break;
             }
             records.push(record.clone());

@@ -193,7 +193,7 @@ impl<'a> Follower<'a> {
                 return;
             }
             Some(is) => Some(is.digest()),
-            None => entry.seq.checked_sub(1).and_then(|at| self.log.past.get(at as usize).copied()),
+            None => self.log.past_digest(entry.seq),
         };
         let Entry { seq, kind, from, text, outside, .. } = entry;
         if is == Some(digest(*kind, from, *outside, text)) {

@@ -48,11 +48,13 @@ pub struct Stay {
 /// A group's log, of which a part may have been checked before.
 #[derive(Clone, Debug, Default)]
 pub struct GroupLog {
-    /// [`digest`] of each entry that was checked before: entry 1 is the first.
-    pub past: Vec<u64>,
+    /// What was checked before: numbers in their order, each with its entry's [`digest`].
+    pub past: Vec<(u64, u64)>,
+    /// The epoch at the end of that.
+    pub past_epoch: u32,
     /// Who was a member at the end of that.
     pub members: Vec<Stay>,
-    /// What has come since, epochs included.
+    /// What has come since. Records of epochs are internal: a node's history may leave them out.
     pub entries: Vec<LogEntry>,
 }
 
@@ -74,8 +76,23 @@ impl LogEntry {
 
 impl GroupLog {
     /// The number before the first of [`GroupLog::entries`].
-    pub const fn base(&self) -> u64 {
-        self.past.len() as u64
+    pub fn base(&self) -> u64 {
+        self.past.last().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// The digest of the entry with this number, where it is of the past.
+    pub(super) fn past_digest(&self, seq: u64) -> Option<u64> {
+        let at = self.past.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        self.past.get(at).map(|(_, digest)| *digest)
+    }
+
+    /// This log as it goes into the next stretch.
+    #[must_use]
+    pub fn into_past(mut self) -> Self {
+        self.members = self.stays().into_iter().filter(|stay| stay.left.is_none()).collect();
+        self.past_epoch = self.entries.last().map_or(self.past_epoch, |entry| entry.epoch);
+        self.past.extend(self.entries.drain(..).map(|entry| (entry.seq, entry.digest())));
+        self
     }
 
     /// The number of the last entry.
@@ -120,15 +137,16 @@ impl GroupLog {
         stays
     }
 
-    /// Numbers rise by one, epochs do not fall, no text comes twice, and members come and go in turns.
+    /// Numbers rise, and leave room for records of epochs only; epochs do not fall, no text comes twice, and members come and go in turns.
     pub(super) fn check(&self, group: &str, violations: &mut Vec<Violation>) {
         let mut texts: HashMap<&str, u64> = HashMap::new();
         let mut members: BTreeSet<&str> =
             self.members.iter().map(|stay| stay.name.as_str()).collect();
-        let (mut last, mut epoch) = (self.base(), 0);
+        let (mut last, mut epoch) = (self.base(), self.past_epoch);
         for entry in &self.entries {
             let LogEntry { seq, from, text, .. } = entry;
-            if *seq != last + 1 {
+            let epochs = u64::from(entry.epoch.saturating_sub(epoch));
+            if *seq <= last || *seq - last - 1 > epochs {
                 let text = format!("{group}: the log has #{seq} after #{last}");
                 found(violations, Rule::Order, text);
             }

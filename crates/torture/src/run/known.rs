@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
 use crate::check::{Evidence, Findings, GroupLog, LogEntry, Reader, check};
 use crate::clients::{Printed, Standing};
@@ -90,7 +90,8 @@ impl Known {
         self.late.clone_from(&findings.late);
         self.readers.clone_from(&findings.readers);
         self.readers.retain(|who, _| evidence.here.contains(who));
-        self.logs = evidence.logs.into_iter().map(|(group, log)| (group, past(log))).collect();
+        self.logs =
+            evidence.logs.into_iter().map(|(group, log)| (group, log.into_past())).collect();
         self.era += 1;
         Ok(findings)
     }
@@ -119,24 +120,13 @@ impl Known {
     pub fn compare(&self, node: &Node) -> Result<()> {
         for (group, log) in &self.logs {
             let entries = node.log(group)?;
-            let first = entries.first().map_or(1, |entry| entry.seq);
-            ensure!(first == 1, "{group}: the log begins with #{first}");
-            let digests: Vec<u64> = entries.iter().map(LogEntry::digest).collect();
+            let digests = entries.iter().map(|entry| (entry.seq, entry.digest()));
+            let digests: Vec<(u64, u64)> = digests.collect();
             let same = log.past.iter().zip(&digests).take_while(|(a, b)| a == b).count();
-            ensure!(
-                same == log.past.len(),
-                "{group}: #{} is not there any more, or is another one",
-                same + 1
-            );
+            if let Some((seq, _)) = log.past.get(same) {
+                bail!("{group}: #{seq} is not there any more, or is another one");
+            }
         }
         Ok(())
     }
-}
-
-/// The log as it goes into the next stretch.
-fn past(mut log: GroupLog) -> GroupLog {
-    log.members = log.stays().into_iter().filter(|stay| stay.left.is_none()).collect();
-    log.past.extend(log.entries.iter().map(LogEntry::digest));
-    log.entries.clear();
-    log
 }

@@ -81,8 +81,8 @@ impl Run {
         let mut place = Place::new(Options {
             sync: args.sync.clone(),
             clock: !args.no_clock,
-            disk_mib: 1024,
-            keep: "10d,10GiB".to_owned(),
+            disk_mib: 384,
+            keep: "10d,64MiB".to_owned(),
             ends_on_signals: true,
             ..Options::new(binary.clone())
         })?;

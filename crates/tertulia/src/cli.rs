@@ -80,6 +80,8 @@ pub enum Command {
     Receipt(ReceiptArgs),
     /// Says how the node is
     Status(StatusArgs),
+    /// Checks a stopped node's data folder: what is whole, what is damaged, what to do
+    Check(CheckArgs),
     /// Prints a completion script for a shell
     Completions(CompletionsArgs),
     /// Prints the manual page (roff)
@@ -298,6 +300,14 @@ pub struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Nothing is changed. Exit code 0: whole; 1: something is damaged.")]
+pub struct CheckArgs {
+    /// The node's data folder [default: the XDG data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,
@@ -316,7 +326,9 @@ impl Command {
             Self::History(args) => &mut args.node,
             Self::Receipt(args) => &mut args.node,
             Self::Status(args) => &mut args.node,
-            Self::Demo(_) | Self::Serve(_) | Self::Completions(_) | Self::Man => return None,
+            Self::Demo(_) | Self::Serve(_) | Self::Check(_) | Self::Completions(_) | Self::Man => {
+                return None;
+            }
         })
     }
 }

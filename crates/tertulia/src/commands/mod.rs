@@ -1,6 +1,7 @@
 //! A file a command; what several of them need is here.
 
 mod chat;
+mod check;
 mod claim;
 mod delivery;
 mod demo;
@@ -47,6 +48,7 @@ pub async fn run(mut cli: Cli) -> Outcome {
         Command::Remove(args) => listed(members::remove(&args, &target, out).await),
         Command::History(args) => listed(history::run(&args, &target, out).await),
         Command::Status(_) => listed(status::run(&target, out).await),
+        Command::Check(args) => listed(check::run(&args, out).await),
         Command::Completions(args) => listed(manual::completions(args.shell, out)),
         Command::Man => listed(manual::pages(out)),
     }

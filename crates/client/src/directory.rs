@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tertulia_group::{Entry, Epoch, Receipt, Seq};
 use tertulia_wire::native::{GroupItem, HistoryMode, MemberItem, StatusReply};
-use tertulia_wire::{ClientFrame, Instance, Level, NodeFrame};
+use tertulia_wire::{ClientFrame, Code, Instance, Level, NodeFrame};
 
 use crate::conn::{Conn, unexpected};
 use crate::{Error, Target};
@@ -155,13 +155,20 @@ impl Directory {
         done(&self.ask(None, Asking::Changes, Duration::ZERO, question).await?)
     }
 
-    /// Deletes a group that has no members.
+    /// Deletes a group that has no members, or that is damaged.
     ///
     /// # Errors
     /// `UNKNOWN_GROUP`, `GROUP_IN_USE`, `DENIED`; [`Error::Unknown`].
     pub async fn delete(&mut self, group: &str) -> Result<(), Error> {
         let question = |id| ClientFrame::Delete { id, group: group.to_owned() };
-        done(&self.ask(Some(group), Asking::Changes, Duration::ZERO, question).await?)
+        let answer = match self.ask(Some(group), Asking::Changes, Duration::ZERO, question).await {
+            // Nobody coordinates a damaged group: the node that has it is this one.
+            Err(Error::Refused { code: Code::Damaged, .. }) => {
+                self.ask(None, Asking::Changes, Duration::ZERO, question).await?
+            }
+            answer => answer?,
+        };
+        done(&answer)
     }
 
     /// All members of a group, in the order of their names; its coordinator is asked.

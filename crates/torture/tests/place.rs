@@ -275,6 +275,22 @@ fn syncs_fail_until_the_node_is_another() {
 }
 
 #[test]
+fn writes_are_lost_and_the_sync_says_so() {
+    let Some(mut scene) = Scene::new() else { return };
+    let mut asked = scene.ask_here();
+    assert_eq!(asked.say("store a"), "ok");
+    let inflicted = scene.inflict(Fault::LostWrites);
+    let failed = (0..100).map(|n| asked.say(&format!("store b{n}"))).find(|said| said != "ok");
+    let errors = ["Input/output error (os error 5)", "No space left on device (os error 28)"];
+    assert!(failed.as_deref().is_some_and(|said| errors.contains(&said)), "{failed:?}");
+    assert!(is_stored(&asked.say("read a")));
+    assert!(scene.heal(inflicted).restarted);
+    let mut asked = scene.ask_here();
+    assert!(is_stored(&asked.say("read a")));
+    assert_eq!(asked.say("store b"), "ok");
+}
+
+#[test]
 fn a_broken_file_system_is_read_only_until_it_is_mounted_again() {
     let Some(mut scene) = Scene::new() else { return };
     let mut asked = scene.ask_here();

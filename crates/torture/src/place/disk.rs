@@ -57,6 +57,10 @@ impl Disk {
     /// Mounts it again as it is after a power cut or an error, checked as at the start of a machine. Nobody may use it.
     pub fn mount_again(&self) -> Result<()> {
         unmount(&self.folder)?;
+        match std::fs::remove_file(self.other_image()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => bail!(error),
+            _ => {}
+        }
         let mut check = program("e2fsck");
         check.arg("-p").arg(&self.image);
         let output = check.output()?;
@@ -69,23 +73,19 @@ impl Disk {
     /// Fills it to the last block; the file to remove later, and its length.
     pub fn fill(&self) -> Result<(PathBuf, u64)> {
         let path = self.folder.join("filler");
-        let mut file = File::create(&path)?;
-        let mut filled = 0;
-        // A megabyte at a time, and the rest in ever smaller pieces.
-        let zeros = vec![0; 1 << 20];
-        let mut piece = zeros.len();
-        while piece > 0 {
-            match file.write(&zeros[..piece]) {
-                Ok(written) => filled += written as u64,
-                Err(error) if error.kind() == ErrorKind::StorageFull => piece /= 2,
-                Err(error) => bail!("{}: {error}", path.display()),
-            }
-        }
-        // Blocks are only given to it now, and what is promised may not be there.
-        match file.sync_all() {
-            Err(error) if error.kind() != ErrorKind::StorageFull => bail!(error),
-            _ => Ok((path, filled)),
-        }
+        let filled = fill_with(&path)?;
+        Ok((path, filled))
+    }
+
+    /// Fills what the image is kept in: the disk loses what is written to blocks that it has not had so far, until it is
+    /// [mounted again](Self::mount_again).
+    pub fn starve(&self) -> Result<u64> {
+        fill_with(&self.other_image())
+    }
+
+    /// Takes the room that the image would grow into.
+    fn other_image(&self) -> PathBuf {
+        self.image.with_extension("other")
     }
 
     /// The file system finds an error in itself, and lets nobody write from then on.
@@ -102,5 +102,26 @@ impl Disk {
         let mut command = program("fsfreeze");
         command.arg(if is_frozen { "-f" } else { "-u" }).arg(&self.folder);
         run(command).map(drop)
+    }
+}
+
+/// A file that takes all the room that is left; its length.
+fn fill_with(path: &Path) -> Result<u64> {
+    let mut file = File::create(path)?;
+    let mut filled = 0;
+    // A megabyte at a time, and the rest in ever smaller pieces.
+    let zeros = vec![0; 1 << 20];
+    let mut piece = zeros.len();
+    while piece > 0 {
+        match file.write(&zeros[..piece]) {
+            Ok(written) => filled += written as u64,
+            Err(error) if error.kind() == ErrorKind::StorageFull => piece /= 2,
+            Err(error) => bail!("{}: {error}", path.display()),
+        }
+    }
+    // Blocks are only given to it now, and what is promised may not be there.
+    match file.sync_all() {
+        Err(error) if error.kind() != ErrorKind::StorageFull => bail!(error),
+        _ => Ok(filled),
     }
 }

@@ -30,6 +30,10 @@ pub enum Fault {
     /// answered as stored, and nothing later is either, as nobody knows what the disk has (*Durability*, *Honesty*). Healing
     /// starts the node again.
     FailingSync,
+    /// What is written to blocks that the disk has not had so far is lost, and the next sync says so, once: the kernel does
+    /// not try again what it could not write. Where the file system's own journal is hit it lets nobody write any more.
+    /// The promises are those of [`Self::FailingSync`]. Healing mounts the disk again and starts the node again.
+    LostWrites,
     /// The file system finds an error and lets nobody write any more, as ext4 does after a bad sector
     /// (`errors=remount-ro`). Nothing is answered as stored. Healing mounts the disk again and starts the node again.
     ReadOnly,
@@ -56,12 +60,13 @@ pub enum Fault {
 
 impl Fault {
     /// Every one, in the order of the report.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Kill,
         Self::KillAtCall,
         Self::PowerCut,
         Self::FullDisk,
         Self::FailingSync,
+        Self::LostWrites,
         Self::ReadOnly,
         Self::Frozen,
         Self::Stop,
@@ -80,6 +85,7 @@ impl Fault {
             Self::PowerCut => "power-cut",
             Self::FullDisk => "full-disk",
             Self::FailingSync => "failing-sync",
+            Self::LostWrites => "lost-writes",
             Self::ReadOnly => "read-only",
             Self::Frozen => "frozen",
             Self::Stop => "stop",

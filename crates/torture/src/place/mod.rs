@@ -236,6 +236,7 @@ impl Place {
             Fault::PowerCut => storage::power_cut(self, rng),
             Fault::FullDisk => storage::full_disk(self),
             Fault::FailingSync => calls::failing_sync(self, rng),
+            Fault::LostWrites => storage::lost_writes(self),
             Fault::ReadOnly => storage::read_only(self),
             Fault::Frozen => storage::frozen(self),
             Fault::Stop => process::stop(self),

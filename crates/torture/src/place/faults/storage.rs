@@ -33,6 +33,11 @@ pub fn full_disk(place: &mut Place) -> Result<(String, Undo)> {
     Ok((format!("{} KiB were free", bytes >> 10), Undo::Free(filler)))
 }
 
+pub fn lost_writes(place: &mut Place) -> Result<(String, Undo)> {
+    let bytes = place.disk.starve()?;
+    Ok((format!("what goes to {} KiB of new blocks", bytes >> 10), Undo::MountAgain))
+}
+
 pub fn read_only(place: &mut Place) -> Result<(String, Undo)> {
     place.disk.break_file_system()?;
     Ok(("the file system found an error".to_owned(), Undo::MountAgain))

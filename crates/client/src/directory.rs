@@ -295,7 +295,7 @@ impl Directory {
                     return Err(Error::Unknown);
                 }
                 Err(Error::Lost { .. }) if tries == 1 => self.forget(),
-                Err(Error::Refused { code: tertulia_wire::Code::Moved, .. }) if tries == 1 => {
+                Err(Error::Refused { code: Code::Moved, .. }) if tries == 1 => {
                     self.other = None;
                 }
                 Err(error @ (Error::Lost { .. } | Error::Protocol(_))) => {

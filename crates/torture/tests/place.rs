@@ -487,7 +487,7 @@ fn end_other(what: &str, signal: Signal) -> (PathBuf, ExitStatus) {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let mut folders = lines.filter_map(|line| Some(line.strip_prefix("place ")?.to_owned()));
     let folder = PathBuf::from(folders.next().expect("no place"));
-    assert!(folder.join("disk/store/endpoints.json").exists());
+    assert!(folder.join("memory/disk/store/endpoints.json").exists());
     kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), signal).unwrap();
     (folder, child.wait().unwrap())
 }

@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::leftovers::{device_of, memory, mounted, unmount};
+use super::leftovers::{LETS_GO, device_of, memory, mounted, unmount};
 use super::tools::{program, run};
 
 /// The disk, while it is mounted; [`leftovers`](super::leftovers) removes it.
@@ -20,10 +21,14 @@ impl Disk {
     pub fn new(place: &str, mib: u64) -> Result<Self> {
         let (memory, folder) = (memory(place), mounted(place));
         std::fs::create_dir(&memory)?;
-        std::fs::create_dir(&folder)?;
         let mut mount = program("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={}m", mib + 1), place]).arg(&memory);
+        // Shared: programs with mounts of their own (also `ip`) have a copy of the disk's mount, and would keep the
+        // disk in use after it was unmounted here.
+        mount
+            .args(["--make-shared", "-t", "tmpfs", "-o", &format!("size={}m", mib + 1), place])
+            .arg(&memory);
         run(mount)?;
+        std::fs::create_dir(&folder)?;
         let image = memory.join("image");
         File::create(&image)?.set_len(mib << 20)?;
         let mut mkfs = program("mkfs.ext4");
@@ -56,7 +61,9 @@ impl Disk {
 
     /// Mounts it again as it is after a power cut or an error, checked as at the start of a machine. Nobody may use it.
     pub fn mount_again(&self) -> Result<()> {
+        let device = device_of(&self.folder).context("the disk is not mounted")?;
         unmount(&self.folder)?;
+        wait_for_release(&device, &self.image)?;
         match std::fs::remove_file(self.other_image()) {
             Err(error) if error.kind() != ErrorKind::NotFound => bail!(error),
             _ => {}
@@ -103,6 +110,19 @@ impl Disk {
         command.arg(if is_frozen { "-f" } else { "-u" }).arg(&self.folder);
         run(command).map(drop)
     }
+}
+
+/// Waits until the loop device has nothing to do with the image any more. Mounted before that, the image would come back
+/// in the state that it was left in, as nobody had ended its use.
+fn wait_for_release(device: &str, image: &Path) -> Result<()> {
+    let name = device.trim_start_matches("/dev/");
+    let backing = PathBuf::from(format!("/sys/block/{name}/loop/backing_file"));
+    let until = Instant::now() + LETS_GO;
+    while std::fs::read_to_string(&backing).is_ok_and(|path| Path::new(path.trim()) == image) {
+        ensure!(Instant::now() < until, "some other program still uses {device}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// A file that takes all the room that is left; its length.

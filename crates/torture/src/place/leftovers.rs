@@ -17,7 +17,7 @@ use super::tools::{forget_clock, is_process, program, run, words};
 /// Not `tertulia-`: tests of the command line remove what begins so and is not theirs.
 const BEGINS: &str = "torture-";
 /// How long a killed process may take to let go of the disk.
-const LETS_GO: Duration = Duration::from_secs(10);
+pub const LETS_GO: Duration = Duration::from_secs(10);
 
 /// A name that no other place has.
 pub fn unused_name() -> String {
@@ -27,17 +27,19 @@ pub fn unused_name() -> String {
 
 /// The folder of a place.
 pub fn folder(name: &str) -> PathBuf {
-    std::env::temp_dir().join(name)
-}
-
-/// Where the disk is mounted.
-pub fn mounted(name: &str) -> PathBuf {
-    folder(name).join("disk")
+    let temporary = std::env::temp_dir();
+    // As the kernel calls it in its list of mounts.
+    temporary.canonicalize().unwrap_or(temporary).join(name)
 }
 
 /// Where the memory is mounted that the disk's image is kept in.
 pub fn memory(name: &str) -> PathBuf {
     folder(name).join("memory")
+}
+
+/// Where the disk is mounted.
+pub fn mounted(name: &str) -> PathBuf {
+    memory(name).join("disk")
 }
 
 /// Removes all places whose processes are gone.

@@ -5,6 +5,7 @@
 mod arguments;
 mod crash;
 mod crowd;
+mod damage;
 mod documented;
 mod exec;
 mod joining;
@@ -13,6 +14,7 @@ mod netns;
 mod nodes;
 mod order;
 mod programs;
+mod restarts;
 mod resuming;
 mod running;
 mod sending;

@@ -85,7 +85,7 @@ fn judge(
             return Err(format!("{name} has not left"));
         }
         let failure = marks.failure((receipt.group.as_str(), name), receipt.seq);
-        if one.why == "failed" && failure != one.code.as_deref() {
+        if one.why == "failed" && (failure.is_none() || failure != one.code.as_deref()) {
             return Err(format!("{name} has said {failure:?}"));
         }
     }

@@ -42,7 +42,6 @@ impl Draw {
             Self::Node(Fault::PowerCut) => 12,
             Self::Node(Fault::Partition) => 10,
             Self::Node(Fault::KillAtCall | Fault::KillConnections) => 8,
-            Self::Node(Fault::FullDisk | Fault::FailingSync | Fault::ReadOnly) => 1,
             Self::Node(_) => 2,
             Self::KillClient => 10,
             Self::StopClient => 5,

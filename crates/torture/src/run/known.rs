@@ -122,8 +122,11 @@ impl Known {
             let entries = node.log(group)?;
             let digests = entries.iter().map(|entry| (entry.seq, entry.digest()));
             let digests: Vec<(u64, u64)> = digests.collect();
-            let same = log.past.iter().zip(&digests).take_while(|(a, b)| a == b).count();
-            if let Some((seq, _)) = log.past.get(same) {
+            // What is kept no longer is not looked for.
+            let first = digests.first().map_or(u64::MAX, |(seq, _)| *seq);
+            let kept = log.past.iter().filter(|(seq, _)| *seq >= first);
+            let mut there = digests.iter();
+            if let Some((seq, _)) = kept.into_iter().find(|past| there.next() != Some(past)) {
                 bail!("{group}: #{seq} is not there any more, or is another one");
             }
         }

@@ -184,10 +184,10 @@ fn the_log_has_numbers_that_rise_and_room_for_epochs_only() {
 #[test]
 fn all_members_get_the_same_under_a_number() {
     breaks(Rule::Order, "as Message bob \"two\", and the log has", |story| {
-        story.ana[3] = message("ana", 4, "two")
+        story.ana[3] = message("ana", 4, "two");
     });
     breaks(Rule::Order, "as Message eve", |story| {
-        story.eva[2] = given("eva", 4, Kind::Message, "eve", "one")
+        story.eva[2] = given("eva", 4, Kind::Message, "eve", "one");
     });
 }
 
@@ -200,7 +200,7 @@ fn nothing_is_skipped() {
 #[test]
 fn nothing_comes_twice_or_goes_back() {
     breaks(Rule::Order, "was given #4 after #4", |story| {
-        story.ana.insert(4, message("ana", 4, "one"))
+        story.ana.insert(4, message("ana", 4, "one"));
     });
 }
 
@@ -283,7 +283,7 @@ fn what_was_answered_as_stored_is_there() {
     });
     // Given to a member, and not there.
     breaks(Rule::Durability, "which is not in the log", |story| {
-        story.ana.push(message("ana", 8, "four"))
+        story.ana.push(message("ana", 8, "four"));
     });
 }
 
@@ -343,7 +343,7 @@ fn what_is_sent_after_an_answer_has_a_higher_number() {
 #[test]
 fn a_receipt_counts_only_who_has_confirmed_before_it() {
     breaks(Rule::Receipts, "eva had not confirmed", |story| {
-        story.receipts.push(receipt(6, 2, 2, &[]))
+        story.receipts.push(receipt(6, 2, 2, &[]));
     });
     // She confirms it later.
     breaks(Rule::Receipts, "ana had not confirmed", |story| {
@@ -369,13 +369,13 @@ fn a_receipt_asks_who_was_a_member_then() {
 #[test]
 fn a_receipt_names_with_reason() {
     breaks(Rule::Receipts, "ana has not left", |story| {
-        story.receipts.push(receipt(4, 2, 1, &[("ana", "left")]))
+        story.receipts.push(receipt(4, 2, 1, &[("ana", "left")]));
     });
     breaks(Rule::Receipts, "ana has said None", |story| {
-        story.receipts.push(receipt(5, 2, 1, &[("ana", "failed")]))
+        story.receipts.push(receipt(5, 2, 1, &[("ana", "failed")]));
     });
     breaks(Rule::Receipts, "do not add up", |story| {
-        story.receipts.push(receipt(5, 2, 2, &[("ana", "away")]))
+        story.receipts.push(receipt(5, 2, 2, &[("ana", "away")]));
     });
 }
 

@@ -89,7 +89,6 @@ impl Run {
             sync: args.sync.clone(),
             clock: !args.no_clock,
             disk_mib: 384,
-            keep: "10d,64MiB".to_owned(),
             ends_on_signals: true,
             ..Options::new(binary.clone())
         })?;

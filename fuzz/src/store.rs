@@ -57,13 +57,12 @@ fn changed(input: &mut Input<'_>) {
 
 /// `is_named`: a full check has named damage.
 fn compare(whole: &Image, seen: &Seen, may_look_torn: bool, is_named: bool) {
-    for ((log, was), (_, is)) in whole.seen.logs.iter().zip(&seen.logs) {
+    let logs = whole.seen.logs.iter().zip(&whole.untrimmed.logs).zip(&seen.logs);
+    for (((log, was), (_, untrimmed)), (_, is)) in logs {
         let Ok((opened, records)) = is else { continue };
         let (was_opened, was_records) = was.as_ref().expect("it was whole");
-        assert!(
-            records.iter().all(|record| was_records.contains(record)),
-            "an altered record of {log}"
-        );
+        let (_, all) = untrimmed.as_ref().expect("it was whole");
+        assert!(records.iter().all(|record| all.contains(record)), "an altered record of {log}");
         let is_same = opened == was_opened && records == was_records;
         assert!(is_same || may_look_torn, "{log} is another: {opened:?}, named: {is_named}");
     }

@@ -25,6 +25,8 @@ const KEYS: [&str; 3] = ["group/one", "group/a-longer-name-than-fits", "gone"];
 pub struct Image {
     pub files: Files,
     pub seen: Seen,
+    /// What it answered before it was trimmed: a crash may bring that back.
+    pub untrimmed: Seen,
 }
 
 /// What a store answers.
@@ -70,13 +72,15 @@ fn make(rounds: u64, clean: bool) -> Image {
     let open = || Embedded::open(folder.path(), options.clone()).expect("a new store");
     let store = open();
     fill(&store, rounds);
+    let untrimmed = Seen::of(&store);
+    trim(&store, rounds);
     drop(store);
     if !clean {
         fs::remove_file(folder.path().join("store/clean")).expect("it was closed");
     }
     let files = read(folder.path());
     let seen = Seen::of(&open());
-    Image { files, seen }
+    Image { files, seen, untrimmed }
 }
 
 fn fill(store: &Embedded, rounds: u64) {
@@ -91,6 +95,9 @@ fn fill(store: &Embedded, rounds: u64) {
         append(store, 1, 1 + 2 * round, 2, 5_000);
         append(store, 2, 1 + round, 1, 200);
     }
+}
+
+fn trim(store: &Embedded, rounds: u64) {
     let (sender, receiver) = mpsc::channel();
     let snapshot = Snapshot { at: rounds, state: Bytes::from_static(b"a state of log zero") };
     store.save_snapshot(LogId([0; 16]), 1, snapshot, Box::new(move |done| drop(sender.send(done))));

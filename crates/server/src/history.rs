@@ -73,6 +73,7 @@ fn page_as_it_stands(
     wanted: Wanted,
 ) -> Result<Page, ReadError> {
     let opened = journal.open(log)?;
+    let is_cut = limit > LIMIT_MAX;
     let limit = limit.min(LIMIT_MAX) as usize;
     let from = match mode {
         HistoryMode::After(after) => (after + 1).max(opened.first),
@@ -92,8 +93,11 @@ fn page_as_it_stands(
             page.more = true;
             return false;
         }
+        let is_last = entry.header.seq + 1 == opened.next;
         page.entries.push(entry);
-        page.entries.len() < limit
+        let is_full = page.entries.len() == limit;
+        page.more = is_full && is_cut && !is_last;
+        !is_full
     })?;
     Ok(page)
 }

@@ -140,6 +140,24 @@ fn the_last_long_messages_cost_no_more_than_the_reach() {
     assert_eq!((page.entries[0].header.seq, page.more), (201 - within, true));
 }
 
+/// The bug: who asked for more than one page may have was given a page, and told that there is no more.
+#[test]
+fn who_asks_for_more_than_a_page_may_have_is_told_to_ask_on() {
+    let limit = u64::from(LIMIT_MAX);
+    let journal = Watched::new(limit + 5, 10);
+    for (after, asked, expected, more) in [
+        (0, LIMIT_MAX + 1, 1..=limit, true),
+        (0, LIMIT_MAX, 1..=limit, false),
+        (5, u32::MAX, 6..=limit + 5, false),
+        (limit, u32::MAX, limit + 1..=limit + 5, false),
+    ] {
+        let page = page(&journal, LOG, HistoryMode::After(after), asked, said).expect("a page");
+        let numbers = numbers(&page);
+        assert_eq!(numbers, expected.collect::<Vec<Seq>>(), "{after} {asked}");
+        assert_eq!(page.more, more, "{after} {asked}");
+    }
+}
+
 #[test]
 fn fewer_than_all_of_them_are_the_last_ones() {
     let journal = Watched::new(100, 10);

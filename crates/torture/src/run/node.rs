@@ -112,7 +112,7 @@ async fn log(directory: &mut Directory, group: &str, after: u64) -> Result<Vec<L
     loop {
         let last = entries.last().map_or(after, |entry| entry.seq);
         let page = directory.history(group, HistoryMode::After(last), PAGE).await?;
-        let is_last = page.entries.len() < PAGE as usize;
+        let is_last = page.entries.is_empty();
         for entry in &page.entries {
             entries.push(read(entry)?);
         }

@@ -284,8 +284,8 @@ impl Directory {
         let limits = self.shared.config.group_limits.clone();
         let read_back =
             self.shared.main.spawn_blocking(move || recover(journal.as_ref(), log, limits));
-        let group = match read_back.await.map_err(|_| ending())? {
-            Ok(group) => group,
+        let recovered = match read_back.await.map_err(|_| ending())? {
+            Ok(recovered) => recovered,
             Err(unreadable) => {
                 let denied = unreadable.denied(&listed.name);
                 if denied.code == Code::Damaged {
@@ -298,10 +298,11 @@ impl Directory {
         };
         if let Ok(number) = listed.name.folded().parse() {
             let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
-            group.members().for_each(|member| allocator.remember(member.name.folded(), number));
+            let members = recovered.group.members();
+            members.for_each(|member| allocator.remember(member.name.folded(), number));
         }
         let (key, name, stats) = (listed.key, listed.name.clone(), Arc::clone(&listed.stats));
-        let host = |answer| Job::Host { key, name, group: Box::new(group), stats, answer };
+        let host = |answer| Job::Host { key, name, recovered: Box::new(recovered), stats, answer };
         listed.shard.ask(host).await.ok_or_else(ending)??;
         *open = true;
         drop(open);

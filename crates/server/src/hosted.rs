@@ -304,7 +304,10 @@ impl Hosted {
                     .for_each(|piece| window.push(piece.bytes, piece.first, piece.last));
                 Input::Stored
             }
-            Err(AppendError::NoSpace(_)) if self.serving.get() => Input::NotStored,
+            Err(AppendError::NoSpace(_)) if self.serving.get() => {
+                self.keeping.press();
+                Input::NotStored
+            }
             Err(error) => return self.go_down(&error),
         };
         self.group.borrow_mut().handle(now(), input);

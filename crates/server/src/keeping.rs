@@ -25,9 +25,24 @@ pub(crate) struct Keeping {
     batches: Cell<u64>,
     since_ms: Cell<u64>,
     under_way: Cell<bool>,
+    /// The store has no room: what retention gives up is given up now.
+    pressed: Cell<bool>,
 }
 
 impl Keeping {
+    /// So much was read after the snapshot when the group was read back: it counts, or a node that never lives long would
+    /// keep everything for ever.
+    pub fn begin(&self, bytes: u64, batches: u64) {
+        self.bytes.set(bytes);
+        self.batches.set(batches);
+        self.since_ms.set(mono_ms());
+    }
+
+    /// A batch found no room.
+    pub fn press(&self) {
+        self.pressed.set(true);
+    }
+
     /// A batch is on its way.
     pub fn count(&self, batch: &Batch) {
         let bytes: usize = batch.entries.iter().map(bytes::Bytes::len).sum();
@@ -41,7 +56,7 @@ impl Keeping {
     fn is_due(&self) -> bool {
         let old = self.batches.get() > 0 && mono_ms() >= self.since_ms.get() + SNAPSHOT_MS;
         let much = self.bytes.get() >= SNAPSHOT_BYTES || self.batches.get() >= SNAPSHOT_BATCHES;
-        !self.under_way.get() && (old || much)
+        !self.under_way.get() && (old || much || self.pressed.get())
     }
 }
 
@@ -59,6 +74,11 @@ pub(crate) async fn snapshot(hosted: &Hosted) {
     keeping.under_way.set(true);
     keeping.bytes.set(0);
     keeping.batches.set(0);
+    let pressed = keeping.pressed.replace(false);
+    if pressed {
+        // The snapshot needs room too: first what the one before allows.
+        trim(hosted, None).await;
+    }
     let (at, state, epoch) = {
         let group = hosted.group.borrow();
         (group.tail(), group.snapshot(), group.epoch())
@@ -69,19 +89,27 @@ pub(crate) async fn snapshot(hosted: &Hosted) {
     });
     hosted.shared.journal.save_snapshot(hosted.log, epoch, Snapshot { at, state }, done);
     match receiver.await {
-        Ok(Ok(())) => trim(hosted, at).await,
+        Ok(Ok(())) => trim(hosted, Some(at)).await,
         Ok(Err(error)) => tracing::warn!(group = %hosted.name, %error, "a snapshot was not stored"),
         Err(_) => {}
     }
     keeping.under_way.set(false);
 }
 
-async fn trim(hosted: &Hosted, at: Seq) {
+/// Gives up what retention does not keep, as far as the stored snapshot covers it (`at` is its number, where that is known).
+async fn trim(hosted: &Hosted, at: Option<Seq>) {
     let (journal, log, keep) =
         (hosted.shared.journal.clone(), hosted.log, hosted.shared.config.keep);
     let since_us =
         wall_us().saturating_sub(u64::try_from(keep.age.as_micros()).unwrap_or(u64::MAX));
     let trimmed = hosted.shared.main.spawn_blocking(move || {
+        let at = match at {
+            Some(at) => at,
+            None => {
+                let snapshot = journal.open(log).map_err(|error| error.to_string())?.snapshot;
+                snapshot.map_or(0, |snapshot| snapshot.at)
+            }
+        };
         let below = journal.keep_from(log, keep.bytes, since_us).min(at + 1);
         journal.trim(log, below).map_err(|error| error.to_string())?;
         journal.open(log).map(|opened| opened.first).map_err(|error| error.to_string())

@@ -80,12 +80,19 @@ impl From<ReadError> for Unreadable {
     }
 }
 
+/// A group that was read back, and what of it was read after its snapshot: the next start would have to read that again.
+pub(crate) struct Recovered {
+    pub group: Group,
+    pub bytes: u64,
+    pub batches: u64,
+}
+
 /// Reads a group back from the journal.
 pub(crate) fn recover(
     journal: &dyn Journal,
     log: LogId,
     limits: Limits,
-) -> Result<Group, Unreadable> {
+) -> Result<Recovered, Unreadable> {
     read_back(log, limits, journal.open(log)?, |from| journal.read(log, from, REPLAY_BYTES))
 }
 
@@ -95,7 +102,8 @@ fn read_back(
     limits: Limits,
     opened: Opened,
     read: impl Fn(u64) -> Result<Vec<Record>, ReadError>,
-) -> Result<Group, Unreadable> {
+) -> Result<Recovered, Unreadable> {
+    let (mut bytes, mut batches) = (0, 0);
     let id = tertulia_group::LogId(log.0);
     let (mut group, mut from) = match opened.snapshot {
         Some(snapshot) => {
@@ -115,6 +123,8 @@ fn read_back(
                 .replay(record.first, record.count, &record.notes, &record.entries)
                 .map_err(|error| Unreadable::damaged(&error))?;
             from = record.first + u64::from(record.count);
+            bytes += (record.notes.len() + record.entries.len()) as u64;
+            batches += 1;
         }
         if from == before {
             break;
@@ -126,5 +136,5 @@ fn read_back(
             "it ends at #{tail}, but #{stored} is stored"
         )));
     }
-    Ok(group)
+    Ok(Recovered { group, bytes, batches })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tertulia_group::{ConnId, Group, Incarnation, Input, Name, Presence, Receipt, Refusal, Seq};
+use tertulia_group::{ConnId, Incarnation, Input, Name, Presence, Receipt, Refusal, Seq};
 use tertulia_wire::Code;
 use tertulia_wire::line::LineSplitter;
 use tertulia_wire::native::MemberItem;
@@ -21,6 +21,7 @@ use crate::doors::{line_session, native_session};
 use crate::hosted::{Answer, Down, GroupKey, Hosted, Stats, Stored};
 use crate::keeping;
 use crate::listing;
+use crate::recovering::Recovered;
 use crate::shared::{Counted, Shared};
 
 /// Jobs that wait for a shard; whoever brings more waits.
@@ -57,7 +58,7 @@ pub(crate) enum Job {
     Host {
         key: GroupKey,
         name: Name,
-        group: Box<Group>,
+        recovered: Box<Recovered>,
         stats: Arc<Stats>,
         answer: oneshot::Sender<Result<(), Down>>,
     },
@@ -192,8 +193,8 @@ impl Shard {
     /// A job for a group that is not there drops its answer, which says so.
     fn work(&self, job: Job) {
         match job {
-            Job::Host { key, name, group, stats, answer } => {
-                self.host(key, name, *group, stats, answer);
+            Job::Host { key, name, recovered, stats, answer } => {
+                self.host(key, name, *recovered, stats, answer);
             }
             Job::Enter { key, entrant, input, answer } => {
                 if let Some(hosted) = self.group(key) {
@@ -241,14 +242,16 @@ impl Shard {
         &self,
         key: GroupKey,
         name: Name,
-        mut group: Group,
+        recovered: Recovered,
         stats: Arc<Stats>,
         answer: oneshot::Sender<Result<(), Down>>,
     ) {
+        let Recovered { mut group, bytes, batches } = recovered;
         let epoch = group.epoch() + 1;
         group.take_over(crate::clock::now(), epoch, &self.shared.config.node_id);
         let shared = Arc::clone(&self.shared);
         let hosted = Rc::new(Hosted::new(key, name, group, stats, shared, self.stored.clone()));
+        hosted.keeping.begin(bytes, batches);
         self.groups.borrow_mut().insert(key, Rc::clone(&hosted));
         tokio::task::spawn_local(Rc::clone(&hosted).drive());
         hosted.turn();

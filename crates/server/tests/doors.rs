@@ -8,6 +8,8 @@ mod hostile_groups;
 mod hostile_line;
 #[path = "doors/hostile_memory.rs"]
 mod hostile_memory;
+#[path = "doors/keeping.rs"]
+mod keeping;
 #[path = "doors/line.rs"]
 mod line;
 #[path = "doors/mended.rs"]

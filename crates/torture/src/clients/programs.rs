@@ -84,7 +84,9 @@ async fn piped(desk: Arc<Desk>, slot: String) {
         let output = tokio::spawn(child.wait_with_output());
         let mut texts = Vec::new();
         for _ in 0..desk.draw(1..60) {
-            desk.may_begin().await;
+            if desk.is_paused() {
+                break;
+            }
             let text = desk.fresh(&name);
             desk.record(sending(&group, &name, &text));
             let written = input.write_all(format!("{text}\n").as_bytes()).await;

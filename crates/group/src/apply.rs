@@ -39,10 +39,11 @@ impl Group {
     }
 
     pub(crate) fn batch_stored(&mut self, now: Now) {
-        let Some(InFlight { through, effects }) = self.in_flight.take() else {
+        let Some(InFlight { through, effects, .. }) = self.in_flight.take() else {
             unreachable!("promise 3: the journal answered for a batch that was not taken")
         };
         self.stored = through;
+        self.forget_senders();
         for effect in effects {
             if self.is_heard(&effect) {
                 self.apply(now, effect);
@@ -63,18 +64,18 @@ impl Group {
         self.proposed = self.stored;
         let building = self.next_building();
         let full = std::mem::take(&mut self.full);
-        let lost = full.into_iter().chain([building]).flat_map(|building| building.effects);
+        let (mut lost, mut failures) = (in_flight.effects, in_flight.failures);
+        for building in full.into_iter().chain([building]) {
+            lost.extend(building.effects);
+            failures.unsplit(building.failures);
+        }
         self.roll_back_senders();
-        // Cursors and failures of the lost notes are written again with the next batch.
+        // Cursors and failures of the lost notes are written again with the next batch; failures also where the table has
+        // dropped them meanwhile, because nothing that is stored says that yet.
         self.members.iter_mut().for_each(|member| member.unsaved = true);
-        self.past.failures.iter().for_each(|(seq, failures)| {
-            for failure in failures {
-                let note = Note::Failed { seq: *seq, key: failure.key, code: failure.code.clone() };
-                note.write(&mut self.unsaved_failures);
-            }
-        });
+        failures.unsplit(self.unsaved_failures.split());
+        self.unsaved_failures = failures;
         self.unsaved_since = Some(now.mono_ms.saturating_sub(self.limits.checkpoint_ms));
-        let lost: Vec<Effect> = in_flight.effects.into_iter().chain(lost).collect();
         lost.into_iter().for_each(|effect| self.take_back(now, effect));
     }
 
@@ -97,6 +98,7 @@ impl Group {
                     self.senders.get(role.sender).map_or(0, |sender| sender.last_counter);
             }
         }
+        self.forget_senders();
     }
 
     /// The answer without what it would have revealed of the lost batch.
@@ -359,8 +361,8 @@ impl Group {
 
     /// What goes into the notes of the batch that is taken now: failures at once, cursors when their time has come.
     pub(crate) fn write_checkpoint(&mut self, due: bool) {
+        self.note_failures();
         let notes: &mut BytesMut = &mut self.building.notes;
-        notes.extend_from_slice(&self.unsaved_failures.split());
         if due {
             self.unsaved_since = None;
             for member in self.members.iter_mut().filter(|member| member.unsaved) {
@@ -368,6 +370,13 @@ impl Group {
                 cursor_note(member).write(notes);
             }
         }
+    }
+
+    /// What failed since the last time goes into the notes of the batch that is being filled.
+    pub(crate) fn note_failures(&mut self) {
+        let failures = self.unsaved_failures.split();
+        self.building.notes.extend_from_slice(&failures);
+        self.building.failures.extend_from_slice(&failures);
     }
 
     /// Makes the next batch carry every cursor that moved, for a clean end.
@@ -378,7 +387,9 @@ impl Group {
     /// Keeps what is known of the past within its limits. What can be said of a message that falls out is said before.
     pub(crate) fn bound_past(&mut self, now: Now) {
         let (departed_max, failures_max) = (self.limits.departed_max, self.limits.failures_max);
-        if let Some(floor) = self.past.floor_within(departed_max, failures_max) {
+        if let Some(floor) = self.past.floor_within(departed_max, failures_max)
+            && !planted(Bug::KeepAllPast)
+        {
             self.give_up_below(now, floor);
             self.past.raise_floor(floor);
         }

@@ -35,7 +35,28 @@ pub(crate) struct Role {
 pub(crate) struct InFlight {
     /// The last number once it is stored.
     pub through: Seq,
+    /// Its notes of what failed.
+    pub failures: BytesMut,
     pub effects: Vec<Effect>,
+}
+
+/// How full the tables are for which [`Limits`] has a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Members, those that are joining included.
+    pub members: usize,
+    /// Senders that are remembered, apart from those of which something is not stored yet.
+    pub senders: usize,
+    /// Runs of messages that wait for a receipt, of the connection that has most.
+    pub waiting_runs: usize,
+    /// Members that left and are remembered.
+    pub departed: usize,
+    /// Failures that are remembered.
+    pub failures: usize,
+    /// Bytes that are taken in and not stored.
+    pub unstored_bytes: usize,
+    /// The same of the connection that has most.
+    pub connection_unstored_bytes: usize,
 }
 
 /// One group. Nothing in here waits, reads a clock or does I/O: the driver calls [`Group::handle`] for whatever happens,
@@ -65,6 +86,8 @@ pub struct Group {
     pub(crate) joining: HashSet<Arc<str>>,
 
     pub(crate) roles: HashMap<ConnId, Role>,
+    /// Which connections speak for a sender id.
+    pub(crate) speakers: BTreeSet<(SenderId, ConnId)>,
     pub(crate) waiting: BTreeMap<ConnId, Waiting>,
     pub(crate) held: BTreeMap<(Seq, crate::waiting::HeldFor), Option<Incarnation>>,
     pub(crate) followers: BTreeSet<ConnId>,
@@ -99,6 +122,7 @@ impl Group {
             senders: Senders::default(),
             joining: HashSet::new(),
             roles: HashMap::new(),
+            speakers: BTreeSet::new(),
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
             followers: BTreeSet::new(),
@@ -145,7 +169,8 @@ impl Group {
         };
         building.seal();
         let through = building.first + u64::from(building.count) - 1;
-        self.in_flight = Some(InFlight { through, effects: building.effects });
+        let (failures, effects) = (building.failures, building.effects);
+        self.in_flight = Some(InFlight { through, failures, effects });
         Some(Batch {
             epoch: self.identity.epoch,
             first: building.first,
@@ -217,6 +242,24 @@ impl Group {
     /// The stay of a connection that is a member.
     pub fn stay(&self, conn: ConnId) -> Option<Incarnation> {
         self.roles.get(&conn).and_then(|role| role.key)
+    }
+
+    /// How full the tables are that have a limit.
+    pub fn tables(&self) -> Tables {
+        Tables {
+            members: self.members.len() + self.joining.len(),
+            senders: self.senders.count_stored(self.stored),
+            waiting_runs: self.waiting.values().map(Waiting::len).max().unwrap_or(0),
+            departed: self.past.departed.len(),
+            failures: self.past.failure_count,
+            unstored_bytes: self.unstored,
+            connection_unstored_bytes: self
+                .roles
+                .values()
+                .map(|role| role.unstored)
+                .max()
+                .unwrap_or(0),
+        }
     }
 
     /// Nothing is on its way or waiting to be taken.

@@ -43,7 +43,7 @@ pub mod waiting;
 
 pub use codec::RecoverError;
 pub use entry::{Entry, Header, Kind, Run};
-pub use group::Group;
+pub use group::{Group, Tables};
 pub use ids::{
     ConnId, Door, Epoch, Incarnation, LeaveReason, LogId, Now, Position, SecretDigest, SenderId,
     Seq,

@@ -286,6 +286,8 @@ pub(crate) struct Building {
     pub first: Seq,
     pub count: u32,
     pub notes: BytesMut,
+    /// Those of the notes that say what failed, for the case that the batch cannot be stored.
+    pub failures: BytesMut,
     pub pieces: Vec<Bytes>,
     /// Bytes of its messages.
     pub bytes: usize,

@@ -10,12 +10,16 @@ pub enum Bug {
     SkipFsync,
     /// Journal: takes what an older coordinator appends.
     SkipFence,
+    /// Journal: a record that a power cut has cut short is taken for a whole one.
+    TakeTornWrite,
     /// Driver: trims what no snapshot covers.
     TrimAboveSnapshot,
     /// Driver: a member that lags behind what is kept is not told of the gap.
     TrimSilently,
     /// Driver: an entry of a join is not delivered.
     DropView,
+    /// Driver: nobody is sent more than the slowest connection has taken.
+    DeliverInStep,
     /// The coordinator begins without its epoch's record.
     SilentTakeOver,
     /// After a restart the last number is given again.
@@ -76,16 +80,22 @@ pub enum Bug {
     EndlessGrace,
     /// Who comes back does not replace its older connection.
     TwoConnections,
+    /// Messages are refused while somebody has not confirmed the earlier ones.
+    WaitForSlowest,
+    /// What is known of the past for receipts grows for ever.
+    KeepAllPast,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 39] = [
         Self::SkipFsync,
         Self::SkipFence,
+        Self::TakeTornWrite,
         Self::TrimAboveSnapshot,
         Self::TrimSilently,
         Self::DropView,
+        Self::DeliverInStep,
         Self::SilentTakeOver,
         Self::ReuseNumber,
         Self::ForgetLeft,
@@ -116,6 +126,8 @@ impl Bug {
         Self::HearLeavers,
         Self::EndlessGrace,
         Self::TwoConnections,
+        Self::WaitForSlowest,
+        Self::KeepAllPast,
     ];
 }
 

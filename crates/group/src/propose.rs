@@ -56,8 +56,7 @@ impl Group {
             Note::Cursor { key, acked, reached, confirms, open }.write(&mut self.building.notes);
         }
         // The role is there at once, so that a connection that ends before its join is stored is noticed.
-        let role = self.role(Some(key), &join.name, join.sender);
-        self.roles.insert(conn, role);
+        self.begin_role(conn, Some(key), &join.name, join.sender);
         let there = JoinedConn {
             conn,
             sender: join.sender,
@@ -122,8 +121,7 @@ impl Group {
             }
             Presence::Away { .. } => self.graces.retain(|(_, away)| *away != key),
         }
-        let role = self.role(Some(key), &welcome.name, join.sender);
-        self.roles.insert(conn, role);
+        self.begin_role(conn, Some(key), &welcome.name, join.sender);
         if join.follow {
             self.followers.insert(conn);
         }
@@ -185,8 +183,7 @@ impl Group {
         if open.known && last_counter.is_none() {
             return self.outputs.push(Output::Refused(conn, Refusal::SenderExpired));
         }
-        let role = self.role(None, &open.name, open.id);
-        self.roles.insert(conn, role);
+        self.begin_role(conn, None, &open.name, open.id);
         if open.follow {
             self.followers.insert(conn);
         }
@@ -251,8 +248,9 @@ impl Group {
         }
         self.building.effects.extend(published.map(Effect::Published));
         self.keep(rest);
-        self.senders.put_back(role.sender, sender, used_before, self.limits.senders_max);
+        self.senders.put_back(role.sender, sender, used_before);
         self.roles.insert(conn, role);
+        self.forget_senders();
         if self.building.bytes >= self.limits.batch_bytes_max {
             let full = self.take_building(now);
             self.full.extend(full);
@@ -289,6 +287,8 @@ impl Group {
             Refusal::TooLong
         } else if role.unstored + frame.len() > self.limits.unstored_bytes_max
             || self.unstored + frame.len() > self.limits.group_unstored_bytes_max
+            || (planted(Bug::WaitForSlowest)
+                && self.members.iter().any(|member| member.cursor() + 20 < self.stored))
         {
             Refusal::Busy
         } else {
@@ -311,6 +311,7 @@ impl Group {
         let seq = self.proposed;
         role.unstored += frame.len();
         role.came_again(header.counter);
+        sender.goes_on_after(role.last_counter);
         role.last_counter = header.counter;
         self.unstored += frame.len();
         self.building.bytes += frame.len();
@@ -354,8 +355,10 @@ impl Group {
                 self.when_stored(now, Effect::Duplicate { conn, counter, seq, receipt, publisher });
             }
             NotTaken::Refused(refusal) => {
-                if !matches!(refusal, Refusal::SenderExpired | Refusal::CounterSkipped) {
-                    role.refuse_from(counter);
+                match refusal {
+                    // Final: the counter will not come again, so that nothing may wait for it either.
+                    Refusal::SenderExpired | Refusal::CounterSkipped => role.came_again(counter),
+                    _ => role.refuse_from(counter),
                 }
                 self.outputs.push(Output::MessageRefused(conn, counter, refusal));
             }
@@ -436,7 +439,7 @@ impl Group {
         member.leaving = true;
         let (name, body) = (member.name.clone(), left_body(reason, member));
         // What it failed is stored no later than the cursor that has passed it.
-        self.building.notes.extend_from_slice(&self.unsaved_failures.split());
+        self.note_failures();
         self.graces.retain(|(_, away)| *away != key);
         self.append_entry(now, Kind::Left, key.0, name.as_str(), &body.write());
         let (seq, time_us) = (self.proposed, now.wall_us);
@@ -468,7 +471,9 @@ impl Group {
     }
 
     pub(crate) fn forget_conn(&mut self, conn: ConnId) {
-        self.roles.remove(&conn);
+        if let Some(role) = self.roles.remove(&conn) {
+            self.speakers.remove(&(role.sender, conn));
+        }
         self.waiting.remove(&conn);
         self.held.retain(|(_, held_for), _| !held_for.is_conn(conn));
         self.followers.remove(&conn);
@@ -492,9 +497,33 @@ impl Group {
         }
     }
 
-    fn role(&self, key: Option<Incarnation>, name: &Name, sender: SenderId) -> Role {
+    fn begin_role(
+        &mut self,
+        conn: ConnId,
+        key: Option<Incarnation>,
+        name: &Name,
+        sender: SenderId,
+    ) {
         let last_counter = self.senders.get(sender).map_or(0, |sender| sender.last_counter);
-        Role { key, name: name.clone(), sender, unstored: 0, refused: None, last_counter }
+        let name = name.clone();
+        let role = Role { key, name, sender, unstored: 0, refused: None, last_counter };
+        self.roles.insert(conn, role);
+        self.speakers.insert((sender, conn));
+    }
+
+    /// Keeps the table of senders within its limit. Connections of one that goes learn how far it has come, through whichever
+    /// of them: what comes again there is not taken for something new.
+    pub(crate) fn forget_senders(&mut self) {
+        while let Some((id, sender)) =
+            self.senders.forget_oldest(self.limits.senders_max, self.stored)
+        {
+            let first = (id, ConnId(0));
+            for (_, conn) in self.speakers.range(first..).take_while(|(of, _)| *of == id) {
+                if let Some(role) = self.roles.get_mut(conn) {
+                    role.last_counter = role.last_counter.max(sender.last_counter);
+                }
+            }
+        }
     }
 
     /// An answer that must not overtake what it may reveal.

@@ -97,8 +97,9 @@ impl Group {
         }
         for _ in 0..reader.count(32)? {
             let (id, sender) = read_sender(&mut reader)?;
-            group.senders.put_back(id, sender, 0, usize::MAX);
+            group.senders.put_back(id, sender, 0);
         }
+        group.forget_senders();
         Ok(group)
     }
 
@@ -206,7 +207,8 @@ impl Group {
         sender.introduce(number, header.seq);
         let bounds = Bounds { runs_max: self.limits.runs_per_sender_max, stored: header.seq };
         sender.accept(header.counter, header.seq, header.publisher(), bounds);
-        self.senders.put_back(id, sender, before, self.limits.senders_max);
+        self.senders.put_back(id, sender, before);
+        while self.senders.forget_oldest(self.limits.senders_max, header.seq).is_some() {}
         Ok(())
     }
 

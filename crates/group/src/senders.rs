@@ -82,6 +82,14 @@ impl Sender {
         }
     }
 
+    /// What its connection knows of it, where the table has forgotten it: counters up to there do not come back as new ones,
+    /// also when what is accepted now has to be taken back.
+    pub fn goes_on_after(&mut self, last_counter: u64) {
+        if self.last_counter == 0 {
+            (self.last_counter, self.forgotten) = (last_counter, last_counter);
+        }
+    }
+
     pub fn accept(
         &mut self,
         counter: u64,
@@ -165,6 +173,11 @@ pub(crate) struct Senders {
 }
 
 impl Senders {
+    /// Those of which everything is stored.
+    pub fn count_stored(&self, stored: Seq) -> usize {
+        self.by_use.iter().take_while(|(last, _)| *last <= stored).count()
+    }
+
     pub fn get(&self, id: SenderId) -> Option<&Sender> {
         self.by_id.get(&id)
     }
@@ -180,7 +193,7 @@ impl Senders {
     }
 
     /// Puts back what [`Senders::take`] gave; `before` is its last number of then. One that has never sent is not kept.
-    pub fn put_back(&mut self, id: SenderId, mut sender: Sender, before: Seq, senders_max: usize) {
+    pub fn put_back(&mut self, id: SenderId, mut sender: Sender, before: Seq) {
         if sender.last_counter == 0 || planted(Bug::ForgetDuplicate) {
             return;
         }
@@ -193,16 +206,21 @@ impl Senders {
             self.by_number.insert(one.number, id);
         });
         self.by_id.insert(id, sender);
-        while self.by_id.len() > senders_max {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.forget(oldest);
-        }
     }
 
-    fn forget(&mut self, id: SenderId) {
-        for one in self.by_id.remove(&id).into_iter().flat_map(|sender| sender.numbers) {
-            self.by_number.remove(&one.number);
+    /// Forgets the least recently used where there are more than `senders_max`. Only what is stored can be forgotten: the rest
+    /// may have to be taken back, and come again.
+    pub fn forget_oldest(&mut self, senders_max: usize, stored: Seq) -> Option<(SenderId, Sender)> {
+        if self.by_id.len() <= senders_max {
+            return None;
         }
+        let (_, id) = self.by_use.first().copied().filter(|(last, _)| *last <= stored)?;
+        self.by_use.pop_first();
+        let sender = self.by_id.remove(&id)?;
+        sender.numbers.iter().for_each(|one| {
+            self.by_number.remove(&one.number);
+        });
+        Some((id, sender))
     }
 
     /// Takes back what was proposed above `stored` and could not be stored.
@@ -274,7 +292,8 @@ mod tests {
             // The first is its number from outside, the others are stays that joined before they sent.
             sender.introduce(if n == 1 { 10 } else { 10 * n - 5 }, 10 * n);
             sender.accept(n, 10 * n, None, Bounds { runs_max: 8, stored: 10 * n });
-            senders.put_back(id, sender, before, 2);
+            senders.put_back(id, sender, before);
+            senders.forget_oldest(2, 10 * n);
         }
         assert_eq!(
             senders.get(id).map(|sender| sender.numbers.len()),
@@ -295,7 +314,8 @@ mod tests {
             let mut sender = senders.take(id);
             sender.introduce(u64::from(n), u64::from(n));
             sender.accept(1, u64::from(n), None, Bounds { runs_max: 8, stored: 0 });
-            senders.put_back(id, sender, 0, 2);
+            senders.put_back(id, sender, 0);
+            senders.forget_oldest(2, u64::from(n));
         }
         assert!(senders.get(SenderId([1; 16])).is_none());
         assert_eq!(senders.id_of(1), None);

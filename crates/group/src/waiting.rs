@@ -20,6 +20,12 @@ pub(crate) struct Waiting {
     publisher: Option<Incarnation>,
 }
 
+impl Waiting {
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct WaitingRun {
     counter: u64,

@@ -1,8 +1,11 @@
 //! What the coordinator says is checked when it says it, and its receipts at any time.
 
-use tertulia_group::{Entry, Kind, Output, Receipt};
+use std::collections::btree_map;
+
+use tertulia_group::{Entry, Kind, LeaveReason, Moved, Output, Receipt, Refusal, Welcome, Why};
 
 use crate::checks::{self, Verdict};
+use crate::coverage::{Seen, saw};
 use crate::world::World;
 
 impl World {
@@ -10,6 +13,7 @@ impl World {
         match output {
             Output::Welcome(conn, welcome) => {
                 checks::impostor_is_refused(conn.0, welcome.name.as_str())?;
+                self.saw_welcome(welcome);
                 self.check_told(conn.0, welcome.last_counter)?;
             }
             Output::SenderReady(conn, ready) => self.check_told(conn.0, ready.last_counter)?,
@@ -17,9 +21,22 @@ impl World {
                 for i in 0..u64::from(run.count) {
                     let (counter, seq) = (run.counter + i, run.seq + i);
                     checks::answered_is_stored(self.journal.entry(seq), counter, seq)?;
-                    self.truth.answered.insert(seq);
+                    match self.truth.answered.entry(seq) {
+                        btree_map::Entry::Vacant(new) => drop(new.insert(self.turns)),
+                        btree_map::Entry::Occupied(known) if *known.get() == self.turns => {
+                            saw(Seen::DuplicateInStore);
+                        }
+                        btree_map::Entry::Occupied(_) => saw(Seen::Duplicate),
+                    }
                 }
             }
+            Output::Close(_, Refusal::Replaced) => saw(Seen::Replaced),
+            Output::Left(_, reason) => saw(match reason {
+                LeaveReason::Exit => Seen::Exit,
+                LeaveReason::Removed => Seen::Removed,
+                LeaveReason::Expired => Seen::RetentionPassed,
+                _ => Seen::Lost,
+            }),
             Output::Complete(_, run) => {
                 for seq in (run.seq..).take(run.count as usize) {
                     let confirmed = run.members - run.reached;
@@ -43,15 +60,32 @@ impl World {
         Ok(())
     }
 
+    fn saw_welcome(&self, welcome: &Welcome) {
+        saw(if welcome.resumed { Seen::Resume } else { Seen::Join });
+        match welcome.moved {
+            Some(Moved::OtherLog) => saw(Seen::Reset),
+            Some(Moved::CutBack) => saw(Seen::CutBack),
+            None if !welcome.resumed && welcome.next <= welcome.key.0 => saw(Seen::PlaceKept),
+            None => {}
+        }
+    }
+
     /// At the moment when it is said, not when it has arrived: the journal may be slow.
     fn check_told(&self, conn: u64, last_counter: u64) -> Verdict {
         let Some(link) = self.links.get(&conn) else { return Ok(()) };
-        let sender = self.programs[link.program].sender;
-        checks::told_counter_is_stored(&self.truth, sender, last_counter)
+        checks::told_counter_is_stored(&self.truth, link.program, last_counter)
     }
 
     fn check_receipt(&mut self, receipt: &Receipt) -> Verdict {
         let entry = self.journal.entry(receipt.seq).ok_or("a receipt of nothing")?;
+        for missing in &receipt.missing {
+            saw(match missing.why {
+                Why::Pending | Why::Lagging => Seen::Pending,
+                Why::Away { .. } => Seen::Away,
+                Why::Failed { .. } => Seen::Failed,
+                Why::Left => Seen::Left,
+            });
+        }
         checks::receipt_is_true(&self.truth, entry, receipt)?;
         checks::complete_stays_complete(&mut self.truth, self.generation, receipt)
     }

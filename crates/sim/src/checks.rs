@@ -4,9 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tertulia_group::entry::LeftBody;
 use tertulia_group::{
-    Entry, Epoch, Incarnation, Kind, LogId, Member, Name, Position, Presence, Receipt, SenderId,
-    Seq, Why,
+    Entry, Epoch, Incarnation, Kind, Limits, LogId, Member, Name, Position, Presence, Receipt, Seq,
+    Tables, Why,
 };
+
+/// One stay of a member.
+#[derive(Debug)]
+pub struct Stay {
+    pub name: Name,
+    pub left: Option<Seq>,
+    /// Up to here it is known to have finished all that it was asked for.
+    proven: Seq,
+}
 
 /// What really happened, as programs and the journal know it.
 #[derive(Debug, Default)]
@@ -15,29 +24,66 @@ pub struct Truth {
     pub confirmed: BTreeSet<(Seq, Seq)>,
     /// (stay, message): its program said that it will not do it.
     pub failed: BTreeMap<(Seq, Seq), String>,
-    /// Every stay: its name, and when it left.
-    pub stays: BTreeMap<Seq, (String, Option<Seq>)>,
-    /// Which counters of a sender are in the log.
-    pub appended: HashMap<(SenderId, u64), Seq>,
-    /// Answered as stored.
-    pub answered: BTreeSet<Seq>,
+    /// Every stay by the number of its join.
+    stays: BTreeMap<Seq, Stay>,
+    /// Stays that are not over.
+    here: BTreeSet<Seq>,
+    /// Those that are: (left, joined).
+    gone: BTreeSet<(Seq, Seq)>,
+    /// Which counters of a program are in the log, under whatever sender id.
+    pub appended: HashMap<(usize, u64), Seq>,
+    /// Answered as stored, and in which turn first.
+    pub answered: BTreeMap<Seq, u64>,
     /// What every member was said to have confirmed, and under which coordinator.
     pub complete: BTreeMap<Seq, u64>,
     /// Power cuts that took the end of the log: of this epoch and older ones nothing above the number is left.
     pub ends: Vec<(Epoch, Seq)>,
+    /// Counters that a program was told will never be stored.
+    pub skipped: BTreeSet<(usize, u64)>,
 }
 
 impl Truth {
+    pub fn joins(&mut self, key: Seq, name: Name) {
+        self.here.insert(key);
+        self.stays.insert(key, Stay { name, left: None, proven: 0 });
+    }
+
+    pub fn leaves(&mut self, key: Seq, seq: Seq) {
+        if let Some(stay) = self.stays.get_mut(&key) {
+            stay.left = Some(seq);
+            self.here.remove(&key);
+            self.gone.insert((seq, key));
+        }
+    }
+
+    /// The view at the number `seq`.
+    fn view_at(&self, seq: Seq) -> impl Iterator<Item = (Seq, &Name)> {
+        let later = self.gone.range((seq + 1, 0)..).map(|(_, key)| key);
+        let keys = self.here.range(..seq).chain(later.filter(move |key| **key < seq));
+        keys.filter_map(|key| Some((*key, &self.stays.get(key)?.name)))
+    }
+
     /// What the level does not cover is lost, and nobody is held to it.
     pub fn lose_above(&mut self, epoch: Epoch, left: Seq) {
         self.ends.push((epoch, left));
         self.confirmed.retain(|(key, seq)| *key <= left && *seq <= left);
         self.failed.retain(|(key, seq), _| *key <= left && *seq <= left);
         self.stays.retain(|key, _| *key <= left);
-        self.stays.values_mut().for_each(|(_, gone)| *gone = gone.filter(|gone| *gone <= left));
+        for stay in self.stays.values_mut() {
+            stay.left = stay.left.filter(|gone| *gone <= left);
+            stay.proven = stay.proven.min(left);
+        }
+        let stays = self.stays.iter();
+        (self.here, self.gone) = (BTreeSet::new(), BTreeSet::new());
+        for (key, stay) in stays {
+            match stay.left {
+                Some(gone) => self.gone.insert((gone, *key)),
+                None => self.here.insert(*key),
+            };
+        }
         self.appended.retain(|_, seq| *seq <= left);
-        self.answered.retain(|seq| *seq <= left);
-        self.complete.retain(|seq, _| *seq <= left);
+        self.answered.split_off(&(left + 1));
+        self.complete.split_off(&(left + 1));
     }
 }
 
@@ -68,19 +114,14 @@ pub fn delivered_is_the_log(stored: Option<&Entry>, got: &Entry) -> Verdict {
 /// Promise 2, for one message: whoever is not named has confirmed it, and who is named as failed has failed.
 pub fn receipt_is_true(truth: &Truth, entry: &Entry, receipt: &Receipt) -> Verdict {
     let (seq, publisher) = (entry.header.seq, entry.header.publisher().map(|Incarnation(key)| key));
-    let asked: Vec<(Seq, &str)> = truth
-        .stays
-        .iter()
-        .filter(|(key, (_, left))| **key < seq && left.is_none_or(|left| left > seq))
-        .filter(|(key, _)| Some(**key) != publisher)
-        .map(|(key, (name, _))| (*key, name.as_str()))
-        .collect();
+    let asked: Vec<(Seq, &Name)> =
+        truth.view_at(seq).filter(|(key, _)| Some(*key) != publisher).collect();
     ensure(asked.len() == receipt.members as usize, || {
         format!("receipt: {} were asked for {seq}, it says {}", asked.len(), receipt.members)
     })?;
     for (key, name) in asked {
         let confirmed = truth.confirmed.contains(&(key, seq));
-        match receipt.missing.iter().find(|missing| missing.name == name) {
+        match receipt.missing.iter().find(|missing| missing.name == name.as_str()) {
             None => ensure(confirmed, || format!("receipt: {name} has not confirmed {seq}"))?,
             Some(missing) => {
                 if let Why::Failed { code } = &missing.why {
@@ -124,22 +165,46 @@ pub fn answered_is_stored(stored: Option<&Entry>, counter: u64, seq: Seq) -> Ver
 
 /// Promise 3, after a restart: everything that was answered is still there.
 pub fn nothing_answered_is_lost(truth: &Truth, tail: Seq) -> Verdict {
-    let last = truth.answered.last().copied().unwrap_or(0);
+    let last = truth.answered.last_key_value().map_or(0, |(seq, _)| *seq);
     ensure(last <= tail, || format!("durability: {last} was answered, the log ends at {tail}"))
 }
 
-/// Promise 4: a counter of a sender is in the log once.
-pub fn once(truth: &mut Truth, sender: SenderId, entry: &Entry) -> Verdict {
+/// Promise 4: a message is in the log once, as it was written, also when its sender had to take another id; and never after
+/// its sender was told that it will not be.
+pub fn once(truth: &mut Truth, program: usize, entry: &Entry) -> Verdict {
     let (counter, seq) = (entry.header.counter, entry.header.seq);
-    let before = truth.appended.insert((sender, counter), seq);
+    let before = truth.appended.insert((program, counter), seq);
     ensure(before.is_none(), || {
         format!("once: counter {counter} is stored at {before:?} and {seq}")
+    })?;
+    ensure(!truth.skipped.contains(&(program, counter)), || {
+        format!("honesty: counter {counter} was told as never stored, and is at {seq}")
+    })?;
+    ensure(entry.body() == crate::program::body(entry.name(), counter).as_bytes(), || {
+        format!("once: {seq} is not what was sent as {counter}")
+    })
+}
+
+/// Promises 4 and 9: who is told that a counter will never be stored finds it nowhere.
+pub fn skipped_is_nowhere(truth: &mut Truth, program: usize, counter: u64) -> Verdict {
+    let stored = truth.appended.get(&(program, counter));
+    ensure(stored.is_none(), || {
+        format!("honesty: counter {counter} is stored at {stored:?}, and told as never stored")
+    })?;
+    truth.skipped.insert((program, counter));
+    Ok(())
+}
+
+/// Promise 4: a sender is forgotten only where the table is full, or the power took what was known of it.
+pub fn may_be_forgotten(name: &str, may_be: bool, known: u64) -> Verdict {
+    ensure(may_be, || {
+        format!("once: what {name} sent was answered, and is forgotten but for the first {known}")
     })
 }
 
 /// Promise 4: a retry is answered with the number of the message itself.
-pub fn same_number(truth: &Truth, sender: SenderId, counter: u64, seq: Seq) -> Verdict {
-    let known = truth.appended.get(&(sender, counter));
+pub fn same_number(truth: &Truth, program: usize, counter: u64, seq: Seq) -> Verdict {
+    let known = truth.appended.get(&(program, counter));
     ensure(known == Some(&seq), || {
         format!("once: counter {counter} is stored at {known:?}, the sender was told {seq}")
     })
@@ -155,15 +220,26 @@ pub fn one_coordinator(before: Option<&Entry>, entry: &Entry) -> Verdict {
 
 /// Promise 8: nothing that the member was asked for, and has not finished, lies behind the place where it goes on.
 pub fn resume_skips_nothing(
-    truth: &Truth,
+    truth: &mut Truth,
     key: Seq,
     next: Seq,
     open: &[Seq],
     asked: impl Fn(Seq) -> bool,
 ) -> Verdict {
-    for seq in (key + 1..next).filter(|seq| asked(*seq) && !open.contains(seq)) {
-        let done = truth.confirmed.contains(&(key, seq)) || truth.failed.contains_key(&(key, seq));
-        ensure(done, || format!("resume: stay {key} goes on with {next} and never did {seq}"))?;
+    let mut proven = truth.stays.get(&key).map_or(0, |stay| stay.proven).max(key);
+    let mut all = true;
+    for seq in proven + 1..next {
+        let done = !asked(seq)
+            || truth.confirmed.contains(&(key, seq))
+            || truth.failed.contains_key(&(key, seq));
+        ensure(done || open.contains(&seq), || {
+            format!("resume: stay {key} goes on with {next} and never did {seq}")
+        })?;
+        all &= done;
+        proven += u64::from(all);
+    }
+    if let Some(stay) = truth.stays.get_mut(&key) {
+        stay.proven = proven;
     }
     Ok(())
 }
@@ -187,8 +263,8 @@ pub fn goes_on_at_its_place(
 }
 
 /// Promises 3 and 9: a counter that a sender is told is in the log.
-pub fn told_counter_is_stored(truth: &Truth, sender: SenderId, counter: u64) -> Verdict {
-    ensure(counter == 0 || truth.appended.contains_key(&(sender, counter)), || {
+pub fn told_counter_is_stored(truth: &Truth, program: usize, counter: u64) -> Verdict {
+    ensure(counter == 0 || truth.appended.contains_key(&(program, counter)), || {
         format!("honesty: counter {counter} was told as taken, and is not stored")
     })
 }
@@ -203,12 +279,11 @@ pub fn is_told_of_the_end(truth: &Truth, log: LogId, shown: &Position, told: boo
 }
 
 /// Members are told apart by people: no two names in a view look alike.
-pub fn names_differ(truth: &Truth, name: &str) -> Verdict {
-    let here = truth.stays.values().filter(|(_, left)| left.is_none()).map(|(other, _)| other);
-    let new = Name::new(name).map_err(|error| format!("names: {name}: {error}"))?;
-    for other in here {
-        let alike = Name::new(other).is_ok_and(|other| other.skeleton() == new.skeleton());
-        ensure(!alike, || format!("names: {name} joined beside {other}"))?;
+pub fn names_differ(truth: &Truth, new: &Name) -> Verdict {
+    for stay in truth.here.iter().filter_map(|key| truth.stays.get(key)) {
+        ensure(stay.name.skeleton() != new.skeleton(), || {
+            format!("names: {new} joined beside {}", stay.name)
+        })?;
     }
     Ok(())
 }
@@ -233,9 +308,42 @@ pub fn one_connection(connections: usize) -> Verdict {
 }
 
 /// Promise 10: what a group keeps is within its limits.
-pub fn bounds(members: usize, members_max: usize, open: usize) -> Verdict {
-    ensure(members <= members_max, || format!("bounds: {members} members"))?;
+pub fn bounds(tables: &Tables, limits: &Limits) -> Verdict {
+    let each = [
+        ("members", tables.members, limits.members_max),
+        ("senders", tables.senders, limits.senders_max),
+        ("runs wait", tables.waiting_runs, limits.waiting_runs_max),
+        ("departed", tables.departed, limits.departed_max),
+        ("failures", tables.failures, limits.failures_max),
+        ("unstored bytes", tables.unstored_bytes, limits.group_unstored_bytes_max),
+        (
+            "unstored bytes of one connection",
+            tables.connection_unstored_bytes,
+            limits.unstored_bytes_max,
+        ),
+    ];
+    each.into_iter().try_for_each(|(what, many, most)| {
+        ensure(many <= most, || format!("bounds: {many} {what}, at most {most}"))
+    })
+}
+
+/// Promise 10: what a member may be at work on.
+pub fn open_bounds(open: usize) -> Verdict {
     ensure(open <= tertulia_group::limits::OPEN_MAX, || format!("bounds: {open} open"))
+}
+
+/// Promise 7: while others are stuck, what a program sends is stored.
+pub fn stored_beside_stuck(name: &str, unstored: &[u64]) -> Verdict {
+    ensure(unstored.is_empty(), || {
+        format!("isolation: {unstored:?} of {name} are not stored while only others are stuck")
+    })
+}
+
+/// Promise 7: while others are stuck, a member is sent all that is stored.
+pub fn delivered_beside_stuck(name: &str, cursor: Seq, tail: Seq) -> Verdict {
+    ensure(cursor >= tail, || {
+        format!("isolation: {name} is at {cursor} of {tail} while only others are stuck")
+    })
 }
 
 /// After the faults: everybody has come to the end of the log.

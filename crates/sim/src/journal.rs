@@ -5,6 +5,9 @@ use tertulia_group::entry::entries;
 use tertulia_group::planted::{Bug, planted};
 use tertulia_group::{Batch, Entry, Epoch, Group, Limits, LogId, RecoverError, Seq};
 
+use crate::coverage::{Seen, saw};
+use crate::rng::Rng;
+
 #[derive(Clone, Debug)]
 struct Record {
     first: Seq,
@@ -13,7 +16,35 @@ struct Record {
     entries: Bytes,
 }
 
+/// What a power cut leaves of a record whose writing it cuts short.
+#[derive(Clone, Debug)]
+struct Torn {
+    left: Record,
+    /// Of the whole record.
+    bytes: usize,
+}
+
 impl Record {
+    fn new(batch: Batch) -> Self {
+        let (first, count, notes) = (batch.first, batch.count, batch.notes);
+        let mut entries = BytesMut::new();
+        batch.entries.iter().for_each(|piece| entries.extend_from_slice(piece));
+        Self { first, count, notes, entries: entries.freeze() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.notes.len() + self.entries.len()
+    }
+
+    /// As much of it as was written: entries come before notes.
+    fn torn(mut self, rng: &mut Rng) -> Torn {
+        let bytes = self.bytes();
+        let left = rng.below(bytes as u64) as usize;
+        self.notes.truncate(left.saturating_sub(self.entries.len()));
+        self.entries.truncate(left);
+        Torn { left: self, bytes }
+    }
+
     fn last(&self) -> Seq {
         self.first + u64::from(self.count) - 1
     }
@@ -47,6 +78,8 @@ pub struct Journal {
     synced: usize,
     /// How many records trimming has taken away.
     trimmed: usize,
+    /// After the records, until somebody reads it back.
+    torn: Option<Torn>,
 }
 
 impl Journal {
@@ -62,6 +95,7 @@ impl Journal {
             log_id,
             synced: 0,
             trimmed: 0,
+            torn: None,
         }
     }
 
@@ -89,6 +123,7 @@ impl Journal {
 
     fn fence(&self, batch: &Batch) -> Result<(), String> {
         if batch.epoch < self.epoch {
+            saw(Seen::Fenced);
             return Err(format!("coordinator: {} appends after {}", batch.epoch, self.epoch));
         }
         if self.pending.is_some() || batch.first != self.tail() + 1 {
@@ -111,18 +146,15 @@ impl Journal {
     /// When the bytes are not the entries that the batch says.
     pub fn store(&mut self) -> Result<Vec<Entry>, String> {
         let batch = self.pending.take().ok_or("nothing is on its way")?;
-        let mut bytes = BytesMut::new();
-        batch.entries.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        let bytes = bytes.freeze();
-        let new: Vec<Entry> = entries(bytes.clone())
+        let record = Record::new(batch);
+        let new: Vec<Entry> = entries(record.entries.clone())
             .collect::<Result<_, _>>()
             .map_err(|error| format!("what is stored cannot be read: {error}"))?;
-        if new.len() != batch.count as usize {
-            return Err(format!("{} entries instead of {}", new.len(), batch.count));
+        if new.len() != record.count as usize {
+            return Err(format!("{} entries instead of {}", new.len(), record.count));
         }
         self.log.extend(new.iter().cloned());
-        let (first, count, notes) = (batch.first, batch.count, batch.notes);
-        self.records.push(Record { first, count, notes, entries: bytes });
+        self.records.push(record);
         if self.level == Level::Fsync && !planted(Bug::SkipFsync) {
             self.sync();
         }
@@ -147,10 +179,17 @@ impl Journal {
         *self = Self { epoch: self.epoch, ..Self::new(self.level, log_id) };
     }
 
-    /// What is not synced is gone; answers where the log ends now.
-    pub fn power_cut(&mut self) -> Seq {
-        self.pending = None;
-        self.records.truncate(self.synced);
+    /// Of what is not synced the beginning may be there, and a part of the record after it. Answers where the log ends now.
+    pub fn power_cut(&mut self, rng: &mut Rng) -> Seq {
+        let unsynced = (self.records.len() - self.synced) as u64;
+        let left = self.synced + rng.below(unsynced + 1) as usize;
+        if left > self.synced {
+            saw(Seen::TailKept);
+        }
+        let pending = self.pending.take().map(Record::new);
+        let next = self.records.drain(left..).next().or(pending);
+        self.torn = next.filter(|_| rng.chance(700)).map(|record| record.torn(rng));
+        self.synced = left;
         let left = self.records.last().map_or(0, Record::last);
         self.log.truncate(left as usize);
         left
@@ -182,14 +221,22 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn recover(&self, limits: Limits) -> Result<(Group, Epoch), RecoverError> {
+    pub fn recover(&mut self, limits: Limits) -> Result<(Group, Epoch), RecoverError> {
         let log = self.log_id;
         let (mut group, covered) = match &self.snapshot {
             Some((bytes, covered)) => (Group::restore(log, limits, self.first, bytes)?, *covered),
             None => (Group::new(log, limits), 0),
         };
+        saw(if covered > 0 { Seen::SnapshotRecovered } else { Seen::LogRecovered });
         for record in &self.records[covered.max(self.trimmed)..] {
             group.replay(record.first, record.count, &record.notes, &record.entries)?;
+        }
+        if let Some(Torn { left, bytes }) = self.torn.take() {
+            saw(Seen::TornWrite);
+            // An engine sees by length and checksum that this is no record.
+            if left.bytes() == bytes || planted(Bug::TakeTornWrite) {
+                group.replay(left.first, left.count, &left.notes, &left.entries)?;
+            }
         }
         Ok((group, self.epoch + 1))
     }

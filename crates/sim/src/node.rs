@@ -37,6 +37,8 @@ pub struct Node {
     tickets: BTreeMap<u64, (u64, u32)>,
     next_ticket: u64,
     message_bytes_max: usize,
+    /// Names that were looked at already: that takes long, and is tried elsewhere.
+    names: BTreeMap<String, Name>,
 }
 
 /// What a turn wants to be done.
@@ -53,8 +55,17 @@ pub struct Turn {
 impl Node {
     pub fn new(group: Group, limits: &Limits) -> Self {
         let message_bytes_max = limits.message_bytes_max;
-        let (conns, tickets) = (BTreeMap::new(), BTreeMap::new());
-        Self { group, conns, tickets, next_ticket: 0, message_bytes_max }
+        let (conns, tickets, names) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { group, conns, tickets, next_ticket: 0, message_bytes_max, names }
+    }
+
+    fn name(&mut self, name: &str) -> Option<Name> {
+        if let Some(name) = self.names.get(name) {
+            return Some(name.clone());
+        }
+        let new = Name::new(name).ok()?;
+        self.names.insert(name.to_owned(), new.clone());
+        Some(new)
     }
 
     pub fn accept(&mut self, conn: u64, fresh: [u8; 32]) {
@@ -63,6 +74,11 @@ impl Node {
 
     pub fn ended(&mut self, now: Now, conn: u64) {
         if self.conns.remove(&conn).is_some() {
+            let of_it = self.tickets.iter().filter(|(_, (of, _))| *of == conn);
+            for ticket in of_it.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+                self.tickets.remove(&ticket);
+                self.group.handle(now, Input::Forget(Ticket(ticket)));
+            }
             self.group.handle(now, Input::Closed(ConnId(conn)));
         }
     }
@@ -102,7 +118,7 @@ impl Node {
         match frame {
             ClientFrame::Join(join) => self.join(now, conn, &join),
             ClientFrame::OpenSender(open) => {
-                let Ok(name) = Name::new(&open.name) else { return };
+                let Some(name) = self.name(&open.name) else { return };
                 let open = OpenSender { name, id: open.sender, known: open.known, follow: false };
                 self.group.handle(now, Input::OpenSender(id, open));
             }
@@ -116,18 +132,23 @@ impl Node {
                 self.group.handle(now, Input::Ack(id, ack));
             }
             ClientFrame::Leave => self.group.handle(now, Input::Leave(id)),
-            ClientFrame::Receipt { id: request, seq, .. } => {
+            ClientFrame::Receipt { id: request, seq, wait_ms, .. } => {
                 self.next_ticket += 1;
+                let ticket = Ticket(self.next_ticket);
                 self.tickets.insert(self.next_ticket, (conn, request));
                 let publisher = journal.entry(seq).and_then(|entry| entry.header.publisher());
-                self.group.handle(now, Input::Await(Ticket(self.next_ticket), seq, publisher));
+                if wait_ms == 0 {
+                    let receipt = self.group.receipt(seq, publisher, now).ok();
+                    return self.awaited(ticket, receipt, journal);
+                }
+                self.group.handle(now, Input::Await(ticket, seq, publisher));
             }
             _ => self.close(conn, Code::BadFrame, "not in this simulation"),
         }
     }
 
     fn join(&mut self, now: Now, conn: u64, join: &native::Join) {
-        let Ok(name) = Name::new(&join.name) else { return };
+        let Some(name) = self.name(&join.name) else { return };
         let Some(known) = self.conns.get_mut(&conn) else { return };
         let fresh = digest(&known.secret);
         if let Some(shown) = join.secret
@@ -161,16 +182,21 @@ impl Node {
     }
 
     /// Once after everything that came: settles, takes a batch, says what is to be said, delivers.
-    pub fn turn(&mut self, now: Now, journal: &Journal, gone: &dyn Fn(u64) -> bool) -> Turn {
+    pub fn turn(&mut self, now: Now, journal: &Journal, has_room: &dyn Fn(u64) -> bool) -> Turn {
         self.group.settle(now);
         let mut turn = Turn { batch: self.group.take_batch(now), ..Turn::default() };
         turn.said = self.group.outputs().collect();
         for output in &turn.said {
             self.say(output, journal);
         }
+        let most = match planted(Bug::DeliverInStep) {
+            true => self.conns.values().filter_map(|known| known.sent).min(),
+            false => None,
+        };
+        let most = most.map_or(Seq::MAX, |slowest| slowest + ENTRIES_PER_TURN);
         let conns: Vec<u64> = self.conns.keys().copied().collect();
         for conn in conns {
-            turn.more |= !gone(conn) && self.deliver(conn, journal);
+            turn.more |= has_room(conn) && self.deliver(conn, journal, most);
             let Some(known) = self.conns.get_mut(&conn) else { continue };
             if !known.out.is_empty() {
                 turn.writes.push((conn, known.out.split().freeze()));
@@ -182,8 +208,8 @@ impl Node {
         turn
     }
 
-    /// Writes some entries; answers whether there are more.
-    fn deliver(&mut self, conn: u64, journal: &Journal) -> bool {
+    /// Writes some entries, none above `most`; answers whether there are more.
+    fn deliver(&mut self, conn: u64, journal: &Journal, most: Seq) -> bool {
         let Some(known) = self.conns.get_mut(&conn).filter(|known| !known.closing) else {
             return false;
         };
@@ -206,7 +232,8 @@ impl Node {
             }
             next = journal.first;
         }
-        let last = self.group.tail().min(next + ENTRIES_PER_TURN - 1);
+        let tail = self.group.tail().min(most);
+        let last = tail.min(next + ENTRIES_PER_TURN - 1);
         for seq in next..=last {
             let drops = |entry: &Entry| planted(Bug::DropView) && entry.header.kind == Kind::Joined;
             if let Some(entry) = journal.entry(seq).filter(|entry| !drops(entry)) {
@@ -214,7 +241,7 @@ impl Node {
             }
         }
         known.sent = Some(last.max(next - 1));
-        last < self.group.tail()
+        last < tail
     }
 
     fn say(&mut self, output: &Output, journal: &Journal) {

@@ -8,12 +8,31 @@ use tertulia_group::limits::FAILED_PER_ACK_MAX;
 use tertulia_group::{Position, SenderId, Seq};
 use tertulia_wire::native::{Ack, ClientFrame, Failed, Join, OpenSender, Secret, Start};
 
+use crate::coverage::{Seen, saw};
+
 /// A message that has not got its final answer.
 #[derive(Clone, Debug, Default)]
 pub struct Letter {
     pub stored: Option<Seq>,
     /// When it was told to be stored, and when its receipt was last asked for.
     pub asked_ms: u64,
+    /// It was written to a connection: it may be stored.
+    pub sent: bool,
+}
+
+/// How a program behaves towards its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// As it should.
+    Well,
+    /// Its process is stopped: it reads and writes nothing, its connection stays.
+    Stopped,
+    /// It goes on sending, and reads nothing.
+    NeverReads,
+    /// It reads and sends, and acknowledges nothing.
+    NeverAcks,
+    /// It takes long over every piece that it reads.
+    ReadsSlowly,
 }
 
 /// What survives the program's death.
@@ -29,6 +48,9 @@ pub struct Disk {
     pub done: BTreeSet<Seq>,
     /// A power cut may have taken all that the node knew of its sender.
     pub may_be_unknown: bool,
+    /// Something was sent under the present sender id; something was answered as stored.
+    pub any_sent: bool,
+    pub any_stored: bool,
 }
 
 /// What it has only while it lives and is connected.
@@ -67,33 +89,48 @@ pub struct Program {
     pub wait_until: u64,
     /// Its last stay.
     pub key: Seq,
+    pub manner: Manner,
+    /// It has had two connections at once: what it sent through one may have come before what it sent through the other.
+    pub overlapped: bool,
+    /// The node's table of senders is small.
+    pub may_expire: bool,
+    /// How far it has acknowledged, and in which stay.
+    pub told: (Seq, Seq),
+    /// The group had no room for it the last time.
+    pub no_room: bool,
 }
 
 impl Program {
     pub fn new(n: usize, member: bool, durable: bool, sender: SenderId) -> Self {
-        let name = if member { format!("member-{n}") } else { format!("sender-{n}") };
-        let disk = Disk::default();
-        let (alive, life, session) = (true, 0, None);
-        let (taken, wait_until, key) = (0, 0, 0);
-        let flawless = false;
         Self {
-            name,
+            name: if member { format!("member-{n}") } else { format!("sender-{n}") },
             member,
             durable,
-            flawless,
+            flawless: false,
             sender,
-            disk,
-            alive,
-            life,
-            session,
-            taken,
-            wait_until,
-            key,
+            disk: Disk::default(),
+            alive: true,
+            life: 0,
+            session: None,
+            taken: 0,
+            wait_until: 0,
+            key: 0,
+            manner: Manner::Well,
+            overlapped: false,
+            may_expire: false,
+            told: (0, 0),
+            no_room: false,
         }
+    }
+
+    /// Which program has this name.
+    pub fn index_of(name: &str) -> Option<usize> {
+        name.rsplit_once('-')?.1.parse().ok()
     }
 
     pub fn kill(&mut self) {
         (self.alive, self.session) = (false, None);
+        self.manner = Manner::Well;
         self.life += 1;
     }
 
@@ -122,9 +159,7 @@ impl Program {
             };
             ClientFrame::Join(Box::new(join)).encode(&mut out);
         } else {
-            let known = self.disk.counter > 0 && self.disk.letters.keys().next() != Some(&1);
-            let known = known && !self.disk.may_be_unknown;
-            let sender = self.sender;
+            let (known, sender) = (self.disk.any_sent, self.sender);
             let open = OpenSender { id: 1, known, follow: false, group, name, sender };
             ClientFrame::OpenSender(open).encode(&mut out);
         }
@@ -136,21 +171,50 @@ impl Program {
         self.disk.letters.insert(self.disk.counter, Letter::default());
     }
 
+    /// Letters that are not known to be stored.
+    pub fn unstored(&self) -> impl Iterator<Item = u64> {
+        let letters = self.disk.letters.iter();
+        letters.filter(|(_, letter)| letter.stored.is_none()).map(|(counter, _)| *counter)
+    }
+
+    /// The outcome of whatever may be stored is unknown from now on; the rest is sent under another id.
+    pub fn expire(&mut self, fresh: SenderId) {
+        self.give_up(|_, letter| letter.sent);
+        // A member has joined with its id already: its counters go on rising, so that none is taken for an earlier one.
+        if !self.member {
+            self.sender = fresh;
+        }
+        (self.disk.any_sent, self.disk.any_stored, self.disk.may_be_unknown) =
+            (false, false, false);
+    }
+
+    /// What is said of these is: unknown.
+    pub fn give_up(&mut self, which: impl Fn(u64, &Letter) -> bool) {
+        self.disk.letters.retain(|counter, letter| {
+            let gone = which(*counter, letter);
+            if gone {
+                saw(Seen::OutcomeUnknown);
+            }
+            !gone
+        });
+    }
+
     /// What it has to say now: letters that were not sent on this connection, and its acknowledgement.
     pub fn speak(&mut self, now: u64) -> Bytes {
         let mut out = BytesMut::new();
-        let Some(session) = self.session.as_mut().filter(|session| session.ready) else {
+        let stopped = self.manner == Manner::Stopped;
+        let Some(session) = self.session.as_mut().filter(|session| session.ready && !stopped)
+        else {
             return Bytes::new();
         };
-        for counter in self.disk.letters.range(session.sent_through + 1..).map(|(c, _)| *c) {
-            write_publish(
-                &mut out,
-                &self.name,
-                counter,
-                true,
-                body(&self.name, counter).as_bytes(),
-            );
-            session.sent_through = counter;
+        for (counter, letter) in self.disk.letters.range_mut(session.sent_through + 1..) {
+            // Asked again, the counter says it all.
+            let body =
+                if letter.stored.is_some() { String::new() } else { body(&self.name, *counter) };
+            write_publish(&mut out, &self.name, *counter, true, body.as_bytes());
+            letter.sent = true;
+            self.disk.any_sent = true;
+            session.sent_through = *counter;
         }
         // Stored long ago and not answered: asked for by its number.
         for letter in self.disk.letters.values_mut() {
@@ -158,11 +222,20 @@ impl Program {
                 letter.asked_ms = now;
                 let group = "sim".to_owned();
                 let id = u32::try_from(seq).unwrap_or(u32::MAX);
-                ClientFrame::Receipt { id, group, seq, wait_ms: 0 }.encode(&mut out);
+                let wait_ms = u32::from(waits_for_receipt(seq)) * 60_000;
+                ClientFrame::Receipt { id, group, seq, wait_ms }.encode(&mut out);
             }
         }
-        if std::mem::take(&mut session.ack_due) {
-            ClientFrame::Ack(acknowledge(session, &self.disk)).encode(&mut out);
+        if self.manner != Manner::NeverAcks && std::mem::take(&mut session.ack_due) {
+            let ack = acknowledge(session, &self.disk);
+            if !ack.open.is_empty() {
+                saw(Seen::OpenAck);
+            }
+            if !ack.failed.is_empty() {
+                saw(Seen::FailedAck);
+            }
+            self.told = (self.key, ack.cursor);
+            ClientFrame::Ack(ack).encode(&mut out);
         }
         out.freeze()
     }
@@ -172,7 +245,7 @@ impl Program {
     pub fn save(&mut self, mut place: Position) {
         let Some(session) = &self.session else { return };
         let working = session.open.first().copied();
-        let failed = self.disk.failed.keys().find(|seq| **seq > self.key).copied();
+        let failed = self.disk.failed.range(self.key + 1..).next().map(|(seq, _)| *seq);
         for stop in [working, failed].into_iter().flatten() {
             place.seq = place.seq.min(stop - 1);
         }
@@ -197,6 +270,11 @@ fn acknowledge(session: &mut Session, disk: &Disk) -> Ack {
     });
     let open = session.open.range(..=cursor).copied().collect();
     Ack { cursor, open, failed: told.collect() }
+}
+
+/// Some receipts are waited for, of the others it is asked how they stand.
+pub const fn waits_for_receipt(seq: Seq) -> bool {
+    seq % 2 == 1
 }
 
 pub fn body(name: &str, counter: u64) -> String {

@@ -2,17 +2,20 @@
 
 use bytes::Bytes;
 use tertulia_group::entry::FLAG_AGAIN;
-use tertulia_group::{Entry, Incarnation, Kind, Position, Seq};
+use tertulia_group::{Entry, Incarnation, Kind, Position, SenderId, Seq};
 use tertulia_wire::native::{self, Code, NodeFrame};
 
 use crate::checks::{self, Truth, Verdict};
+use crate::coverage::{Seen, saw};
 use crate::journal::Journal;
-use crate::program::Program;
+use crate::program::{Letter, Program};
 use crate::rng::Rng;
 
 /// What a program hears with.
 pub struct Ears<'a> {
     pub now: u64,
+    /// Which program listens.
+    pub me: usize,
     pub truth: &'a mut Truth,
     pub journal: &'a Journal,
     pub rng: &'a mut Rng,
@@ -55,6 +58,7 @@ impl Program {
             }
             NodeFrame::Complete(runs) => {
                 for run in runs {
+                    saw(if run.count > 1 { Seen::CompleteRun } else { Seen::Complete });
                     for counter in (run.counter..).take(run.count as usize) {
                         self.disk.letters.remove(&counter);
                     }
@@ -62,11 +66,19 @@ impl Program {
                 Ok(())
             }
             NodeFrame::Receipt { counter, .. } => {
+                saw(Seen::NamedReceipt);
                 self.disk.letters.remove(&counter);
                 Ok(())
             }
             NodeFrame::ReceiptReply { receipt, .. } => {
-                self.comes_unasked(receipt.seq)?;
+                saw(Seen::ReceiptAsked);
+                if !receipt.is_final() {
+                    return Ok(());
+                }
+                // Who only wants to know how it stands may be faster than the turn that would have said it.
+                if crate::program::waits_for_receipt(receipt.seq) {
+                    self.comes_unasked(receipt.seq)?;
+                }
                 self.disk.letters.retain(|_, letter| letter.stored != Some(receipt.seq));
                 Ok(())
             }
@@ -92,7 +104,7 @@ impl Program {
                     && entry.header.publisher() != Some(welcome.incarnation)
             })
         };
-        checks::bounds(0, 0, welcome.open.len())?;
+        checks::open_bounds(welcome.open.len())?;
         if let Some(shown) = session.shown {
             checks::is_told_of_the_end(
                 ears.truth,
@@ -114,6 +126,9 @@ impl Program {
             };
             checks::goes_on_at_its_place(shown.seq, welcome.next, key, finished)?;
         }
+        if welcome.last_counter == 0 && self.disk.any_sent {
+            self.forgotten(ears)?;
+        }
         if welcome.cut_back {
             // The place that it kept is none in this log.
             self.disk.position = None;
@@ -124,11 +139,27 @@ impl Program {
     }
 
     fn ready(&mut self, last_counter: u64, cursor: Seq, ears: &mut Ears<'_>) -> Verdict {
-        checks::told_counter_is_stored(ears.truth, self.sender, last_counter)?;
-        self.taken = 0;
+        checks::told_counter_is_stored(ears.truth, ears.me, last_counter)?;
+        (self.taken, self.no_room) = (0, false);
         if let Some(session) = &mut self.session {
             (session.ready, session.cursor) = (true, cursor);
         }
+        // Without a message of that counter the node would take a retry of these for something new.
+        let lost = |counter, letter: &Letter| counter > last_counter && letter.stored.is_some();
+        if self.disk.letters.iter().any(|(counter, letter)| lost(*counter, letter)) {
+            let may_be = self.may_expire || self.disk.may_be_unknown;
+            checks::may_be_forgotten(&self.name, may_be, last_counter)?;
+            self.give_up(lost);
+        }
+        Ok(())
+    }
+
+    /// The node does not know the sender id: what may be stored is unknown.
+    fn forgotten(&mut self, ears: &mut Ears<'_>) -> Verdict {
+        saw(Seen::SenderExpired);
+        let may_be = self.may_expire || self.disk.may_be_unknown || !self.disk.any_stored;
+        checks::may_be_forgotten(&self.name, may_be, 0)?;
+        self.expire(SenderId(ears.rng.bytes()));
         Ok(())
     }
 
@@ -139,6 +170,8 @@ impl Program {
         if entry.header.flags & FLAG_AGAIN == 0 {
             checks::order_has_no_gap(session.cursor, entry)?;
             session.cursor = seq;
+        } else {
+            saw(Seen::Again);
         }
         session.ack_due = true;
         if entry.header.kind == Kind::Message {
@@ -193,6 +226,7 @@ impl Program {
     /// What cannot be had any more is failed: nobody is told that it was done.
     fn gap(&mut self, first: Seq, last: Seq, ears: &mut Ears<'_>) {
         let Some(session) = &mut self.session else { return };
+        saw(Seen::Gap);
         session.cursor = session.cursor.max(last);
         session.ack_due = true;
         for seq in first..=last {
@@ -211,7 +245,8 @@ impl Program {
 
     fn stored(&mut self, counter: u64, seq: Seq, ears: &Ears<'_>) -> Verdict {
         checks::answered_is_stored(ears.journal.entry(seq), counter, seq)?;
-        checks::same_number(ears.truth, self.sender, counter, seq)?;
+        checks::same_number(ears.truth, ears.me, counter, seq)?;
+        self.disk.any_stored = true;
         if let Some(session) = &mut self.session {
             session.waits.insert(counter);
         }
@@ -236,6 +271,11 @@ impl Program {
     fn refused(&mut self, counter: u64, code: Code, message: &str, ears: &mut Ears<'_>) -> Verdict {
         match code {
             Code::Busy | Code::AfterRefused | Code::NoSpace => {
+                saw(match code {
+                    Code::Busy => Seen::Busy,
+                    Code::NoSpace => Seen::NoSpace,
+                    _ => Seen::AfterRefused,
+                });
                 if let Some(session) = &mut self.session {
                     session.sent_through = session.sent_through.min(counter - 1);
                 }
@@ -243,8 +283,23 @@ impl Program {
                 Ok(())
             }
             Code::NotJoined => {
+                saw(Seen::NotJoined);
                 ears.hang_up = true;
                 Ok(())
+            }
+            // Its number, where it is known, can still be asked for.
+            Code::SenderExpired => {
+                saw(Seen::SenderExpired);
+                let may_be = self.may_expire || self.disk.may_be_unknown;
+                checks::may_be_forgotten(&self.name, may_be, 0)?;
+                self.give_up(|one, letter| one == counter && letter.stored.is_none());
+                Ok(())
+            }
+            // Through its other connection a later one came first.
+            Code::CounterSkipped if self.overlapped => {
+                saw(Seen::CounterSkipped);
+                self.disk.letters.remove(&counter);
+                checks::skipped_is_nowhere(ears.truth, ears.me, counter)
             }
             _ => Err(format!("once: counter {counter} of {} is refused: {message}", self.name)),
         }
@@ -252,13 +307,24 @@ impl Program {
 
     fn error(&mut self, id: u32, code: Code, message: &str, ears: &mut Ears<'_>) -> Verdict {
         match (id, code) {
-            (1, Code::NameTaken | Code::NoSpace | Code::Busy) => {
+            (1, Code::NameTaken | Code::NoSpace | Code::Busy | Code::GroupFull) => {
+                saw(match code {
+                    Code::NameTaken => Seen::NameTaken,
+                    Code::GroupFull => Seen::GroupFull,
+                    _ => Seen::JoinBusy,
+                });
                 self.taken += u32::from(code == Code::NameTaken);
+                self.no_room = code == Code::GroupFull;
                 self.wait_until = ears.now + 1000;
                 ears.hang_up = true;
                 Ok(())
             }
+            (1, Code::SenderExpired) => {
+                ears.hang_up = true;
+                self.forgotten(ears)
+            }
             (seq, Code::Expired) => {
+                saw(Seen::ReceiptExpired);
                 self.disk.letters.retain(|_, letter| letter.stored != Some(u64::from(seq)));
                 Ok(())
             }

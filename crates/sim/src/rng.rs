@@ -26,6 +26,14 @@ impl Rng {
         low + self.below(high - low + 1)
     }
 
+    /// As likely between one power of two times `low` and the next as between any other two, so that small numbers are
+    /// drawn as often as large ones. `low` is 1 or more; at most `high`.
+    pub fn log_within(&mut self, low: u64, high: u64) -> u64 {
+        let octaves = u64::from((high / low).max(1).ilog2()) + 1;
+        let base = low << self.below(octaves);
+        self.within(base, base * 2 - 1).min(high)
+    }
+
     /// True `per_mille` times in a thousand.
     pub const fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille

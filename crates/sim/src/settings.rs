@@ -34,11 +34,21 @@ pub enum Fault {
     LostBatches,
     /// The journal takes its time.
     SlowDisk,
+    /// The journal fails, nobody knows what is stored, and the coordinator gives up.
+    BrokenStores,
+    /// A connection carries nothing for a while, in one direction or both.
+    Stalls,
+    /// A program gives a connection up and opens another while what it wrote to the first is still on its way.
+    OldConnections,
+    /// A program says again what it has said.
+    Repeats,
+    /// A program stops, stops reading, or stops acknowledging.
+    Sticking,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::Cuts,
         Self::Kills,
         Self::Crashes,
@@ -52,7 +62,28 @@ impl Fault {
         Self::WrongDisks,
         Self::LostBatches,
         Self::SlowDisk,
+        Self::BrokenStores,
+        Self::Stalls,
+        Self::OldConnections,
+        Self::Repeats,
+        Self::Sticking,
     ];
+
+    /// How often it comes, beside the others.
+    pub const fn weight(self) -> u64 {
+        match self {
+            Self::Cuts => 26,
+            Self::Kills => 12,
+            Self::Trimming => 10,
+            Self::PowerCuts | Self::Removals => 8,
+            Self::Crashes => 7,
+            Self::Clock | Self::Stalls | Self::OldConnections => 6,
+            Self::Impostors | Self::Leaves | Self::Successions | Self::Repeats => 5,
+            Self::WrongDisks | Self::Sticking => 4,
+            // Come with an append.
+            Self::LostBatches | Self::SlowDisk | Self::BrokenStores => 0,
+        }
+    }
 
     /// The fault of this name.
     pub fn named(name: &str) -> Option<Self> {

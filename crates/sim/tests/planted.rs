@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use tertulia_group::planted::Bug;
 use tertulia_sim::{Settings, run, shortest};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 600;
 /// Once a bug is caught in so many seeds, the next one is looked at.
-const ENOUGH: u64 = 5;
-const FAULTS_MS: u64 = 8_000;
+const ENOUGH: u64 = 2;
+const FAULTS_MS: u64 = 40_000;
 
 /// Which promise was broken first, in how many seeds; and how many were run.
 fn caught(bug: Bug) -> (BTreeMap<String, u64>, u64) {

@@ -4,8 +4,8 @@ use tertulia_sim::{Settings, run, shortest};
 
 #[test]
 fn short_seeds_keep_every_promise() {
-    for seed in 1..=200 {
-        let settings = Settings::new(seed, 8_000);
+    for seed in 1..=150 {
+        let settings = Settings::new(seed, 30_000);
         if let Err(failure) = run(&settings) {
             panic!("{}", shortest(&settings, &failure));
         }

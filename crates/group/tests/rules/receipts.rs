@@ -235,3 +235,19 @@ fn followers_are_told_each_cursor_by_name() {
     assert_eq!(told, Some((3, "bo".to_owned(), seq)));
     rig.join_as(4, back("bo", 2, From::Now));
 }
+
+#[test]
+fn a_failure_that_the_table_has_dropped_is_not_lost_with_its_batch() {
+    let mut rig = Rig::new(Limits { failures_max: 1, ..Limits::default() });
+    rig.join(1, "ana");
+    rig.open(9, 9);
+    let (first, second) = (rig.publish(9, "out", 1), rig.publish(9, "out", 2));
+    rig.ack_with(1, second, &[], &[(first, "exit 1"), (second, "exit 2")]);
+    assert!(rig.begin());
+    rig.not_stored();
+    rig.flush();
+    rig.crash();
+    rig.flush();
+    assert!(rig.group.receipt(first, None, rig.now).is_err(), "nobody says that it was done");
+    assert_eq!(missing(&rig.receipt(second)), [("ana", "failed")]);
+}

@@ -202,3 +202,65 @@ fn old_runs_of_counters_are_expired_also_when_what_pushed_them_out_was_lost() {
     assert_eq!(rig.group.tail(), tail);
     assert_eq!(rig.publish(1, "out", 4), tail + 1);
 }
+
+#[test]
+fn a_refused_message_that_can_never_be_taken_holds_up_no_later_one() {
+    let mut rig = Rig::new(Limits { message_bytes_max: 10, ..Limits::default() });
+    rig.open(1, 9);
+    rig.open(2, 9);
+    rig.publish(1, "out", 1);
+    let said = rig.ask(Input::Publish(ConnId(1), run("out", &[2], false, b"more than ten bytes")));
+    assert_eq!(refused(&said), [(2, Refusal::TooLong)]);
+    let tail = rig.publish(2, "out", 3);
+    let said = rig.ask(Input::Publish(ConnId(1), run("out", &[2], false, b"short")));
+    assert_eq!(refused(&said), [(2, Refusal::CounterSkipped)]);
+    assert_eq!(rig.publish(1, "out", 4), tail + 1);
+}
+
+#[test]
+fn a_forgotten_sender_whose_next_message_is_lost_is_still_a_forgotten_one() {
+    let mut rig = Rig::new(Limits { senders_max: 1, ..Limits::default() });
+    for (conn, id) in [(1, 1), (2, 2)] {
+        rig.open(conn, id);
+        rig.publish(conn, "out", 1);
+    }
+    rig.send(1, "out", 2);
+    rig.begin();
+    rig.not_stored();
+    let tail = rig.group.tail();
+    let said = rig.ask(Input::Publish(ConnId(1), run("out", &[1], false, b"x")));
+    assert_eq!(refused(&said), [(1, Refusal::SenderExpired)]);
+    assert_eq!(rig.group.tail(), tail);
+    assert_eq!(rig.publish(1, "out", 2), tail + 1);
+}
+
+#[test]
+fn a_sender_is_not_forgotten_before_everything_of_it_is_stored() {
+    let mut rig = Rig::new(Limits { senders_max: 1, ..Limits::default() });
+    rig.open(1, 1);
+    rig.open(2, 2);
+    rig.send(1, "out", 1);
+    rig.send(2, "out", 1);
+    rig.send(1, "out", 1);
+    rig.send(1, "out", 2);
+    rig.begin();
+    rig.said();
+    rig.not_stored();
+    let lost = |counter| (counter, Refusal::NoSpace);
+    assert_eq!(refused(&rig.said()), [lost(1), lost(1), lost(1), lost(2)]);
+    // Nothing that it is told of is only believed to be stored.
+    assert_eq!(last_counter(&rig.open(3, 1)), Some(0));
+}
+
+#[test]
+fn what_comes_late_through_another_connection_of_a_forgotten_sender_is_nothing_new() {
+    let mut rig = Rig::new(Limits { senders_max: 1, ..Limits::default() });
+    rig.open(1, 1);
+    rig.open(2, 1);
+    rig.publish(2, "out", 1);
+    rig.open(3, 2);
+    let tail = rig.publish(3, "out", 1);
+    let said = rig.ask(Input::Publish(ConnId(1), run("out", &[1], false, b"x")));
+    assert_eq!(refused(&said), [(1, Refusal::SenderExpired)]);
+    assert_eq!(rig.group.tail(), tail);
+}

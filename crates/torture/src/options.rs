@@ -34,7 +34,7 @@ pub struct RunArgs {
     /// How long to go on
     #[arg(long, default_value_t = 5.0)]
     pub minutes: f64,
-    /// Each fault once, in an order drawn by the seed; skipped, and says why, where the machine cannot do it (an error in CI)
+    /// Each fault three times, in an order drawn by the seed; skipped, and says why, where the machine cannot do it (an error in CI)
     #[arg(long)]
     pub short: bool,
     /// Decides which faults come in which order, and what clients do; what happens meanwhile is up to the machine

@@ -32,6 +32,8 @@ use node::Node;
 const GROUPS: [&str; 3] = ["ops", "lobby", "night"];
 /// A stretch between two quiet moments.
 const ERA: Duration = Duration::from_secs(45);
+/// How often each fault comes in a short run.
+const SHORT_TIMES: usize = 3;
 /// Messages whose receipts are asked for at a quiet moment, a group.
 const AT_REST: usize = 20;
 
@@ -143,7 +145,7 @@ impl Run {
     fn go(&mut self) -> Result<Vec<Violation>> {
         let end = self.began + Duration::from_secs_f64(self.args.minutes * 60.0);
         eprintln!("seed {}; histories in {}", self.seed, self.folder.display());
-        let mut script = self.draws.clone();
+        let mut script = self.draws.repeat(SHORT_TIMES);
         script.shuffle(&mut self.rng);
         let mut broken = Vec::new();
         loop {

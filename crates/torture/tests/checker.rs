@@ -174,6 +174,10 @@ fn the_log_has_numbers_that_rise_and_room_for_epochs_only() {
         story.ana.remove(2);
         story.receipts.clear();
     });
+    breaks(Rule::Order, "the log has #9 after #6", |story| {
+        story.log[5].seq = 9;
+        story.ana[6] = given("ana", 9, Kind::Left, "eva", "");
+    });
     is_fine(|story| story.log.iter_mut().for_each(|entry| entry.epoch += 1));
     breaks(Rule::Order, "is of epoch", |story| {
         story.log.iter_mut().for_each(|entry| entry.epoch = 5);
@@ -241,6 +245,12 @@ fn a_later_life_goes_on_where_the_earlier_one_was_done() {
     is_fine(|story| {
         kept(story, Then::Open);
         story.ana.insert(5, joining("ana", saved(5, &[5])));
+        story.ana.insert(6, message("ana", 5, "two"));
+    });
+    // It was killed before it had saved how far it was: the node knows, and sends the open one first.
+    is_fine(|story| {
+        kept(story, Then::Open);
+        story.ana.insert(5, joining("ana", saved(3, &[])));
         story.ana.insert(6, message("ana", 5, "two"));
     });
 }

@@ -169,12 +169,13 @@ impl<'a> Follower<'a> {
         self.since();
         let seq = entry.seq;
         self.compare(entry);
-        self.owed.remove(&seq);
+        // What an earlier life had not done comes first, wherever this one's cursor stands.
+        let is_again = self.owed.remove(&seq) && self.fresh;
         match entry.then {
             Then::Confirm => drop(self.undone.remove(&seq)),
             Then::Keep | Then::Open => drop(self.undone.insert(seq)),
         }
-        if self.open.remove(&seq) {
+        if self.open.remove(&seq) || is_again {
             return;
         }
         if seq <= self.read && !(self.repeats && self.fresh) {
@@ -215,7 +216,7 @@ impl<'a> Follower<'a> {
         let (fresh, have) = (self.fresh, self.reader.have);
         let is_owed = |entry: &&LogEntry| {
             let is_own_join = entry.kind == Kind::Joined && entry.from == self.name;
-            let was_done = fresh && entry.seq <= have && !self.undone.contains(&entry.seq);
+            let was_done = fresh && entry.seq <= have && !self.owed.contains(&entry.seq);
             !is_own_join && !was_done
         };
         if let Some(skipped) = self.log.between(from, seq).find(is_owed) {

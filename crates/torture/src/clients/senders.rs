@@ -65,6 +65,6 @@ async fn send(desk: &Arc<Desk>, group: &str, sender: Sender, window: usize) {
     }
     while under_way.join_next().await.is_some() {}
     // Most of the receipts come meanwhile; the others are given up.
-    desk.linger(0..1500).await;
+    desk.linger(0..4000).await;
     let _ = sender.close().await;
 }

@@ -124,7 +124,7 @@ impl Group {
                     role.unstored = role.unstored.saturating_sub(run.bytes);
                     role.refuse_from(run.counter);
                 }
-                for counter in (run.counter..).take(run.count as usize) {
+                for counter in (0..u64::from(run.count)).map(|nth| run.counter + nth) {
                     self.outputs.push(Output::MessageRefused(run.conn, counter, Refusal::NoSpace));
                 }
             }

@@ -9,6 +9,9 @@ use crate::ids::{SecretDigest, SenderId};
 #[error("the log cannot be read back: {0}")]
 pub struct RecoverError(pub &'static str);
 
+/// No number, counter or cursor comes near this: beyond it is nothing that this program wrote, and sums could overflow.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 const SHORT: RecoverError = RecoverError("it is cut short");
 
 pub(crate) fn put_u64(out: &mut BytesMut, value: u64) {
@@ -35,6 +38,11 @@ pub(crate) fn put_list(out: &mut BytesMut, list: &[u64]) {
         &u32::try_from(list.len()).expect("lists are limited to far less").to_le_bytes(),
     );
     list.iter().for_each(|value| put_u64(out, *value));
+}
+
+/// The number, if it can be one.
+pub(crate) const fn possible(number: u64) -> Result<u64, RecoverError> {
+    if number <= NUMBER_MAX { Ok(number) } else { Err(RecoverError("an impossible number")) }
 }
 
 /// Reads what the `put_` functions wrote.
@@ -67,6 +75,11 @@ impl<'a> Reader<'a> {
         self.take().map(u64::from_le_bytes)
     }
 
+    /// A number of an entry, a counter or a cursor.
+    pub fn number(&mut self) -> Result<u64, RecoverError> {
+        self.u64().and_then(possible)
+    }
+
     pub fn id(&mut self) -> Result<SenderId, RecoverError> {
         self.take().map(SenderId)
     }
@@ -87,7 +100,7 @@ impl<'a> Reader<'a> {
         if self.0.len() / 8 < len {
             return Err(SHORT);
         }
-        (0..len).map(|_| self.u64()).collect()
+        (0..len).map(|_| self.number()).collect()
     }
 
     /// A count of things of at least `bytes_min` bytes each, so that nothing is reserved that is not there.

@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::codec::{Reader, RecoverError, put_digest, put_id, put_list, put_str, put_u64};
+use crate::codec::{
+    Reader, RecoverError, possible, put_digest, put_id, put_list, put_str, put_u64,
+};
 use crate::entry::{Entry, JoinedBody, Kind, LeftBody};
 use crate::ids::{ConnId, Door, Epoch, Incarnation, LeaveReason, SecretDigest, SenderId, Seq};
 use crate::machine::{From, Output};
@@ -108,17 +110,17 @@ impl Note {
         let mut all = Vec::new();
         while !reader.is_empty() {
             all.push(match reader.u8()? {
-                1 => Self::Sender { number: reader.u64()?, id: reader.id()? },
-                2 => Self::Secret { key: Incarnation(reader.u64()?), digest: reader.digest()? },
+                1 => Self::Sender { number: reader.number()?, id: reader.id()? },
+                2 => Self::Secret { key: Incarnation(reader.number()?), digest: reader.digest()? },
                 3 => {
                     let confirms = reader.u8()? == 1;
                     let (key, acked, reached) =
-                        (Incarnation(reader.u64()?), reader.u64()?, reader.u64()?);
+                        (Incarnation(reader.number()?), reader.number()?, reader.number()?);
                     Self::Cursor { key, acked, reached, confirms, open: reader.list()? }
                 }
                 4 => Self::Failed {
-                    seq: reader.u64()?,
-                    key: Incarnation(reader.u64()?),
+                    seq: reader.number()?,
+                    key: Incarnation(reader.number()?),
                     code: reader.str()?,
                 },
                 _ => return Err(RecoverError("an unknown kind of note")),
@@ -136,6 +138,9 @@ pub(crate) fn effect_of(
     let header = &entry.header;
     let name = || Name::new(entry.name()).map_err(|_| RecoverError("an entry's name is none"));
     Ok(match header.kind {
+        Kind::Epoch if header.epoch == Epoch::MAX => {
+            return Err(RecoverError("an epoch that none can follow"));
+        }
         Kind::Epoch => Some(Effect::Epoch { epoch: header.epoch, seq: header.seq }),
         Kind::Joined => {
             let body =
@@ -153,6 +158,10 @@ pub(crate) fn effect_of(
         }
         Kind::Left => {
             let body = LeftBody::read(&entry.body()).map_err(|_| RecoverError("a left entry"))?;
+            body.open
+                .iter()
+                .chain([&body.acked, &body.reached])
+                .try_for_each(|seq| possible(*seq).map(|_| ()))?;
             let (key, seq, time_us) = (Incarnation(header.sender), header.seq, header.time_us);
             Some(Effect::Left { key, seq, time_us, body })
         }

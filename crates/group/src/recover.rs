@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::apply::cursor_note;
-use crate::codec::{Reader, RecoverError, put_digest, put_id, put_list, put_str, put_u64};
+use crate::codec::{
+    Reader, RecoverError, possible, put_digest, put_id, put_list, put_str, put_u64,
+};
 use crate::effect::{Effect, Note, effect_of};
 use crate::entry::{Kind, entries};
 use crate::group::Group;
@@ -76,27 +78,40 @@ impl Group {
         if reader.u8()? != VERSION {
             return Err(RecoverError("a snapshot of another version"));
         }
-        group.set_tail(reader.u64()?);
+        group.set_tail(reader.number()?);
         group.first = first;
-        group.past.floor = reader.u64()?;
+        group.past.floor = reader.number()?;
         for _ in 0..reader.count(16)? {
-            let epoch = u32::try_from(reader.u64()?).map_err(|_| RecoverError("an epoch"))?;
-            group.past.epochs.push((epoch, reader.u64()?));
+            let epoch = u32::try_from(reader.u64()?).ok().filter(|epoch| *epoch < u32::MAX);
+            let (epoch, first) = (epoch.ok_or(RecoverError("an epoch"))?, reader.number()?);
+            if first == 0 {
+                return Err(RecoverError("an epoch that begins before the log"));
+            }
+            group.past.epochs.push((epoch, first));
             group.identity.epoch = epoch;
         }
         for _ in 0..reader.count(32)? {
-            group.members.insert(read_member(&mut reader)?);
+            let member = read_member(&mut reader)?;
+            if group.members.get(member.key).is_some()
+                || group.members.named(&member.name).is_some()
+            {
+                return Err(RecoverError("a member twice"));
+            }
+            group.members.insert(member);
         }
         for _ in 0..reader.count(32)? {
             group.past.departed.push_back(read_departed(&mut reader)?);
         }
         for _ in 0..reader.count(24)? {
-            let (seq, key) = (reader.u64()?, Incarnation(reader.u64()?));
+            let (seq, key) = (reader.number()?, Incarnation(reader.number()?));
             let failure = Failure { key, name: name(&mut reader)?, code: reader.str()? };
             group.past.fail(seq, failure);
         }
         for _ in 0..reader.count(32)? {
             let (id, sender) = read_sender(&mut reader)?;
+            if group.senders.get(id).is_some() {
+                return Err(RecoverError("a sender twice"));
+            }
             group.senders.put_back(id, sender, 0);
         }
         group.forget_senders();
@@ -104,6 +119,8 @@ impl Group {
     }
 
     /// Takes in one stored record after the snapshot, in order.
+    ///
+    /// Any bytes may come: what passed its checksums may still be another version's, or a bug's.
     ///
     /// # Errors
     /// [`RecoverError`] when it cannot be what this program stored; the group is then unusable.
@@ -152,6 +169,9 @@ impl Group {
                 continue;
             }
             match effect_of(&entry, secret)? {
+                Some(Effect::Joined(joined)) if self.members.named(&joined.name).is_some() => {
+                    return Err(RecoverError("a member joins twice"));
+                }
                 Some(effect) => self.replay_effect(effect, entry.header.seq, &begun),
                 None if entry.header.kind == Kind::Message => {
                     self.replay_message(&entry.header, &introduced)?;
@@ -182,7 +202,7 @@ impl Group {
             && let Some(member) = self.members.get_mut(key)
         {
             // It began to read before its join: that it has not confirmed.
-            member.acked = *acked;
+            member.acked = (*acked).min(seq);
         }
     }
 
@@ -194,19 +214,23 @@ impl Group {
         if planted(Bug::ForgetSenders) {
             return Ok(());
         }
-        let number = header.sender;
+        // Counters are the sender's own, up to the highest there is.
+        let (number, counter) = (possible(header.sender)?, header.counter);
+        if counter == 0 {
+            return Err(RecoverError("a message without a counter"));
+        }
         let new = introduced.iter().find(|(known, _)| *known == number).map(|(_, id)| *id);
         // A sender that the table has forgotten meanwhile stays forgotten: it is told `SenderExpired`.
         let Some(id) = new.or_else(|| self.senders.id_of(number)) else { return Ok(()) };
         let mut sender = self.senders.take(id);
         let before = sender.last_seq();
-        if header.counter <= sender.last_counter {
+        if counter <= sender.last_counter {
             // The coordinator had forgotten the sender by then (its table may have been smaller), so that it began again.
             sender = Sender::default();
         }
         sender.introduce(number, header.seq);
         let bounds = Bounds { runs_max: self.limits.runs_per_sender_max, stored: header.seq };
-        sender.accept(header.counter, header.seq, header.publisher(), bounds);
+        sender.accept(counter, header.seq, header.publisher(), bounds);
         self.senders.put_back(id, sender, before);
         while self.senders.forget_oldest(self.limits.senders_max, header.seq).is_some() {}
         Ok(())
@@ -267,7 +291,7 @@ fn read_member(reader: &mut Reader<'_>) -> Result<Member, RecoverError> {
     let _length = reader.u32()?;
     let _tag = reader.u8()?;
     let confirms = reader.u8()? == 1;
-    let (key, acked, reached) = (Incarnation(reader.u64()?), reader.u64()?, reader.u64()?);
+    let (key, acked, reached) = (Incarnation(reader.number()?), reader.number()?, reader.number()?);
     Ok(Member {
         name,
         key,
@@ -299,7 +323,7 @@ fn write_departed(out: &mut BytesMut, departed: &Departed) {
 
 fn read_departed(reader: &mut Reader<'_>) -> Result<Departed, RecoverError> {
     let (key, left, acked, reached) =
-        (Incarnation(reader.u64()?), reader.u64()?, reader.u64()?, reader.u64()?);
+        (Incarnation(reader.number()?), reader.number()?, reader.number()?, reader.number()?);
     let (left_us, secret) = (reader.u64()?, reader.digest()?);
     Ok(Departed {
         key,
@@ -335,8 +359,13 @@ fn read_sender(reader: &mut Reader<'_>) -> Result<(SenderId, Sender), RecoverErr
     let numbers = numbers.map(|(number, at)| Introduced { number, at }).collect();
     let mut sender = Sender { numbers, last_counter, forgotten, ..Sender::default() };
     for _ in 0..reader.count(32)? {
-        let (counter, seq, count) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let publisher = Some(reader.u64()?).filter(|key| *key != 0).map(Incarnation);
+        let (counter, seq, count) = (reader.u64()?, reader.number()?, reader.number()?);
+        let after = sender.runs.back().map_or(forgotten, SentRun::last_counter);
+        let fits = counter.checked_add(count.max(1) - 1).is_some_and(|last| last <= last_counter);
+        if counter <= after || seq == 0 || count == 0 || !fits {
+            return Err(RecoverError("a sender's runs"));
+        }
+        let publisher = Some(reader.number()?).filter(|key| *key != 0).map(Incarnation);
         sender.runs.push_back(SentRun { counter, seq, count, publisher });
     }
     Ok((id, sender))

@@ -36,8 +36,8 @@ impl SentRun {
         self.seq + self.count - 1
     }
 
-    const fn last_counter(&self) -> u64 {
-        self.counter + self.count - 1
+    pub const fn last_counter(&self) -> u64 {
+        self.counter + (self.count - 1)
     }
 }
 
@@ -101,7 +101,7 @@ impl Sender {
         self.last_counter = counter;
         match self.runs.back_mut() {
             Some(run)
-                if run.counter + run.count == counter
+                if run.last_counter().checked_add(1) == Some(counter)
                     && run.seq + run.count == seq
                     && run.publisher == publisher =>
             {
@@ -147,7 +147,9 @@ impl Sender {
     /// The last counter whose number is at most `stored`.
     pub fn last_counter_as_of(&self, stored: Seq) -> u64 {
         let run = self.runs.iter().rev().find(|run| run.seq <= stored);
-        run.map_or(self.forgotten, |run| run.last_counter().min(run.counter + (stored - run.seq)))
+        run.map_or(self.forgotten, |run| {
+            run.last_counter().min(run.counter.saturating_add(stored - run.seq))
+        })
     }
 
     /// Takes back what is above `stored`.
@@ -270,6 +272,15 @@ mod tests {
         assert_eq!(sender.check(7), Verdict::Duplicate { seq: 30, publisher: None });
         assert_eq!(sender.check(8), Verdict::Fresh);
         assert_eq!(sent(&[(1, 1), (3, 2)]).check(2), Verdict::Skipped);
+    }
+
+    /// Found by the fuzz target `recover`: counters are the sender's own, and one may be the last there is.
+    #[test]
+    fn the_highest_counter_is_one_like_the_others() {
+        let sender = sent(&[(u64::MAX - 1, 10), (u64::MAX, 11)]);
+        assert_eq!(sender.check(u64::MAX), Verdict::Duplicate { seq: 11, publisher: None });
+        assert_eq!((sender.last_seq(), sender.last_counter_as_of(10)), (11, u64::MAX - 1));
+        assert_eq!(sent(&[(u64::MAX, 10)]).last_counter_as_of(50), u64::MAX);
     }
 
     #[test]

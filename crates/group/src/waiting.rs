@@ -45,7 +45,8 @@ impl WaitingRun {
     fn split_to(&mut self, bound: Seq) -> Self {
         let count = (bound + 1 - self.seq).min(u64::from(self.count)) as u32;
         let head = Self { count, ..*self };
-        self.counter += u64::from(count);
+        // What is left of a run with the highest counter is nothing.
+        self.counter = self.counter.wrapping_add(u64::from(count));
         self.seq += u64::from(count);
         self.count -= count;
         head
@@ -137,7 +138,7 @@ impl Group {
         match waiting.runs.back_mut() {
             Some(last)
                 if last.last() + 1 == run.seq
-                    && last.counter + u64::from(last.count) == run.counter
+                    && last.counter.checked_add(last.count.into()) == Some(run.counter)
                     && last.members == members =>
             {
                 last.count += run.count;

@@ -186,3 +186,49 @@ fn what_this_program_cannot_have_stored_is_an_error_and_no_panic() {
     assert!(replay(1, 1, &record.notes, &cut).is_err(), "cut short");
     assert!(replay(1, 1, &Bytes::from_static(&[9]), &record.entries).is_err(), "a strange note");
 }
+
+/// Found by the fuzz target `recover`: sums of such numbers overflowed, and a debug build fell over.
+#[test]
+fn impossible_numbers_in_a_snapshot_are_refused_or_harmless() {
+    let mut rig = Rig::with(&["ana", "bo"]);
+    let seq = rig.publish(1, "ana", 1);
+    rig.ack_with(2, seq, &[], &[(seq, "exit 7")]);
+    rig.give(Input::Leave(ConnId(2)));
+    rig.flush();
+    let snapshot = rig.group.snapshot();
+    let mut refused = 0;
+    for at in 1..snapshot.len() - 8 {
+        for value in [0, 1, u64::MAX - 1, u64::MAX] {
+            let mut bytes = snapshot.to_vec();
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            match Group::restore(LOG, Limits::default(), 1, &bytes) {
+                Err(_) => refused += 1,
+                Ok(mut group) => {
+                    let epoch = group.epoch() + 1;
+                    group.take_over(rig.now, epoch, "n");
+                    let _ = (group.receipt(seq, None, rig.now), group.snapshot());
+                }
+            }
+        }
+    }
+    assert!(refused > snapshot.len(), "{refused}");
+}
+
+/// Found by the fuzz target `recover`.
+#[test]
+fn a_message_without_a_counter_is_refused() {
+    let mut rig = Rig::with(&["ana"]);
+    rig.publish(1, "ana", 1);
+    let record = rig.records.last().expect("the message's").clone();
+    let mut entries = record.entries.to_vec();
+    entries[32..40].fill(0);
+    let mut group = Group::new(LOG, Limits::default());
+    let (last, before) = rig.records.split_last().expect("there are some");
+    for record in before {
+        let Ok(()) = group.replay(record.first, record.count, &record.notes, &record.entries)
+        else {
+            panic!("it was stored");
+        };
+    }
+    assert!(group.replay(last.first, last.count, &last.notes, &entries.into()).is_err());
+}

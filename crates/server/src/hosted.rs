@@ -401,6 +401,13 @@ impl Hosted {
             _ => Code::StoreFailed,
         };
         let message = format!("group {}: {error}", self.name);
+        if let AppendError::Failed(why) = error {
+            self.shared.store_failed.send_if_modified(|failed| {
+                let is_first = failed.is_none();
+                failed.get_or_insert_with(|| why.clone());
+                is_first
+            });
+        }
         self.shared.notice(Notice::Trouble(message.clone()));
         *self.down.borrow_mut() = Some(Down { code, message });
         self.ready.notify_waiters();

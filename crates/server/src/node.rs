@@ -9,7 +9,7 @@ use tertulia_group::{Door, LeaveReason};
 use tertulia_journal::{Catalog, Embedded, Expect, Journal, Level, MemoryJournal, Options};
 use tertulia_wire::Instance;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, Engine};
@@ -94,6 +94,7 @@ pub struct Node {
     endpoints: Endpoints,
     shards: Vec<(ShardHandle, std::thread::JoinHandle<()>)>,
     tasks: JoinSet<()>,
+    store_failed: watch::Receiver<Option<String>>,
     /// Tells when nobody uses the store any more: its end writes what says that it ended cleanly.
     journal: Weak<dyn Journal>,
 }
@@ -120,6 +121,7 @@ impl Node {
         let instance = instance_of(Arc::clone(&catalog)).await?;
         let weak = Arc::downgrade(&journal);
         let shared = Arc::new(Shared::new(config, journal, catalog, instance, notices));
+        let store_failed = shared.store_failed.subscribe();
         let directory = Arc::new(Directory::new(Arc::clone(&shared)));
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (0..count)
@@ -141,12 +143,22 @@ impl Node {
             }
         }
         tasks.spawn(async move { directory.open_all().await });
-        Ok(Self { endpoints, shards, tasks, journal: weak })
+        Ok(Self { endpoints, shards, tasks, store_failed, journal: weak })
     }
 
     /// Where the doors are.
     pub const fn endpoints(&self) -> Endpoints {
         self.endpoints
+    }
+
+    /// Waits until the store has failed, and says why: from then on nothing is stored here. Stop the node; a new start reads
+    /// what is there.
+    pub async fn store_failed(&mut self) -> String {
+        match self.store_failed.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // Every shard is gone: there is nothing that could fail.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// A clean end: what was taken in is stored, cursors too, and connections are told.

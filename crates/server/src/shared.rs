@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tertulia_journal::{Catalog, Journal};
 use tertulia_wire::{Instance, Level};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::budget::Budget;
 use crate::config::Config;
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     /// For connections that are told that there are too many.
     pub turned_away: Arc<Semaphore>,
     pub notices: mpsc::Sender<Notice>,
+    /// Why the store takes nothing any more, once it has failed: only a new start reads what is there.
+    pub store_failed: watch::Sender<Option<String>>,
     pub connections: Connections,
     pub started_ms: u64,
     next_id: AtomicU64,
@@ -67,6 +69,7 @@ impl Shared {
             budget: Budget::new(held_bytes),
             turned_away: Arc::new(Semaphore::new(turned_away)),
             notices,
+            store_failed: watch::Sender::new(None),
             connections,
             started_ms: crate::clock::mono_ms(),
             next_id: AtomicU64::new(1),

@@ -9,7 +9,7 @@ mod requests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -29,6 +29,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// Large enough for long writes, small enough that a stuck reader costs little.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// The same trouble is told again after so long.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
@@ -70,13 +72,17 @@ pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Accepts for ever; each connection gets a task of its own, which ends with this one unless it has gone on to a shard.
 pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Directory>) {
     let mut lobby = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         while lobby.try_join_next().is_some() {}
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             // Out of file descriptors, or the peer was gone already: others may still be served.
             Err(error) => {
-                tracing::warn!(%error, door = door.as_str(), "a connection was not accepted");
+                if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, door = door.as_str(), "a connection was not accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }

@@ -26,15 +26,21 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     raise_file_limit();
     let folder = Folder::take(&config.data)?;
     let (to_printer, notices) = mpsc::channel(NOTICES_MAX);
-    let node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
+    let mut node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
     let endpoints = node.endpoints();
     folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
     announce(&config, endpoints, out)?;
     print_notices(notices, out);
-    let _ = signals.stopped().await;
+    let failed = tokio::select! {
+        _ = signals.stopped() => None,
+        why = node.store_failed() => Some(why),
+    };
     node.stop().await;
     folder.clear();
-    Ok(Exit::Done)
+    match failed {
+        None => Ok(Exit::Done),
+        Some(why) => Err(store_failed(&config, &why)),
+    }
 }
 
 /// A connection is an open file, and many systems begin with 1,024: takes as many as this user may have.
@@ -44,6 +50,16 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// Nothing more can be stored: to go on would only refuse, and whoever looks after the node would not notice.
+fn store_failed(config: &Config, why: &str) -> Failure {
+    let text = format!(
+        "the store in {} has failed: {why}; what was answered is stored, what was not is unknown to who asked. Look after \
+         the disk, then start the node again",
+        config.data.display()
+    );
+    Failure::failed("STORE_FAILED", text)
 }
 
 /// What to do about a node that does not start.

@@ -8,6 +8,7 @@ mod crowd;
 mod damage;
 mod documented;
 mod exec;
+mod failing_disk;
 mod joining;
 mod line;
 mod netns;

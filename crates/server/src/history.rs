@@ -41,7 +41,8 @@ pub(crate) struct Page {
 impl Page {
     /// The entries' bytes, as they stand in the log.
     pub fn bytes(&self) -> Bytes {
-        let mut out = BytesMut::new();
+        let bytes = self.entries.iter().map(|entry| entry.bytes().len()).sum();
+        let mut out = BytesMut::with_capacity(bytes);
         self.entries.iter().for_each(|entry| out.extend_from_slice(entry.bytes()));
         out.freeze()
     }

@@ -1,13 +1,43 @@
-//! What only Linux tells of a TCP connection, with an answer of "unknown" elsewhere.
+//! What only Linux tells or does, with a portable fallback: TCP's state, threads that give way, memory that goes back.
 
 #[cfg(target_os = "linux")]
 mod imp {
     #![allow(
         unsafe_code,
-        reason = "two system calls that no crate of ours wraps; each writes into a value that it is given whole"
+        reason = "calls that no crate of ours wraps; those that write are given a whole value to write into"
     )]
 
+    use std::cell::Cell;
     use std::os::fd::{AsRawFd, BorrowedFd};
+
+    /// How much less claim on a CPU reading for the slow has than the shards.
+    const NICE: libc::c_int = 10;
+    /// Memory blocks from this size on go back to the system when they are freed.
+    #[cfg(target_env = "gnu")]
+    const RETURNED_BYTES: libc::c_int = 256 << 10;
+
+    thread_local! {
+        static GIVES_WAY: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// From now on this thread works only when those that serve the quick leave time for it.
+    pub fn give_way() {
+        if !GIVES_WAY.replace(true) {
+            // SAFETY: takes and writes no memory; 0 is the calling thread.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        }
+    }
+
+    /// What waits for slow connections is large blocks: freed, they are not to stay the process's.
+    #[cfg(target_env = "gnu")]
+    pub fn return_memory() {
+        // SAFETY: takes two numbers and changes how the allocator works from now on.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED_BYTES) };
+    }
+
+    /// Other allocators have their own ways.
+    #[cfg(not(target_env = "gnu"))]
+    pub fn return_memory() {}
 
     /// Bytes that were written and that the peer's host has not acknowledged.
     pub fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> Option<usize> {
@@ -40,6 +70,12 @@ mod imp {
 mod imp {
     use std::os::fd::BorrowedFd;
 
+    /// All threads are equal here.
+    pub fn give_way() {}
+
+    /// The allocator's affair.
+    pub fn return_memory() {}
+
     /// Unknown here.
     pub fn unacknowledged_bytes(_: BorrowedFd<'_>) -> Option<usize> {
         None
@@ -58,4 +94,4 @@ pub(crate) fn open_files_max() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-pub(crate) use imp::{last_acknowledged, unacknowledged_bytes};
+pub(crate) use imp::{give_way, last_acknowledged, return_memory, unacknowledged_bytes};

@@ -115,6 +115,7 @@ impl Node {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, StartError> {
+        crate::linux::return_memory();
         let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
         let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
         let (journal, catalog) = open_store(&config).await?;

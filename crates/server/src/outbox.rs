@@ -20,6 +20,8 @@ use crate::window::frame_ends;
 const WRITE_BYTES: usize = 256 << 10;
 /// Written before somebody else on the shard has a turn.
 const TURN_BYTES: usize = 1 << 20;
+/// Answers up to this long are copied together.
+const COPIED_BYTES: usize = 16 << 10;
 /// Read from the journal at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -41,6 +43,8 @@ pub(crate) enum Wrote {
 pub(crate) struct Outbox {
     /// Frames that are not the log's: they go between the log's, at frame boundaries.
     pub control: BytesMut,
+    /// Those that come before what is in `control`: long ones as they are, so that the shard copies none.
+    before: VecDeque<Bytes>,
     /// Entries are written from here on; `None` for a sender from outside.
     next: Option<Seq>,
     /// The place of `next` in the window, while it reads there.
@@ -63,6 +67,7 @@ impl Outbox {
     pub fn new() -> Self {
         Self {
             control: BytesMut::new(),
+            before: VecDeque::new(),
             next: None,
             place: None,
             lagging: false,
@@ -86,11 +91,27 @@ impl Outbox {
         next - 1 - u64::from(!self.rest.is_empty() && next > 1)
     }
 
+    /// Adds a whole frame after those that there are; it shares its bytes.
+    pub fn answer(&mut self, frame: Bytes) {
+        if frame.len() <= COPIED_BYTES {
+            return self.control.extend_from_slice(&frame);
+        }
+        if !self.control.is_empty() {
+            self.before.push_back(self.control.split().freeze());
+        }
+        self.before.push_back(frame);
+    }
+
+    /// Bytes of answers that wait for the socket.
+    pub fn answers(&self) -> usize {
+        self.control.len() + self.before.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// Bytes that wait for the socket, but for those of the window.
     pub fn held(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
         let rest = if self.rest_owned { self.rest.len() } else { 0 };
-        self.control.len() + rest + chunks
+        self.answers() + rest + chunks
     }
 
     /// Gives up what can be read again.
@@ -102,7 +123,7 @@ impl Outbox {
 
     /// Nothing is half written.
     pub fn at_boundary(&self) -> bool {
-        self.rest.is_empty() && self.control.is_empty()
+        self.rest.is_empty() && self.before.is_empty() && self.control.is_empty()
     }
 
     /// From now on no more of the log is written than what is half written.
@@ -118,6 +139,8 @@ impl Outbox {
         loop {
             let wrote = if !self.rest.is_empty() {
                 stream.try_write(&self.rest).inspect(|n| self.rest.advance(*n))
+            } else if let Some(frame) = self.before.front() {
+                stream.try_write(frame).inspect(|n| self.answer_written(*n))
             } else if !self.control.is_empty() {
                 stream.try_write(&self.control).inspect(|n| self.control_written(*n))
             } else if let Some(chunk) = self.chunks.front() {
@@ -204,6 +227,14 @@ impl Outbox {
             self.rest_owned = false;
         }
         Ok(n)
+    }
+
+    fn answer_written(&mut self, n: usize) {
+        let Some(frame) = self.before.front_mut() else { return };
+        frame.advance(n);
+        if frame.is_empty() {
+            self.before.pop_front();
+        }
     }
 
     fn control_written(&mut self, n: usize) {

@@ -86,14 +86,14 @@ async fn once(kind: &str, lane: u64, doors: &Doors) -> Option<()> {
     let mut out = BytesMut::new();
     match kind {
         "noise" => {
-            let door = if lane % 2 == 0 { doors.native } else { doors.line };
+            let door = if lane.is_multiple_of(2) { doors.native } else { doors.line };
             let noise: Vec<u8> = (0..4096).map(|_| rand::random::<u8>() | 0x80).collect();
             out.extend_from_slice(&noise);
             out.extend_from_slice(b"\nEXIT\n");
             say_and_drain(doors, door, &out, 1).await
         }
         "lengths" => {
-            if lane % 2 == 0 {
+            if lane.is_multiple_of(2) {
                 greet_and_join(&mut out, "other0");
             }
             out.extend_from_slice(&u32::MAX.to_le_bytes());
@@ -116,7 +116,7 @@ async fn once(kind: &str, lane: u64, doors: &Doors) -> Option<()> {
         }
         "silent" => say_and_drain(doors, doors.native, b"", 1).await,
         "flood" => {
-            let door = if lane % 2 == 0 { doors.native } else { doors.line };
+            let door = if lane.is_multiple_of(2) { doors.native } else { doors.line };
             drop(TcpStream::connect(door).await.ok()?);
             doors.counted(1);
             Some(())

@@ -66,7 +66,7 @@ struct Session<'a> {
     /// The group was told that this one is behind the window.
     lagging: bool,
     reading: Option<Reading>,
-    history: Option<JoinHandle<Result<Page, Denied>>>,
+    history: Option<JoinHandle<Result<BytesMut, Denied>>>,
     /// Its own messages that were neither refused nor have their `ACK` line.
     in_hand: usize,
     /// Its own messages that were neither refused nor have their `OK MSG`.
@@ -323,6 +323,7 @@ impl Session<'_> {
                 self.history = Some(self.hosted.shared.main.spawn(async move {
                     requests::read(&directory, &name, move |journal| {
                         history::page(journal, log, HistoryMode::Last, limit, history::said)
+                            .map(|page| history_lines(&page))
                     })
                     .await
                 }));
@@ -345,15 +346,10 @@ impl Session<'_> {
         line::who(&mut self.out, names);
     }
 
-    fn write_history(&mut self, page: Result<Page, Denied>) {
-        match page {
-            Ok(page) => {
-                let mut count = 0;
-                for entry in &page.entries {
-                    count += u64::from(line::entry(&mut self.out, entry, true));
-                }
-                line::history_end(&mut self.out, count);
-            }
+    fn write_history(&mut self, lines: Result<BytesMut, Denied>) {
+        match lines {
+            Ok(lines) if self.out.is_empty() => self.out = lines,
+            Ok(lines) => self.out.extend_from_slice(&lines),
             Err(denied) => line::err(&mut self.out, &refusal_of_denied(&denied)),
         }
     }
@@ -620,4 +616,14 @@ impl Session<'_> {
             self.hosted.input(Input::Reached(self.conn.id, seq));
         }
     }
+}
+
+/// What answers `HISTORY`.
+fn history_lines(page: &Page) -> BytesMut {
+    let (mut out, mut count) = (BytesMut::new(), 0);
+    for entry in &page.entries {
+        count += u64::from(line::entry(&mut out, entry, true));
+    }
+    line::history_end(&mut out, count);
+    out
 }

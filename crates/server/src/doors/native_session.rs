@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tertulia_group::{
     Ack, CompleteRun, Input, Kind, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
 };
@@ -62,7 +62,7 @@ struct Session<'a> {
     directory: Arc<Directory>,
     reading: Option<Reading>,
     /// Answers to requests come back this way.
-    replies: (mpsc::Sender<NodeFrame>, mpsc::Receiver<NodeFrame>),
+    replies: (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>),
     asked: usize,
     held: Held,
     /// A frame was finished since `held` was told last.
@@ -179,7 +179,7 @@ impl Session<'_> {
             Some(reply) = self.replies.1.recv() => {
                 self.asked -= 1;
                 if self.last_call.is_none() {
-                    reply.encode(&mut self.outbox.control);
+                    self.outbox.answer(reply);
                 }
             }
             () = self.held.called() => self.give_up()?,
@@ -315,7 +315,9 @@ impl Session<'_> {
         let (directory, dialled, reply) =
             (Arc::clone(&self.directory), self.opening.dialled, self.replies.0.clone());
         self.hosted.shared.main.spawn(async move {
-            let _ = reply.send(requests::answer(&directory, dialled, id, frame).await).await;
+            let mut out = BytesMut::new();
+            requests::answer(&directory, dialled, id, frame).await.encode(&mut out);
+            let _ = reply.send(out.freeze()).await;
         });
     }
 
@@ -352,7 +354,7 @@ impl Session<'_> {
             }
         }
         self.encode_runs(&mut stored, &mut complete);
-        if self.outbox.control.len() > self.hosted.shared.config.limits.answers_bytes {
+        if self.outbox.answers() > self.hosted.shared.config.limits.answers_bytes {
             self.end(Code::Limit, "answers were not read; connect again");
         }
         if let Some(closing) = self.conn.closing() {

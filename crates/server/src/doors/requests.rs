@@ -138,16 +138,12 @@ async fn history_page(
     limit: u32,
 ) -> Result<NodeFrame, Denied> {
     let listed = directory.find(group).await?;
-    let page = read(directory, &listed.name.clone(), move |journal| {
-        history::page(journal, listed.log, mode, limit, history::visible)
+    read(directory, &listed.name.clone(), move |journal| {
+        let page = history::page(journal, listed.log, mode, limit, history::visible)?;
+        let (more, first_kept, entries) = (page.more, page.first_kept, page.bytes());
+        Ok(NodeFrame::HistoryPage { id, more, first_kept, entries })
     })
-    .await?;
-    Ok(NodeFrame::HistoryPage {
-        id,
-        more: page.more,
-        first_kept: page.first_kept,
-        entries: page.bytes(),
-    })
+    .await
 }
 
 async fn receipt(
@@ -187,8 +183,11 @@ pub(crate) async fn read<T: Send + 'static>(
     let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
     let _permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
     let journal = Arc::clone(&shared.journal);
-    let read =
-        shared.main.spawn_blocking(move || what(journal.as_ref())).await.map_err(|_| ending())?;
+    let read = shared.main.spawn_blocking(move || {
+        crate::linux::give_way();
+        what(journal.as_ref())
+    });
+    let read = read.await.map_err(|_| ending())?;
     read.map_err(|error| match error {
         ReadError::Trimmed { first } => {
             Denied::new(Code::Expired, format!("kept from #{first} on"))

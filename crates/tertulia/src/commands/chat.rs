@@ -1,6 +1,8 @@
 //! `chat`: a member whose standard input is published line by line, in plain lines.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tertulia_client::{
@@ -111,8 +113,13 @@ impl Chat<'_> {
         let (to_publisher, bodies) = mpsc::channel(LINES_WAITING);
         let mut to_publisher = Some(to_publisher);
         let show = std::io::stderr().is_terminal() && !self.out.quiet;
-        let mut publisher =
-            tokio::spawn(publish_all(member.handle().clone(), bodies, Teller::new(show, self.out)));
+        let unstored = Arc::new(AtomicUsize::new(0));
+        let mut publisher = tokio::spawn(publish_all(
+            member.handle().clone(),
+            bodies,
+            Arc::clone(&unstored),
+            Teller::new(show, self.out),
+        ));
         let mut end_at: Option<Instant> = None;
         let mut quit = false;
         let stop = loop {
@@ -132,7 +139,7 @@ impl Chat<'_> {
                 event = member.next() => self.take(event, &mut member).await?,
                 Some((room, line)) = typed => {
                     quit = match (room, line) {
-                        (Some(room), Some(line)) => self.typed(line, room).await,
+                        (Some(room), Some(line)) => self.typed(line, room, &unstored).await,
                         _ => true,
                     };
                 }
@@ -140,7 +147,10 @@ impl Chat<'_> {
                     self.worst = self.worst.max(worst.unwrap_or(Exit::Unknown));
                     break None;
                 }
-                () = until(end_at) => break None,
+                () = until(end_at) => {
+                    self.give_up(unstored.load(Ordering::Relaxed));
+                    break None;
+                }
             }
         };
         if let Some(stop) = stop {
@@ -200,7 +210,12 @@ impl Chat<'_> {
     }
 
     /// Does what the line says; whether it says to leave.
-    async fn typed(&self, line: Vec<u8>, room: mpsc::Permit<'_, Vec<u8>>) -> bool {
+    async fn typed(
+        &self,
+        line: Vec<u8>,
+        room: mpsc::Permit<'_, Vec<u8>>,
+        unstored: &AtomicUsize,
+    ) -> bool {
         match line.trim_ascii() {
             b"" => {}
             b"/quit" => return true,
@@ -211,9 +226,25 @@ impl Chat<'_> {
             word if word.starts_with(b"/") && !word.contains(&b' ') => {
                 error_line("no such command; /help");
             }
-            _ => room.send(line),
+            _ => {
+                unstored.fetch_add(1, Ordering::Relaxed);
+                room.send(line);
+            }
         }
         false
+    }
+
+    /// The input has ended, and the node has not answered for so many messages in time.
+    fn give_up(&mut self, unstored: usize) {
+        if unstored == 0 {
+            return;
+        }
+        let which = if unstored == 1 { "message".into() } else { format!("{unstored} messages") };
+        let failure = Failure::unknown(format!(
+            "the outcome is unknown: the node has not answered for the last {which} in time, which may be stored"
+        ));
+        failure.show(self.out.json);
+        self.worst = self.worst.max(failure.exit());
     }
 
     async fn who(&self) {
@@ -280,7 +311,12 @@ impl Teller {
 }
 
 /// Publishes in order, and follows every message to its receipt; the worst of all outcomes.
-async fn publish_all(handle: Handle, mut bodies: mpsc::Receiver<Vec<u8>>, teller: Teller) -> Exit {
+async fn publish_all(
+    handle: Handle,
+    mut bodies: mpsc::Receiver<Vec<u8>>,
+    unstored: Arc<AtomicUsize>,
+    teller: Teller,
+) -> Exit {
     let mut under_way = JoinSet::new();
     let mut worst = Exit::Done;
     let mut open = true;
@@ -290,9 +326,18 @@ async fn publish_all(handle: Handle, mut bodies: mpsc::Receiver<Vec<u8>>, teller
                 None => open = false,
                 Some(body) => match handle.publish(body).await {
                     Ok(sent) => {
-                        under_way.spawn(follow(sent, teller));
+                        let unstored = Arc::clone(&unstored);
+                        under_way.spawn(async move {
+                            let told = follow(&sent, teller);
+                            let stored = async {
+                                let _ = sent.stored().await;
+                                unstored.fetch_sub(1, Ordering::Relaxed);
+                            };
+                            tokio::join!(told, stored).0
+                        });
                     }
                     Err(error) => {
+                        unstored.fetch_sub(1, Ordering::Relaxed);
                         teller.failed(&Failure::from(error));
                         worst = worst.max(Exit::Failed);
                     }
@@ -305,7 +350,7 @@ async fn publish_all(handle: Handle, mut bodies: mpsc::Receiver<Vec<u8>>, teller
 }
 
 /// Says quietly what became of one's own message.
-async fn follow(sent: Sent, teller: Teller) -> Exit {
+async fn follow(sent: &Sent, teller: Teller) -> Exit {
     let receipt = match tokio::time::timeout(SLOW, sent.receipt()).await {
         Ok(receipt) => receipt,
         Err(_) => {

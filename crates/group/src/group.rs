@@ -197,6 +197,21 @@ impl Group {
         std::mem::replace(&mut self.building, next)
     }
 
+    /// Keeps the table of senders within its limit. Connections of one that goes learn how far it has come, through whichever
+    /// of them: what comes again there is not taken for something new.
+    pub(crate) fn forget_senders(&mut self) {
+        while let Some((id, sender)) =
+            self.senders.forget_oldest(self.limits.senders_max, self.stored)
+        {
+            let first = (id, ConnId(0));
+            for (_, conn) in self.speakers.range(first..).take_while(|(of, _)| *of == id) {
+                if let Some(role) = self.roles.get_mut(conn) {
+                    role.last_counter = role.last_counter.max(sender.last_counter);
+                }
+            }
+        }
+    }
+
     /// What has to be carried out, in order; leaves nothing behind.
     pub fn outputs(&mut self) -> std::vec::Drain<'_, Output> {
         self.outputs.drain(..)

@@ -61,6 +61,15 @@ impl Lowest {
         }
     }
 
+    /// The most that [`Lowest::all_but`] can answer, whoever is left out; `None` when that can be nobody at all.
+    pub fn all_but_any(&mut self, cursors: impl Iterator<Item = Seq>) -> Option<Seq> {
+        self.refresh(cursors);
+        match self.low {
+            Some(low) if low.holders == 1 => self.next.map(|held| held.value),
+            low => low.map(|held| held.value),
+        }
+    }
+
     fn refresh(&mut self, cursors: impl Iterator<Item = Seq>) {
         if !self.stale {
             return;
@@ -105,9 +114,11 @@ mod tests {
                     cursors[i] += by;
                 }
                 prop_assert_eq!(lowest.all(cursors.iter().copied()), cursors.iter().copied().min());
+                let most = lowest.all_but_any(cursors.iter().copied()).unwrap_or(Seq::MAX);
                 for (i, own) in cursors.iter().enumerate() {
                     let others = cursors.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, c)| *c).min();
                     prop_assert_eq!(lowest.all_but(*own, cursors.iter().copied()), others);
+                    prop_assert!(others.unwrap_or(Seq::MAX) <= most);
                 }
             }
         }

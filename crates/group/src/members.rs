@@ -175,6 +175,12 @@ impl Members {
         self.lowest.all_but(own, cursors).unwrap_or(Seq::MAX)
     }
 
+    /// The most that [`Members::answered_but`] can say, whoever is not asked.
+    pub fn answered_but_any(&mut self) -> Seq {
+        let cursors = self.slots.iter().flatten().map(Member::cursor);
+        self.lowest.all_but_any(cursors).unwrap_or(Seq::MAX)
+    }
+
     fn count_open(&mut self, member: &Member, by: i32) {
         self.count(member.key, &member.open, by);
     }

@@ -511,21 +511,6 @@ impl Group {
         self.speakers.insert((sender, conn));
     }
 
-    /// Keeps the table of senders within its limit. Connections of one that goes learn how far it has come, through whichever
-    /// of them: what comes again there is not taken for something new.
-    pub(crate) fn forget_senders(&mut self) {
-        while let Some((id, sender)) =
-            self.senders.forget_oldest(self.limits.senders_max, self.stored)
-        {
-            let first = (id, ConnId(0));
-            for (_, conn) in self.speakers.range(first..).take_while(|(of, _)| *of == id) {
-                if let Some(role) = self.roles.get_mut(conn) {
-                    role.last_counter = role.last_counter.max(sender.last_counter);
-                }
-            }
-        }
-    }
-
     /// An answer that must not overtake what it may reveal.
     pub(crate) fn answer_when_stored(&mut self, output: Output) {
         if planted(Bug::WelcomeEarly) {
@@ -585,7 +570,7 @@ impl Published {
     fn goes_on_with(&self, next: &Self) -> bool {
         let count = u64::from(self.count);
         self.receipt == next.receipt
-            && self.counter + count == next.counter
+            && self.counter.checked_add(count) == Some(next.counter)
             && self.seq + count == next.seq
     }
 

@@ -336,9 +336,13 @@ impl Group {
     }
 
     fn answer_held(&mut self, now: Now) {
+        // Beyond that somebody has not answered, whoever published it. A sender that asks again for all that a stuck member
+        // holds up makes nobody else wait for a look at each.
+        let answered = self.members.answered_but_any().saturating_add(1);
+        let most = answered.max(self.past.floor).max(self.first);
         let due: Vec<_> = self
             .held
-            .iter()
+            .range(..(most, HeldFor::Conn(ConnId(0), 0)))
             .map(|((seq, held_for), publisher)| (*seq, *held_for, *publisher))
             .collect();
         for (seq, held_for, publisher) in due {

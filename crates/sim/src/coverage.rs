@@ -30,7 +30,7 @@ kinds! {
     // What members hear and say; an acknowledgement that never arrived.
     Gap Again OpenAck FailedAck LostAck
     // What senders hear.
-    Busy AfterRefused NoSpace NotJoined SenderExpired CounterSkipped OutcomeUnknown
+    Busy AfterRefused NoSpace NotJoined SenderExpired OutcomeUnknown
     Duplicate DuplicateInStore
     Complete CompleteRun NamedReceipt ReceiptAsked ReceiptExpired
     Pending Away Failed Left

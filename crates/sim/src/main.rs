@@ -34,6 +34,9 @@ struct Cli {
     /// So many outside senders, instead of as many as the seed says.
     #[arg(long)]
     senders: Option<u64>,
+    /// Faults and messages come thick and fast, whatever the seed says.
+    #[arg(long)]
+    busy: bool,
     /// Faults that do not happen, such as power-cuts,kills.
     #[arg(long, value_delimiter = ',', value_parser = fault)]
     without: Vec<Fault>,
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let settings = |seed| Settings {
         members: cli.members,
         senders: cli.senders,
+        busy: cli.busy,
         without: cli.without.iter().copied().collect(),
         bug: cli.planted,
         ..Settings::new(seed, cli.faults_ms)

@@ -297,7 +297,6 @@ impl Program {
             }
             // Through its other connection a later one came first.
             Code::CounterSkipped if self.overlapped => {
-                saw(Seen::CounterSkipped);
                 self.disk.letters.remove(&counter);
                 checks::skipped_is_nowhere(ears.truth, ears.me, counter)
             }

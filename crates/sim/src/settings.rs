@@ -119,6 +119,8 @@ pub struct Settings {
     pub members: Option<u64>,
     /// So many outside senders, instead of as many as the seed says.
     pub senders: Option<u64>,
+    /// Faults and messages come thick and fast, whatever the seed says: more happens in a short time.
+    pub busy: bool,
     /// What does not go wrong.
     pub without: BTreeSet<Fault>,
     /// A rule that is broken on purpose. Needs the feature `planted`.
@@ -129,7 +131,12 @@ impl Settings {
     /// The world of a seed as it is.
     pub const fn new(seed: u64, faults_ms: u64) -> Self {
         let without = BTreeSet::new();
-        Self { seed, faults_ms, members: None, senders: None, without, bug: None }
+        Self { seed, faults_ms, members: None, senders: None, busy: false, without, bug: None }
+    }
+
+    /// Thick and fast.
+    pub fn busy(self) -> Self {
+        Self { busy: true, ..self }
     }
 
     /// With a rule that is broken.
@@ -145,6 +152,9 @@ impl fmt::Display for Settings {
         write!(f, "cargo xtask sim --seeds 1 --seed {seed} --faults-ms {faults_ms}")?;
         self.members.map_or(Ok(()), |members| write!(f, " --members {members}"))?;
         self.senders.map_or(Ok(()), |senders| write!(f, " --senders {senders}"))?;
+        if self.busy {
+            write!(f, " --busy")?;
+        }
         if !self.without.is_empty() {
             let without: Vec<String> = self.without.iter().map(kebab).collect();
             write!(f, " --without {}", without.join(","))?;

@@ -73,6 +73,17 @@ impl Temper {
         }
     }
 
+    /// The same, with much happening in a short time.
+    pub fn busy(self) -> Self {
+        Self {
+            fault_gap_ms: self.fault_gap_ms.min(500),
+            wake_ms_max: self.wake_ms_max.min(300),
+            letters_per_mille: self.letters_per_mille.max(300),
+            letters_at_once_max: self.letters_at_once_max.min(4),
+            ..self
+        }
+    }
+
     /// Until a program looks up again; once there are no more faults, soon.
     pub fn next_wake(&self, rng: &mut Rng, calm: bool) -> u64 {
         let most = if calm { self.wake_ms_max.min(300) } else { self.wake_ms_max };

@@ -198,6 +198,7 @@ impl World {
     fn new(settings: &Settings) -> Self {
         let mut rng = Rng::new(settings.seed);
         let temper = Temper::new(&mut rng);
+        let temper = if settings.busy { temper.busy() } else { temper };
         let members = settings.members.unwrap_or(temper.members) as usize;
         let senders = settings.senders.unwrap_or(temper.senders) as usize;
         saw(match temper.level {

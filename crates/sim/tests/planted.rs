@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use tertulia_group::planted::Bug;
+use tertulia_sim::fleet::run_all;
 use tertulia_sim::{Settings, run, shortest};
 
 const SEEDS: u64 = 600;
 /// Once a bug is caught in so many seeds, the next one is looked at.
 const ENOUGH: u64 = 2;
-const FAULTS_MS: u64 = 40_000;
+const FAULTS_MS: u64 = 8_000;
 
 /// Which promise was broken first, in how many seeds; and how many were run.
 fn caught(bug: Bug) -> (BTreeMap<String, u64>, u64) {
@@ -17,7 +18,7 @@ fn caught(bug: Bug) -> (BTreeMap<String, u64>, u64) {
         if by_promise.values().sum::<u64>() == ENOUGH {
             return (by_promise, seed - 1);
         }
-        if let Err(failure) = run(&Settings::new(seed, FAULTS_MS).with(bug)) {
+        if let Err(failure) = run(&Settings::new(seed, FAULTS_MS).busy().with(bug)) {
             let promise = failure.broken.split(':').next().unwrap_or_default().to_owned();
             *by_promise.entry(promise).or_default() += 1;
         }
@@ -44,7 +45,7 @@ fn every_planted_bug_is_caught() {
 
 #[test]
 fn a_failing_world_is_made_smaller_and_says_how_to_see_it_again() {
-    let settings = Settings::new(1, FAULTS_MS).with(Bug::AnswerEarly);
+    let settings = Settings::new(1, FAULTS_MS).busy().with(Bug::AnswerEarly);
     let failure = run(&settings).expect_err("the bug is caught");
     let smaller = shortest(&settings, &failure);
     assert!(smaller.settings.faults_ms < FAULTS_MS / 4, "{smaller}");
@@ -52,4 +53,14 @@ fn a_failing_world_is_made_smaller_and_says_how_to_see_it_again() {
     let again = run(&smaller.settings).expect_err("it still is");
     assert_eq!(again.broken, smaller.failure.broken);
     assert!(smaller.to_string().contains("--planted answer-early"), "{smaller}");
+}
+
+#[test]
+fn of_many_threads_the_lowest_failing_seed_is_told() {
+    let lowest = |threads| {
+        let settings = |seed| Settings::new(seed, FAULTS_MS).busy().with(Bug::SkipFence);
+        let broken = run_all(1..100, threads, settings, |_| ()).expect_err("the bug is caught");
+        (broken.settings.seed, broken.failure.broken)
+    };
+    assert_eq!(lowest(1), lowest(4));
 }

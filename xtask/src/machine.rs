@@ -6,11 +6,23 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 /// The programs and the Debian packages that bring them.
-const TOOLS: &[(&str, &str)] =
-    &[("ip", "iproute2"), ("nc", "netcat-openbsd"), ("ps", "procps"), ("tmux", "tmux")];
+const TOOLS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nc", "netcat-openbsd"),
+    ("ps", "procps"),
+    ("tmux", "tmux"),
+    // The torture: hosts, disks that fail, clocks that jump, calls that are cut short.
+    ("faketime", "faketime"),
+    ("losetup", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("strace", "strace"),
+];
 
 /// The command that repeats the step.
-pub const REPEAT: &str = "apt-get install iproute2 netcat-openbsd procps tmux";
+pub const REPEAT: &str = "apt-get install e2fsprogs faketime iproute2 mount netcat-openbsd nftables \
+                          procps strace tmux util-linux";
 
 /// Installs what is missing, where that is possible.
 ///

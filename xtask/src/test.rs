@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use crate::cargo::Line;
 use crate::totals::Totals;
-use crate::{demo, machine, tidy};
+use crate::{demo, fuzz, machine, sim, tidy, torture};
 
 const FMT: Line = Line::new("cargo fmt --all --check");
 const CLIPPY: Line = Line::new("cargo clippy --workspace --all-targets --locked -- -D warnings");
@@ -36,8 +36,14 @@ pub fn run(root: &Path) -> Result<()> {
     outcome.map_err(|_| anyhow!("cargo xtask test: failed"))
 }
 
-/// Cheap steps first. All build with the dev profile, so they share one set of artifacts; only
-/// the demo needs release.
+/// A thousand worlds of five simulated minutes each.
+const SIM: [&str; 2] = ["--seeds", "1000"];
+/// Each fault a few times; the long run is made by hand.
+const TORTURE: [&str; 1] = ["--short"];
+/// Long enough to see that the targets run; the long runs are made by hand.
+const FUZZ: [&str; 2] = ["--seconds", "5"];
+
+/// Cheap steps first. Up to `deny` all build with the dev profile, so they share one set of artifacts.
 fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
     step("machine", machine::REPEAT, || machine::prepare(machine::is_ci()))?;
     step("fmt", &FMT.shown(), || FMT.run(root))?;
@@ -54,7 +60,15 @@ fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
         None => step("demo", &demo::COMMAND.shown(), || demo::run(root))?,
         Some(reason) => skip("demo", reason),
     }
-    Ok(())
+    own("sim", &SIM, |arguments| sim::run(root, arguments))?;
+    own("torture", &TORTURE, |arguments| torture::run(root, arguments))?;
+    own("fuzz", &FUZZ, |arguments| fuzz::run(root, arguments))
+}
+
+/// A step that is a task of its own, with these arguments.
+fn own(task: &str, arguments: &[&str], work: impl FnOnce(&[String]) -> Result<()>) -> Result<()> {
+    let owned: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    step(task, &format!("cargo xtask {task} {}", arguments.join(" ")), || work(&owned))
 }
 
 /// Announces a step, runs it and says how long it took; an error says how to repeat the step.

@@ -72,6 +72,7 @@ struct Story {
     ana: Vec<What>,
     eva: Vec<What>,
     receipts: Vec<Receipt>,
+    afterwards: Vec<What>,
     at_rest: Vec<Receipt>,
     readers: BTreeMap<(String, String), Reader>,
     here: Vec<&'static str>,
@@ -112,6 +113,7 @@ fn story() -> Story {
             message("eva", 5, "two"),
             What::Leaving { group: GROUP.to_owned(), name: "eva".to_owned() },
         ],
+        afterwards: Vec::new(),
         receipts: vec![receipt(4, 2, 2, &[]), receipt(6, 2, 1, &[("eva", "left")])],
         at_rest: vec![receipt(6, 2, 1, &[("eva", "left")])],
         readers: BTreeMap::new(),
@@ -131,6 +133,7 @@ impl Story {
                 records(self.ana, 200),
                 records(self.eva, 300),
                 records(said, 400),
+                records(self.afterwards, 500),
             ],
             readers: self.readers,
             here: self.here.iter().map(|name| (GROUP.to_owned(), (*name).to_owned())).collect(),
@@ -355,15 +358,21 @@ fn a_receipt_counts_only_who_has_confirmed_before_it() {
     breaks(Rule::Receipts, "eva had not confirmed", |story| {
         story.receipts.push(receipt(6, 2, 2, &[]));
     });
-    // She confirms it later.
+    // She confirms it after the receipt.
+    let kept = |story: &mut Story| {
+        if let What::Entry(entry) = &mut story.ana[3] {
+            entry.then = Then::Keep;
+        }
+    };
+    let (group, name) = (GROUP.to_owned(), "ana".to_owned());
+    let confirming = || What::Confirming { group: group.clone(), name: name.clone(), seq: 4 };
     breaks(Rule::Receipts, "ana had not confirmed", |story| {
-        story.ana[3] = What::Entry(Entry {
-            then: Then::Keep,
-            ..match message("ana", 4, "one") {
-                What::Entry(entry) => entry,
-                _ => unreachable!("it is one"),
-            }
-        });
+        kept(story);
+        story.afterwards.push(confirming());
+    });
+    is_fine(|story| {
+        kept(story);
+        story.ana.push(confirming());
     });
 }
 
@@ -384,6 +393,8 @@ fn a_receipt_names_with_reason() {
     breaks(Rule::Receipts, "ana has said None", |story| {
         story.receipts.push(receipt(5, 2, 1, &[("ana", "failed")]));
     });
+    let twice = [("ana", "away"), ("ana", "away")];
+    breaks(Rule::Receipts, "missing twice", |story| story.receipts.push(receipt(5, 2, 1, &twice)));
     breaks(Rule::Receipts, "do not add up", |story| {
         story.receipts.push(receipt(5, 2, 2, &[("ana", "away")]));
     });
@@ -394,6 +405,16 @@ fn reached_are_line_clients_only() {
     breaks(Rule::Receipts, "eva had not confirmed", |story| {
         story.receipts.push(Receipt { reached: 1, ..receipt(6, 2, 1, &[]) });
     });
+    let with_line = |story: &mut Story, confirmed, reached| {
+        story.log.push(log_entry(8, Kind::Joined, "line", ""));
+        story.log.push(log_entry(9, Kind::Message, "bob", "four"));
+        story.bob.push(sending("four"));
+        story.ana.push(given("ana", 8, Kind::Joined, "line", ""));
+        story.ana.push(message("ana", 9, "four"));
+        story.receipts.push(Receipt { reached, ..receipt(9, 2, confirmed, &[]) });
+    };
+    is_fine(|story| with_line(story, 1, 1));
+    breaks(Rule::Receipts, "1 of those that count", |story| with_line(story, 2, 0));
     let by_number = |count| Receipt { missing: None, ..receipt(6, 2, count, &[]) };
     is_fine(|story| story.receipts.push(by_number(1)));
     breaks(Rule::Receipts, "at most 1 can", |story| story.receipts.push(by_number(2)));

@@ -70,7 +70,8 @@ impl Sent {
     /// The message's number, once it is stored. May be dropped and called again.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::TooLong`], [`Error::Closed`]: not stored. [`Error::Unknown`]: it may be stored.
+    /// [`Error::Unknown`]: it may be stored. All others, such as [`Error::Refused`], or [`Error::Lost`] where the end was wished for
+    /// while there was no connection: not stored, and never will be.
     pub async fn stored(&self) -> Result<Seq, Error> {
         self.slot.wait(|state| state.stored.clone()).await
     }

@@ -1,12 +1,10 @@
 //! A node that is killed ten times while two senders send: what was acknowledged is there, once and in order, for everybody.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::Value;
 use tertulia_client::{Sender, SenderOptions, Target};
 use tokio::runtime::Runtime;
@@ -14,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::support::{Node, Running, WITHIN, object, serve};
+use crate::support::{Node, Running, WITHIN, object};
 
 const CRASHES: usize = 10;
 /// Messages of the library that are stored between two crashes, at least; a few more each time.
@@ -24,20 +22,12 @@ const LINES: usize = 30;
 /// Messages of the library on their way at once.
 const UNDER_WAY: usize = 64;
 
-/// A port that the system gives nobody by itself, so that it is still free after a crash.
-fn free_port() -> u16 {
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (first..32_000).find(is_free).unwrap()
-}
-
 /// A message as it stands in the log.
 type Entry = (u64, String);
 
 #[test]
 fn nothing_acknowledged_is_lost_in_ten_crashes() {
-    let port = free_port().to_string();
-    let mut node = Node::start_with(&["--native-port", &port]);
+    let mut node = Node::start_again();
     let members = ["ana", "eva", "luis"]
         .map(|name| node.join(&["ops", "--name", name, "--durable", "--json"]));
     let runtime = Runtime::new().unwrap();
@@ -51,10 +41,9 @@ fn nothing_acknowledged_is_lost_in_ten_crashes() {
         let lines = (1..=LINES).map(|i| format!("pipe {}\n", crash * LINES + i));
         process.write(&lines.collect::<String>());
         runtime.block_on(library.stored_more(BETWEEN + 7 * crash));
-        node.process.signal(Signal::KILL);
-        node.process.end();
+        node.kill();
         let started = Instant::now();
-        restart(&mut node, &port);
+        node.restart();
         runtime.block_on(library.stored_more(1));
         back += started.elapsed();
     }
@@ -79,11 +68,6 @@ fn nothing_acknowledged_is_lost_in_ten_crashes() {
         log.len(),
         back / CRASHES as u32
     );
-}
-
-fn restart(node: &mut Node, port: &str) {
-    let data = node.data.path().to_str().unwrap().to_owned();
-    node.process = serve(&node.user, &data, &["--native-port", port]);
 }
 
 /// What the process was told of each line, in their order.

@@ -5,6 +5,7 @@
 mod arguments;
 mod crash;
 mod crowd;
+mod crowd_memory;
 mod damage;
 mod documented;
 mod exec;

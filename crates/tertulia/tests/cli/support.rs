@@ -1,7 +1,9 @@
 //! Runs the binary: every process is killed by its id in the end, and says what it said when something is not as it should be.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -219,6 +221,16 @@ impl Running {
         self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Standard input, to be written and closed by somebody else.
+    pub fn take_input(&mut self) -> ChildStdin {
+        self.stdin.take().unwrap()
+    }
+
+    /// Everything that it has said, once it has ended.
+    pub fn all_said(&self) -> String {
+        self.stdout.all()
+    }
+
     pub fn close_input(&mut self) {
         self.stdin = None;
     }
@@ -306,6 +318,26 @@ impl Node {
         Self { user, data, process, native, line }
     }
 
+    /// One whose native port is its own after a crash, too.
+    pub fn start_again() -> Self {
+        let port = free_port().to_string();
+        Self::start_with(&["--native-port", &port])
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.end();
+    }
+
+    /// Starts it again with the same store, at the same native port.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        let port = self.native.rsplit(':').next().unwrap();
+        let data = self.data.path().to_str().unwrap();
+        self.process = serve(&self.user, data, &["--native-port", port]);
+    }
+
     /// How much memory the node has: now, or at most so far (`VmRSS`, `VmHWM`).
     pub fn memory(&self, field: &str) -> u64 {
         let pid = self.process.pid().as_raw_nonzero();
@@ -349,6 +381,18 @@ impl Node {
     pub fn receipt(&self, group: &str, seq: &str) -> Value {
         let ended = self.run(&["receipt", group, seq, "--wait", "20s", "--json"]).expect(0);
         ended.objects().remove(0)
+    }
+}
+
+/// A port that the system gives nobody by itself, so that it is still free after a crash; nor is it another test's.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 100) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

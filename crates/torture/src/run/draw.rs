@@ -38,7 +38,7 @@ impl Draw {
     /// How often it is drawn, compared with others: what is over soon comes more often.
     const fn weight(self) -> u32 {
         match self {
-            Self::Node(Fault::Kill) => 90,
+            Self::Node(Fault::Kill) => 110,
             Self::Node(Fault::PowerCut) => 12,
             Self::Node(Fault::Partition) => 10,
             Self::Node(Fault::KillAtCall | Fault::KillConnections) => 8,

@@ -19,7 +19,7 @@ const BOTH_ONE_IN: u32 = 12;
 impl Run {
     /// See the module.
     pub(super) fn round(&mut self, draw: Draw) -> Result<()> {
-        let moment = Duration::from_millis(self.rng.random_range(0..400));
+        let moment = Duration::from_millis(self.rng.random_range(0..300));
         sleep(moment);
         let stored = self.crew.stored();
         let told = match draw {

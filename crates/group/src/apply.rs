@@ -73,6 +73,9 @@ impl Group {
         // Cursors and failures of the lost notes are written again with the next batch; failures also where the table has
         // dropped them meanwhile, because nothing that is stored says that yet.
         self.members.iter_mut().for_each(|member| member.unsaved = true);
+        if planted(Bug::DropLostFailures) {
+            failures.clear();
+        }
         failures.unsplit(self.unsaved_failures.split());
         self.unsaved_failures = failures;
         self.unsaved_since = Some(now.mono_ms.saturating_sub(self.limits.checkpoint_ms));

@@ -84,11 +84,15 @@ pub enum Bug {
     WaitForSlowest,
     /// What is known of the past for receipts grows for ever.
     KeepAllPast,
+    /// Who follows is told of a cursor that is one further than it is.
+    TellEarly,
+    /// Failures that are lost with their batch are not written again where the table has dropped them.
+    DropLostFailures,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::SkipFsync,
         Self::SkipFence,
         Self::TakeTornWrite,
@@ -128,6 +132,8 @@ impl Bug {
         Self::TwoConnections,
         Self::WaitForSlowest,
         Self::KeepAllPast,
+        Self::TellEarly,
+        Self::DropLostFailures,
     ];
 }
 

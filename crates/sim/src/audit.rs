@@ -2,7 +2,9 @@
 
 use std::collections::btree_map;
 
-use tertulia_group::{Entry, Kind, LeaveReason, Moved, Output, Receipt, Refusal, Welcome, Why};
+use tertulia_group::{
+    Confirmation, Entry, Kind, LeaveReason, Moved, Output, Receipt, Refusal, Welcome, Why,
+};
 
 use crate::checks::{self, Verdict};
 use crate::coverage::{Seen, saw};
@@ -29,6 +31,10 @@ impl World {
                         btree_map::Entry::Occupied(_) => saw(Seen::Duplicate),
                     }
                 }
+            }
+            Output::Confirmed(_, all) => {
+                saw(Seen::Followed);
+                return all.iter().try_for_each(|one| self.check_followed(one));
             }
             Output::Close(_, Refusal::Replaced) => saw(Seen::Replaced),
             Output::Left(_, reason) => saw(match reason {
@@ -60,6 +66,19 @@ impl World {
         Ok(())
     }
 
+    /// A cursor that others are told of has passed nothing that its program has not finished.
+    fn check_followed(&mut self, told: &Confirmation) -> Verdict {
+        let member = self.node.as_ref().and_then(|node| node.group.member(&told.name));
+        let Some(member) = member.filter(|_| !told.reached) else { return Ok(()) };
+        let (key, journal) = (member.key, &self.journal);
+        let asked = |seq| {
+            journal.entry(seq).is_some_and(|entry| {
+                entry.header.kind == Kind::Message && entry.header.publisher() != Some(key)
+            })
+        };
+        checks::resume_skips_nothing(&mut self.truth, key.0, told.cursor + 1, &member.open, asked)
+    }
+
     fn saw_welcome(&self, welcome: &Welcome) {
         saw(if welcome.resumed { Seen::Resume } else { Seen::Join });
         match welcome.moved {
@@ -80,7 +99,8 @@ impl World {
         let entry = self.journal.entry(receipt.seq).ok_or("a receipt of nothing")?;
         for missing in &receipt.missing {
             saw(match missing.why {
-                Why::Pending | Why::Lagging => Seen::Pending,
+                Why::Pending => Seen::Pending,
+                Why::Lagging => Seen::Lagging,
                 Why::Away { .. } => Seen::Away,
                 Why::Failed { .. } => Seen::Failed,
                 Why::Left => Seen::Left,

@@ -33,7 +33,7 @@ kinds! {
     Busy AfterRefused NoSpace NotJoined SenderExpired OutcomeUnknown
     Duplicate DuplicateInStore
     Complete CompleteRun NamedReceipt ReceiptAsked ReceiptExpired
-    Pending Away Failed Left
+    Pending Lagging Away Failed Left Followed
     // Programs and connections.
     Cut Kill Stall OldConnection Repeat
     Stopped NeverReads NeverAcks ReadsSlowly WindowFull Isolation

@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use tertulia_group::entry::{FLAG_AGAIN, Run};
 use tertulia_group::planted::{Bug, planted};
 use tertulia_group::{
-    Ack, Batch, ConnId, Door, Entry, From, Group, Input, Kind, LeaveReason, Limits, Name, Now,
-    OpenSender, Output, SecretDigest, Seq, Ticket,
+    Ack, Batch, Confirmation, ConnId, Door, Entry, From, Group, Input, Kind, LeaveReason, Limits,
+    Name, Now, OpenSender, Output, SecretDigest, Seq, Ticket,
 };
-use tertulia_wire::native::{self, ClientFrame, Code, NodeFrame, Secret};
+use tertulia_wire::native::{self, ClientFrame, Code, How, NodeFrame, Secret};
 use tertulia_wire::{FrameError, Level};
 
 use crate::journal::Journal;
@@ -28,6 +28,8 @@ struct Conn {
     /// Open ones that it is sent again first.
     again: VecDeque<Seq>,
     closing: bool,
+    /// It does not take what it is written: the group was told.
+    lagging: bool,
 }
 
 pub struct Node {
@@ -119,7 +121,8 @@ impl Node {
             ClientFrame::Join(join) => self.join(now, conn, &join),
             ClientFrame::OpenSender(open) => {
                 let Some(name) = self.name(&open.name) else { return };
-                let open = OpenSender { name, id: open.sender, known: open.known, follow: false };
+                let open =
+                    OpenSender { name, id: open.sender, known: open.known, follow: open.follow };
                 self.group.handle(now, Input::OpenSender(id, open));
             }
             ClientFrame::Ack(ack) => {
@@ -169,7 +172,7 @@ impl Node {
             shown: join.secret.map(|shown| digest(&shown.0)),
             fresh,
             from,
-            follow: false,
+            follow: join.follow,
         };
         self.group.handle(now, Input::Join(ConnId(conn), Box::new(join)));
     }
@@ -196,8 +199,13 @@ impl Node {
         let most = most.map_or(Seq::MAX, |slowest| slowest + ENTRIES_PER_TURN);
         let conns: Vec<u64> = self.conns.keys().copied().collect();
         for conn in conns {
-            turn.more |= has_room(conn) && self.deliver(conn, journal, most);
+            let has_room = has_room(conn);
+            turn.more |= has_room && self.deliver(conn, journal, most);
             let Some(known) = self.conns.get_mut(&conn) else { continue };
+            if known.sent.is_some() && known.lagging == has_room {
+                known.lagging = !has_room;
+                self.group.handle(now, Input::Lagging(ConnId(conn), !has_room));
+            }
             if !known.out.is_empty() {
                 turn.writes.push((conn, known.out.split().freeze()));
             }
@@ -284,8 +292,15 @@ impl Node {
                 self.close(conn.0, Code::of_refusal(*refusal), "closed");
             }
             Output::Awaited(ticket, receipt) => self.awaited(*ticket, receipt.clone(), journal),
-            Output::Confirmed(..) | Output::Removed(..) | Output::Joined(..) | Output::Left(..) => {
+            Output::Confirmed(conn, all) => {
+                let one = |one: &Confirmation| native::Confirmed {
+                    cursor: one.cursor,
+                    how: if one.reached { How::Reached } else { How::Confirmed },
+                    name: one.name.to_string(),
+                };
+                self.write(*conn, &NodeFrame::Confirmed(all.iter().map(one).collect()));
             }
+            Output::Removed(..) | Output::Joined(..) | Output::Left(..) => {}
         }
     }
 

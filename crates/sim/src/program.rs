@@ -94,6 +94,8 @@ pub struct Program {
     pub overlapped: bool,
     /// The node's table of senders is small.
     pub may_expire: bool,
+    /// Wants to be told of every cursor by name.
+    pub follows: bool,
     /// How far it has acknowledged, and in which stay.
     pub told: (Seq, Seq),
     /// The group had no room for it the last time.
@@ -118,6 +120,7 @@ impl Program {
             manner: Manner::Well,
             overlapped: false,
             may_expire: false,
+            follows: false,
             told: (0, 0),
             no_room: false,
         }
@@ -149,7 +152,7 @@ impl Program {
             let join = Join {
                 id: 1,
                 durable: self.durable,
-                follow: false,
+                follow: self.follows,
                 group,
                 name,
                 sender: self.sender,
@@ -159,8 +162,8 @@ impl Program {
             };
             ClientFrame::Join(Box::new(join)).encode(&mut out);
         } else {
-            let (known, sender) = (self.disk.any_sent, self.sender);
-            let open = OpenSender { id: 1, known, follow: false, group, name, sender };
+            let (known, sender, follow) = (self.disk.any_sent, self.sender, self.follows);
+            let open = OpenSender { id: 1, known, follow, group, name, sender };
             ClientFrame::OpenSender(open).encode(&mut out);
         }
         out.freeze()

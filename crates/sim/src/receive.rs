@@ -82,6 +82,8 @@ impl Program {
                 self.disk.letters.retain(|_, letter| letter.stored != Some(receipt.seq));
                 Ok(())
             }
+            // Looked at when it was said: see `audit.rs`.
+            NodeFrame::Confirmed(_) => Ok(()),
             NodeFrame::Refused { counter, code, message } => {
                 self.refused(counter, code, &message, ears)
             }

@@ -215,8 +215,8 @@ impl World {
         let programs = (0..members + senders)
             .map(|n| {
                 let one = Program::new(n, n < members, rng.chance(300), SenderId(rng.bytes()));
-                let flawless = rng.chance(400);
-                Program { flawless, may_expire: temper.forgetful, ..one }
+                let (flawless, follows) = (rng.chance(400), rng.chance(200));
+                Program { flawless, follows, may_expire: temper.forgetful, ..one }
             })
             .collect();
         Self {

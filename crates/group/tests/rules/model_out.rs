@@ -116,6 +116,7 @@ impl Model {
         if counter <= self.last_counter(role.id) {
             let expired = sent.first().is_none_or(|(first, _)| counter < *first);
             let why = if expired { "SenderExpired" } else { "CounterSkipped" };
+            self.came_again(conn, counter);
             return self.expected.push(refuse(why));
         }
         if role.refused.is_some_and(|refused| counter > refused) {

@@ -46,7 +46,8 @@ pub struct RunArgs {
     /// The node's level: fsync or os
     #[arg(long, default_value = "fsync")]
     pub sync: String,
-    /// It has to break a promise, as a node does whose level does not cover the faults: fails if nothing is found
+    /// It has to break a promise, as a node does whose level does not cover the faults (--sync os with power cuts, or
+    /// TERTULIA_ENGINE=memory with kills): fails if nothing is found
     #[arg(long)]
     pub expect_violation: bool,
     /// The table as one JSON object on standard output

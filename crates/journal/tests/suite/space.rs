@@ -178,11 +178,7 @@ fn collected() -> tempfile::TempDir {
     let store = open(dir.path());
     append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
     for _ in 0..3 {
-        fill(&store, log(3), 40);
-        trim_all(&store, log(3));
-        for _ in 0..20 {
-            store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
-        }
+        turns(&store);
     }
     drop(store);
     assert!(!dir.path().join("store/00000001.seg").exists());
@@ -226,13 +222,6 @@ fn a_segment_whose_damage_matters_no_more_is_given_up() {
     let at = records_of(&bytes, 2)[1];
     bytes[at + 30] ^= 1;
     fs::write(&path, bytes).expect("written");
-    let turns = |store: &Embedded| {
-        fill(store, log(3), 40);
-        trim_all(store, log(3));
-        for _ in 0..20 {
-            store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
-        }
-    };
     let store = open(dir.path());
     assert!(store.open(log(2)).is_err());
     turns(&store);
@@ -245,4 +234,59 @@ fn a_segment_whose_damage_matters_no_more_is_given_up() {
     drop(store);
     assert_sound(dir.path());
     assert_eq!(all(&open(dir.path()), log(1)).len(), 1);
+}
+
+/// Gives segments up: a log that fills some and is trimmed.
+fn turns(store: &Embedded) {
+    fill(store, log(3), 40);
+    trim_all(store, log(3));
+    for _ in 0..20 {
+        store.put("turn", Expect::Any, Some(Bytes::new())).expect("stored");
+    }
+}
+
+#[test]
+fn a_segment_with_a_record_that_cannot_be_found_any_more_stays() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
+    fill(&store, log(3), 12);
+    // While it runs: the header of log 1's record.
+    let path = dir.path().join("store/00000001.seg");
+    let bytes = fs::read(&path).expect("readable");
+    let at = records_of(&bytes, 2)[0] + 30;
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("it opens");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[bytes[at] ^ 1], at as u64).expect("written");
+    turns(&store);
+    turns(&store);
+    assert!(path.exists(), "what is needed of it could not be moved");
+    assert_eq!(all(&store, log(1)).len(), 1);
+    drop(store);
+    assert!(open(dir.path()).open(log(1)).is_err(), "it is named at the next start");
+}
+
+#[test]
+fn a_lost_segment_is_missed_after_others_were_given_up_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    fill(&store, log(4), 12);
+    append(&store, batch(log(1), 1, 1, 1, 100)).expect("stored");
+    fill(&store, log(4), 12);
+    drop(store);
+    // Where log 1 is: in one of the older segments.
+    let of_log = |number: u32| {
+        let bytes = fs::read(dir.path().join(format!("store/{number:08}.seg"))).expect("readable");
+        records_of(&bytes, 2).iter().any(|at| bytes[at + 8..at + 24] == [1; 16])
+    };
+    let lost = (1..3).find(|number| of_log(*number)).expect("it is somewhere");
+    fs::remove_file(dir.path().join(format!("store/{lost:08}.seg"))).expect("removed");
+    for _ in 0..2 {
+        let store = open(dir.path());
+        turns(&store);
+        turns(&store);
+        drop(store);
+        let store = open(dir.path());
+        assert!(store.open(log(1)).is_err() && store.open(log(4)).is_err());
+        assert!(store.open(log(3)).is_ok());
+    }
 }

@@ -61,9 +61,10 @@ pub struct NodeLimits {
     /// for slow readers (16 KiB of each connection are not counted). Beyond it whoever has held on for longest gives up what
     /// can be read again, or is closed with `LIMIT`.
     pub held_bytes: usize,
-    /// Reads of the journal for members behind the window that go on at once; more wait for their turn.
+    /// Reads of the journal for members behind the window that go on at once, and never more than there are CPUs (or two); more
+    /// wait for their turn.
     pub reads: usize,
-    /// The same for requests: these have their own, so that no request delays a delivery.
+    /// The same for requests, up to half as many as CPUs: these have their own, so that no request delays a delivery.
     pub request_reads: usize,
 }
 

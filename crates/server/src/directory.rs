@@ -38,6 +38,19 @@ impl From<Down> for Denied {
     }
 }
 
+/// So many groups are added up whenever somebody asks; more only once in a while.
+const TOTALS_AT_ONCE_MAX: usize = 100;
+const TOTALS_MS: u64 = 1_000;
+
+/// What all groups come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    at_ms: u64,
+    pub groups: u32,
+    pub members: u32,
+    pub stored_bytes: u64,
+}
+
 /// One group as the node knows it.
 pub(crate) struct Listed {
     pub key: GroupKey,
@@ -65,6 +78,7 @@ pub(crate) struct Directory {
     /// Held while a group is made, so that no two that look alike are.
     creating: AsyncMutex<()>,
     allocator: Mutex<Allocator>,
+    totals: Mutex<Totals>,
     /// Where the native door listens.
     native: RwLock<Option<SocketAddr>>,
 }
@@ -88,6 +102,7 @@ impl Directory {
             skeletons: RwLock::default(),
             creating: AsyncMutex::new(()),
             allocator: Mutex::default(),
+            totals: Mutex::default(),
             native: RwLock::default(),
         }
     }
@@ -128,6 +143,25 @@ impl Directory {
         write(&self.skeletons).insert(name.skeleton().to_owned(), name.folded().to_owned());
         write(&self.groups).insert(name.folded().to_owned(), Arc::clone(&listed));
         listed
+    }
+
+    /// What all groups come to; where there are many, as it was up to a second ago.
+    pub fn totals(&self) -> Totals {
+        let mut last = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = crate::clock::mono_ms();
+        if last.groups as usize > TOTALS_AT_ONCE_MAX && now_ms < last.at_ms + TOTALS_MS {
+            return *last;
+        }
+        let all = self.all();
+        let members = |listed: &Arc<Listed>| listed.stats.members.load(Ordering::Relaxed);
+        let bytes = |listed: &Arc<Listed>| self.shared.journal.usage(listed.log).bytes;
+        *last = Totals {
+            at_ms: now_ms,
+            groups: all.len() as u32,
+            members: all.iter().map(members).sum(),
+            stored_bytes: all.iter().map(bytes).sum(),
+        };
+        *last
     }
 
     /// All groups, by name.

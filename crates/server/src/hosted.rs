@@ -178,11 +178,9 @@ impl Hosted {
             let ending = |_| ReadError::Io("the node is ending".to_owned());
             let _permit = shared.reads.acquire().await.map_err(ending)?;
             let journal = Arc::clone(&shared.journal);
-            let read = tokio::task::spawn_blocking(move || {
-                crate::linux::give_way();
-                journal.read(log, from, bytes_max)
-            });
-            read.await.map_err(|error| ReadError::Io(error.to_string()))?
+            let read =
+                tokio::task::spawn_blocking(move || journal.read(log, from, bytes_max)).await;
+            read.map_err(|error| ReadError::Io(error.to_string()))?
         })
     }
 

@@ -1,4 +1,4 @@
-//! What only Linux tells or does, with a portable fallback: TCP's state, threads that give way, memory that goes back.
+//! What only Linux tells or does, with a portable fallback: TCP's state, memory that goes back.
 
 #[cfg(target_os = "linux")]
 mod imp {
@@ -7,26 +7,11 @@ mod imp {
         reason = "calls that no crate of ours wraps; those that write are given a whole value to write into"
     )]
 
-    use std::cell::Cell;
     use std::os::fd::{AsRawFd, BorrowedFd};
 
-    /// How much less claim on a CPU reading for the slow has than the shards.
-    const NICE: libc::c_int = 10;
     /// Memory blocks from this size on go back to the system when they are freed.
     #[cfg(target_env = "gnu")]
     const RETURNED_BYTES: libc::c_int = 256 << 10;
-
-    thread_local! {
-        static GIVES_WAY: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// From now on this thread works only when those that serve the quick leave time for it.
-    pub fn give_way() {
-        if !GIVES_WAY.replace(true) {
-            // SAFETY: takes and writes no memory; 0 is the calling thread.
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        }
-    }
 
     /// What waits for slow connections is large blocks: freed, they are not to stay the process's.
     #[cfg(target_env = "gnu")]
@@ -70,9 +55,6 @@ mod imp {
 mod imp {
     use std::os::fd::BorrowedFd;
 
-    /// All threads are equal here.
-    pub fn give_way() {}
-
     /// The allocator's affair.
     pub fn return_memory() {}
 
@@ -94,4 +76,4 @@ pub(crate) fn open_files_max() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-pub(crate) use imp::{give_way, last_acknowledged, return_memory, unacknowledged_bytes};
+pub(crate) use imp::{last_acknowledged, return_memory, unacknowledged_bytes};

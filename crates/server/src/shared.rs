@@ -55,7 +55,10 @@ impl Shared {
         let files = crate::linux::open_files_max();
         let connections_max = within_files(limits.connections, files, 12);
         let connections = Connections::new(connections_max, limits.connections_per_address);
-        let (reads, request_reads) = (limits.reads, limits.request_reads);
+        // Readers must leave the shards their CPUs.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let reads = limits.reads.min(cores.max(2));
+        let request_reads = limits.request_reads.min(cores.div_ceil(2));
         let held_bytes = limits.held_bytes;
         let turned_away = within_files(limits.turned_away, files, 1);
         Self {

@@ -183,11 +183,8 @@ pub(crate) async fn read<T: Send + 'static>(
     let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
     let _permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
     let journal = Arc::clone(&shared.journal);
-    let read = shared.main.spawn_blocking(move || {
-        crate::linux::give_way();
-        what(journal.as_ref())
-    });
-    let read = read.await.map_err(|_| ending())?;
+    let read =
+        shared.main.spawn_blocking(move || what(journal.as_ref())).await.map_err(|_| ending())?;
     read.map_err(|error| match error {
         ReadError::Trimmed { first } => {
             Denied::new(Code::Expired, format!("kept from #{first} on"))
@@ -202,7 +199,7 @@ pub(crate) async fn read<T: Send + 'static>(
 
 fn status(directory: &Directory, id: u32) -> NodeFrame {
     let shared = &directory.shared;
-    let all = directory.all();
+    let totals = directory.totals();
     let engine = match shared.config.engine {
         Engine::Memory => "memory",
         Engine::Embedded => "embedded",
@@ -214,9 +211,9 @@ fn status(directory: &Directory, id: u32) -> NodeFrame {
         engine: engine.to_owned(),
         level: shared.level(),
         uptime_ms: crate::clock::mono_ms().saturating_sub(shared.started_ms),
-        groups: all.len() as u32,
-        members: all.iter().map(|listed| listed.stats.members.load(Ordering::Relaxed)).sum(),
+        groups: totals.groups,
+        members: totals.members,
         connections: shared.connections.all() as u32,
-        stored_bytes: all.iter().map(|listed| shared.journal.usage(listed.log).bytes).sum(),
+        stored_bytes: totals.stored_bytes,
     }))
 }

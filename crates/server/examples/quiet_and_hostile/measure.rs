@@ -11,7 +11,7 @@ use tertulia_wire::{ClientFrame, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval};
 
 use crate::table::Round;
 
@@ -109,18 +109,19 @@ impl Crowd {
         round
     }
 
-    /// Waits until the hostile connections have ended.
+    /// Goes on, not measured, until the hostile connections have ended.
     pub async fn until_alone(&mut self) {
-        let alone = async {
-            loop {
-                self.other.send(&ClientFrame::Status { id: 9 }).await;
-                match self.other.frame().await {
-                    NodeFrame::StatusReply(status) if status.connections <= MEMBERS + 4 => return,
-                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
+        let until = Instant::now() + Duration::from_secs(120);
+        loop {
+            self.other.send(&ClientFrame::Status { id: 9 }).await;
+            if let NodeFrame::StatusReply(status) = self.other.frame().await
+                && status.connections <= MEMBERS + 4
+            {
+                return;
             }
-        };
-        timeout(Duration::from_secs(60), alone).await.expect("hostile connections end");
+            assert!(Instant::now() < until, "hostile connections do not end");
+            self.round(Duration::from_millis(100)).await;
+        }
     }
 }
 

@@ -148,6 +148,8 @@ impl Group {
             From::First => (self.first, None),
             From::At(seq) => (seq.max(1), None),
             From::After(position) => match self.place(position) {
+                // What lies between is no longer kept: it has to be told of the gap, wherever an earlier stay was put.
+                (next, None) if next < self.first => (next, None),
                 (next, None) => (next.max(cursor.map_or(0, |cursor| cursor + 1)), None),
                 moved => moved,
             },

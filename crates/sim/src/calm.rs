@@ -13,6 +13,9 @@ const PATIENCE_MS: u64 = 6_000;
 /// Letters that are sent beside the stuck ones, by all together.
 const LETTERS: usize = 40;
 
+/// Entries that a member may still have to read then.
+const BEHIND_MAX: u64 = 2_000;
+
 /// Programs that are connected and well, while others are stuck.
 #[derive(Debug)]
 pub struct Beside {
@@ -34,9 +37,12 @@ impl World {
 
     pub fn isolation_begins(&mut self) {
         if self.programs.iter().any(|one| is_stuck(one) && one.member) {
+            let tail = self.journal.tail();
             let well = self.programs.iter().enumerate().filter_map(|(n, one)| {
                 let session = one.session.as_ref().filter(|session| session.ready)?;
-                (one.manner == Manner::Well).then_some((n, session.conn))
+                // Who still has a long past to read is not done in time, whoever else is stuck.
+                let near = !one.member || session.cursor + BEHIND_MAX >= tail;
+                (one.manner == Manner::Well && near).then_some((n, session.conn))
             });
             let well: Vec<(usize, u64)> = well.collect();
             for letter in 0..LETTERS.min(LETTERS * well.len()) {

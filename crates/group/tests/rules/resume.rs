@@ -169,6 +169,20 @@ fn after_leaving_a_place_that_is_further_counts_and_a_wrong_secret_brings_nothin
     assert_eq!((welcome.next, welcome.open), (welcome.key.0 + 1, vec![]));
 }
 
+/// Found by the simulator (seed 306148): another stay had been put behind the trimmed part, and this one was told of no gap.
+#[test]
+fn after_leaving_a_place_below_what_is_kept_is_a_gap_wherever_the_earlier_stay_had_come_to() {
+    let mut rig = left_after(7, &[5]);
+    rig.ask(Input::Trimmed(8));
+    let place = rig.place(4);
+    let welcome = comes_back(&mut rig, 3, From::After(place));
+    assert_eq!((welcome.next, welcome.open, welcome.moved), (5, vec![], None));
+    let mut rig = left_after(7, &[]);
+    rig.ask(Input::Trimmed(6));
+    let place = rig.place(5);
+    assert_eq!(comes_back(&mut rig, 3, From::After(place)).next, 8, "nothing is gone behind it");
+}
+
 #[test]
 fn an_old_cursor_is_kept_for_seven_days() {
     for (days, next) in [(7, Some(8)), (8, None)] {

@@ -165,7 +165,7 @@ impl Group {
     }
 
     /// Where reading goes on for somebody who was at `position`, and how that differs from what they think.
-    pub(crate) fn place(&self, position: Position) -> (Seq, Option<Moved>) {
+    pub fn place(&self, position: Position) -> (Seq, Option<Moved>) {
         if position.log != self.identity.log && !planted(Bug::MixUpLogs) {
             return (self.first, Some(Moved::OtherLog));
         }

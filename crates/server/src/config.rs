@@ -101,6 +101,8 @@ pub struct Config {
     pub native_port: Option<u16>,
     /// `None`: off. 0: any free port.
     pub line_port: Option<u16>,
+    /// `None`: off. 0: any free port.
+    pub http_port: Option<u16>,
     /// Whether those who are not logged in may take part.
     pub guests: bool,
     /// Retention.

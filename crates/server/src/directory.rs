@@ -12,6 +12,7 @@ use tertulia_wire::Code;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::allocator::Allocator;
+use crate::feed::Feed;
 use crate::hosted::{Down, GroupKey, Stats};
 use crate::listing;
 use crate::node::Notice;
@@ -58,6 +59,8 @@ pub(crate) struct Listed {
     pub log: LogId,
     pub shard: ShardHandle,
     pub stats: Arc<Stats>,
+    /// Its newest entries, for those who read away from the shard.
+    pub feed: Arc<Feed>,
     /// Whether it runs on its shard; held while it is being opened.
     open: AsyncMutex<bool>,
     /// Why it never will: its log is damaged.
@@ -137,6 +140,7 @@ impl Directory {
             log,
             shard,
             stats: Arc::default(),
+            feed: Arc::default(),
             open: AsyncMutex::new(false),
             damaged: OnceLock::new(),
         });
@@ -335,8 +339,9 @@ impl Directory {
             let members = recovered.group.members();
             members.for_each(|member| allocator.remember(member.name.folded(), number));
         }
-        let (key, name, stats) = (listed.key, listed.name.clone(), Arc::clone(&listed.stats));
-        let host = |answer| Job::Host { key, name, recovered: Box::new(recovered), stats, answer };
+        let (key, name) = (listed.key, listed.name.clone());
+        let (stats, feed) = (Arc::clone(&listed.stats), Arc::clone(&listed.feed));
+        let host = |answer| Job::Host { key, name, recovered: Box::new(recovered), stats, feed, answer };
         listed.shard.ask(host).await.ok_or_else(ending)??;
         *open = true;
         drop(open);

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::now;
 use crate::conn::Conn;
+use crate::feed::Feed;
 use crate::keeping::Keeping;
 use crate::node::Notice;
 use crate::shared::Shared;
@@ -77,6 +78,7 @@ pub(crate) struct Hosted {
     pub log: LogId,
     pub shared: Arc<Shared>,
     pub stats: Arc<Stats>,
+    feed: Arc<Feed>,
     pub group: RefCell<Group>,
     pub window: RefCell<Window>,
     pub conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
@@ -98,16 +100,18 @@ impl Hosted {
         key: GroupKey,
         name: Name,
         group: Group,
-        stats: Arc<Stats>,
+        (stats, feed): (Arc<Stats>, Arc<Feed>),
         shared: Arc<Shared>,
         stored: mpsc::UnboundedSender<Stored>,
     ) -> Self {
         let window = Window::new(group.tail(), shared.config.limits.window_bytes);
+        feed.advance(group.tail());
         Self {
             key,
             name,
             log: LogId(group.identity().log.0),
             stats,
+            feed,
             window: RefCell::new(window),
             group: RefCell::new(group),
             conns: RefCell::default(),
@@ -299,9 +303,10 @@ impl Hosted {
         let input = match result {
             Ok(()) => {
                 let mut window = self.window.borrow_mut();
-                pieces
-                    .into_iter()
-                    .for_each(|piece| window.push(piece.bytes, piece.first, piece.last));
+                for Piece { bytes, first, last } in pieces {
+                    self.feed.push(&bytes, first, last);
+                    window.push(bytes, first, last);
+                }
                 Input::Stored
             }
             Err(AppendError::NoSpace(_)) if self.serving.get() => {
@@ -314,6 +319,7 @@ impl Hosted {
         if !self.serving.replace(true) {
             self.ready.notify_waiters();
         }
+        self.feed.advance(self.group.borrow().tail());
         self.turn();
         self.release();
         self.conns.borrow().values().for_each(|conn| conn.wake());
@@ -410,6 +416,7 @@ impl Hosted {
         }
         self.shared.notice(Notice::Trouble(message.clone()));
         *self.down.borrow_mut() = Some(Down { code, message });
+        self.feed.end();
         self.ready.notify_waiters();
         let text =
             "the group's store has failed; whether what was not answered is stored is unknown";
@@ -422,6 +429,7 @@ impl Hosted {
     /// The group ends here, for a reason that its connections are told.
     pub fn end(&self, code: Code, message: &'static str) {
         *self.down.borrow_mut() = Some(Down { code, message: message.to_owned() });
+        self.feed.end();
         self.ready.notify_waiters();
         self.conns.borrow().values().for_each(|conn| conn.close(code, message));
         self.dirty.notify_one();

@@ -7,6 +7,7 @@ mod config;
 mod conn;
 mod directory;
 mod doors;
+mod feed;
 mod history;
 mod hosted;
 mod keeping;
@@ -15,6 +16,7 @@ mod listing;
 mod node;
 mod outbox;
 mod recovering;
+mod remote;
 mod shard;
 mod shared;
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub struct Endpoints {
     pub native: Option<SocketAddr>,
     /// The line door.
     pub line: Option<SocketAddr>,
+    /// The HTTP door.
+    pub http: Option<SocketAddr>,
 }
 
 /// What an operator wants to see go by. Names are safe to print.
@@ -77,7 +79,7 @@ pub enum StartError {
     /// A door cannot listen.
     #[error("the {door} door cannot listen on {address}: {error}")]
     Listen {
-        /// `native` or `line`.
+        /// `native`, `line` or `http`.
         door: &'static str,
         /// Where.
         address: SocketAddr,
@@ -118,10 +120,12 @@ impl Node {
         crate::linux::return_memory();
         let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
         let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
+        let http = config.http_port.map(|port| listen("http", &config, port)).transpose()?;
         let (journal, catalog) = open_store(&config).await?;
-        let instance = instance_of(Arc::clone(&catalog)).await?;
+        let instance = Instance(own_record(Arc::clone(&catalog), INSTANCE_KEYS).await?);
+        let secret = own_record(Arc::clone(&catalog), SECRET_KEYS).await?;
         let weak = Arc::downgrade(&journal);
-        let shared = Arc::new(Shared::new(config, journal, catalog, instance, notices));
+        let shared = Arc::new(Shared::new(config, (journal, catalog), (instance, secret), notices));
         let store_failed = shared.store_failed.subscribe();
         let directory = Arc::new(Directory::new(Arc::clone(&shared)));
         let count = std::thread::available_parallelism().map_or(1, usize::from);
@@ -134,11 +138,12 @@ impl Node {
         let mut tasks = JoinSet::new();
         let address =
             |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
-        let endpoints = Endpoints { native: address(&native), line: address(&line) };
+        let endpoints =
+            Endpoints { native: address(&native), line: address(&line), http: address(&http) };
         if let Some(address) = endpoints.native {
             directory.set_native(address);
         }
-        for (listener, door) in [(native, Door::Native), (line, Door::Line)] {
+        for (listener, door) in [(native, Door::Native), (line, Door::Line), (http, Door::Web)] {
             if let Some(listener) = listener {
                 tasks.spawn(doors::accept(listener, door, Arc::clone(&directory)));
             }
@@ -195,27 +200,37 @@ fn listen(door: &'static str, config: &Config, port: u16) -> Result<TcpListener,
 
 /// Where a store keeps which one it is; twice, so that either may be damaged.
 const INSTANCE_KEYS: [&str; 2] = ["node/instance", "node/instance.copy"];
+/// And a secret of its own, which never leaves it.
+const SECRET_KEYS: [&str; 2] = ["node/secret", "node/secret.copy"];
 
-/// Which store it is; a new one is given its identity.
-async fn instance_of(catalog: Arc<dyn Catalog>) -> Result<Instance, StartError> {
-    let done = tokio::task::spawn_blocking(move || read_instance(catalog.as_ref())).await;
+/// A random record of the store's own; a new store is given one.
+async fn own_record<const N: usize>(
+    catalog: Arc<dyn Catalog>,
+    keys: [&'static str; 2],
+) -> Result<[u8; N], StartError> {
+    let done = tokio::task::spawn_blocking(move || read_own(catalog.as_ref(), keys)).await;
     done.map_err(|error| error.to_string()).flatten().map_err(StartError::Store)
 }
 
-fn read_instance(catalog: &dyn Catalog) -> Result<Instance, String> {
-    let found = INSTANCE_KEYS.map(|key| catalog.get(key).map_err(|error| error.to_string()));
+fn read_own<const N: usize>(
+    catalog: &dyn Catalog,
+    keys: [&'static str; 2],
+) -> Result<[u8; N], String> {
+    let found = keys.map(|key| catalog.get(key).map_err(|error| error.to_string()));
     let known = found.iter().flatten().flatten().next();
-    let instance = match known {
-        Some(known) => <[u8; 16]>::try_from(known.value.as_ref())
-            .map_err(|_| format!("the record {} is damaged", INSTANCE_KEYS[0]))?,
+    let own = match known {
+        Some(known) => <[u8; N]>::try_from(known.value.as_ref())
+            .map_err(|_| format!("the record {} is damaged", keys[0]))?,
         None => {
             // Where one cannot be read, there was one.
             found.iter().try_for_each(|found| found.as_ref().map(|_| ()).map_err(String::clone))?;
-            rand::random()
+            let mut own = [0; N];
+            rand::fill(&mut own);
+            own
         }
     };
-    for (key, found) in INSTANCE_KEYS.into_iter().zip(&found) {
-        let value = || Some(Bytes::copy_from_slice(&instance));
+    for (key, found) in keys.into_iter().zip(&found) {
+        let value = || Some(Bytes::copy_from_slice(&own));
         let written = match found {
             Ok(Some(_)) => Ok(0),
             Ok(None) => catalog.put(key, Expect::Absent, value()),
@@ -228,7 +243,7 @@ fn read_instance(catalog: &dyn Catalog) -> Result<Instance, String> {
             written.map_err(|error| error.to_string())?;
         }
     }
-    Ok(Instance(instance))
+    Ok(own)
 }
 
 type Store = (Arc<dyn Journal>, Arc<dyn Catalog>);

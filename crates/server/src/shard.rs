@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tertulia_group::{ConnId, Incarnation, Input, Name, Presence, Receipt, Refusal, Seq};
+use tertulia_group::{
+    ConnId, Incarnation, Input, Moved, Name, Position, Presence, Receipt, Refusal, Seq,
+};
 use tertulia_wire::Code;
 use tertulia_wire::line::LineSplitter;
 use tertulia_wire::native::MemberItem;
@@ -18,10 +20,12 @@ use tokio::task::LocalSet;
 use crate::conn::Conn;
 use crate::directory::Directory;
 use crate::doors::{line_session, native_session};
+use crate::feed::Feed;
 use crate::hosted::{Answer, Down, GroupKey, Hosted, Stats, Stored};
 use crate::keeping;
 use crate::listing;
 use crate::recovering::Recovered;
+use crate::remote::{self, Said};
 use crate::shared::{Counted, Shared};
 
 /// Jobs that wait for a shard; whoever brings more waits.
@@ -60,6 +64,7 @@ pub(crate) enum Job {
         name: Name,
         recovered: Box<Recovered>,
         stats: Arc<Stats>,
+        feed: Arc<Feed>,
         answer: oneshot::Sender<Result<(), Down>>,
     },
     /// A connection wants to be a member or sender of the group.
@@ -73,6 +78,19 @@ pub(crate) enum Job {
     Attach { key: GroupKey, attachment: Box<Attachment> },
     /// It ended before it could be attached.
     Abandon { key: GroupKey, conn: ConnId },
+    /// A connection whose session is elsewhere wants to be a member or sender; what the group says goes to `to`, and it has
+    /// left when nobody holds the other end.
+    Connect {
+        key: GroupKey,
+        entrant: Entrant,
+        input: Input,
+        to: mpsc::Sender<Said>,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// What such a connection says.
+    Say { key: GroupKey, conn: ConnId, input: Input },
+    /// Where reading goes on for somebody who was at this position.
+    Place { key: GroupKey, position: Position, answer: oneshot::Sender<(Seq, Option<Moved>)> },
     /// Members after this name, and whether there are more.
     Members {
         key: GroupKey,
@@ -193,8 +211,8 @@ impl Shard {
     /// A job for a group that is not there drops its answer, which says so.
     fn work(&self, job: Job) {
         match job {
-            Job::Host { key, name, recovered, stats, answer } => {
-                self.host(key, name, *recovered, stats, answer);
+            Job::Host { key, name, recovered, stats, feed, answer } => {
+                self.host(key, name, *recovered, (stats, feed), answer);
             }
             Job::Enter { key, entrant, input, answer } => {
                 if let Some(hosted) = self.group(key) {
@@ -226,6 +244,24 @@ impl Shard {
                     });
                 }
             }
+            Job::Connect { key, entrant, input, to, answer } => {
+                if let Some(hosted) = self.group(key) {
+                    let conn = Conn::new(entrant.conn, entrant.door, entrant.address);
+                    tokio::task::spawn_local(remote::relay(hosted, conn, input, to, answer));
+                }
+            }
+            Job::Say { key, conn, input } => {
+                if let Some(hosted) = self.group(key)
+                    && hosted.conns.borrow().contains_key(&conn)
+                {
+                    hosted.input(input);
+                }
+            }
+            Job::Place { key, position, answer } => {
+                if let Some(hosted) = self.group(key) {
+                    let _ = answer.send(hosted.group.borrow().place(position));
+                }
+            }
             Job::Receipt { key, seq, publisher, wait, answer } => {
                 if let Some(hosted) = self.group(key) {
                     tokio::task::spawn_local(async move {
@@ -243,14 +279,15 @@ impl Shard {
         key: GroupKey,
         name: Name,
         recovered: Recovered,
-        stats: Arc<Stats>,
+        (stats, feed): (Arc<Stats>, Arc<Feed>),
         answer: oneshot::Sender<Result<(), Down>>,
     ) {
         let Recovered { mut group, bytes, batches } = recovered;
         let epoch = group.epoch() + 1;
         group.take_over(crate::clock::now(), epoch, &self.shared.config.node_id);
         let shared = Arc::clone(&self.shared);
-        let hosted = Rc::new(Hosted::new(key, name, group, stats, shared, self.stored.clone()));
+        let hosted =
+            Rc::new(Hosted::new(key, name, group, (stats, feed), shared, self.stored.clone()));
         hosted.keeping.begin(bytes, batches);
         self.groups.borrow_mut().insert(key, Rc::clone(&hosted));
         tokio::task::spawn_local(Rc::clone(&hosted).drive());

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     pub catalog: Arc<dyn Catalog>,
     /// Which store it is, for clients that keep something of it.
     pub instance: Instance,
+    /// Known to this store only.
+    pub secret: [u8; 32],
     /// The multi-threaded runtime: everything that blocks or belongs to no group.
     pub main: Handle,
     /// For members behind the window.
@@ -46,9 +48,8 @@ const DAMAGE_TOLD_MAX: usize = 1000;
 impl Shared {
     pub fn new(
         config: Config,
-        journal: Arc<dyn Journal>,
-        catalog: Arc<dyn Catalog>,
-        instance: Instance,
+        (journal, catalog): (Arc<dyn Journal>, Arc<dyn Catalog>),
+        (instance, secret): (Instance, [u8; 32]),
         notices: mpsc::Sender<Notice>,
     ) -> Self {
         let limits = &config.limits;
@@ -66,6 +67,7 @@ impl Shared {
             journal,
             catalog,
             instance,
+            secret,
             main: Handle::current(),
             reads: Semaphore::new(reads),
             request_reads: Semaphore::new(request_reads),

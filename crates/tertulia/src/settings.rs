@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tertulia_group::{Limits, Name};
 use tertulia_server::{Config, Engine, Keep, NodeLimits};
-use tertulia_wire::{LINE_PORT, NATIVE_PORT};
+use tertulia_wire::{HTTP_PORT, LINE_PORT, NATIVE_PORT};
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
@@ -294,6 +294,7 @@ fn build(layer: Layer) -> Result<Config, Failure> {
         data,
         native_port: door(None, layer.native_port, NATIVE_PORT),
         line_port: door(layer.no_line, layer.line_port, LINE_PORT),
+        http_port: door(layer.no_http, layer.http_port, HTTP_PORT),
         guests: layer.no_guests != Some(true),
         keep: layer.keep.unwrap_or_default(),
         engine: layer.engine.unwrap_or(Engine::Embedded),

@@ -20,6 +20,7 @@ pub fn to_line(value: &impl Serialize) -> String {
 }
 
 /// One entry of a log, or what is said in the place of entries.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
@@ -106,6 +107,7 @@ impl EntryLine {
 }
 
 /// A receipt.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct ReceiptLine {
@@ -124,6 +126,7 @@ pub struct ReceiptLine {
 }
 
 /// One member of a receipt that does not count.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct MissingLine {
@@ -163,6 +166,7 @@ impl ReceiptLine {
 }
 
 /// One group of a list.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct GroupLine {
@@ -186,6 +190,7 @@ impl From<&GroupItem> for GroupLine {
 }
 
 /// One member of a list.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct MemberLine {
@@ -240,6 +245,7 @@ impl From<&StatusReply> for StatusLine {
 }
 
 /// Where a group is coordinated; the allocator gives no epoch.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct LocatedLine {
@@ -250,6 +256,7 @@ pub struct LocatedLine {
 }
 
 /// A list over HTTP; `next` is what to ask for next, null at the end.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct Page<T> {
@@ -265,6 +272,7 @@ pub struct ErrorLine {
 }
 
 /// A change that was made; what it made true is there, and is true.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct DoneLine {

@@ -1,5 +1,6 @@
 //! The doors: each knows its protocol and nothing else; it decodes, asks the group's driver or the directory, and encodes.
 
+pub(crate) mod http;
 mod line;
 pub(crate) mod line_session;
 mod native;
@@ -73,6 +74,8 @@ pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Directory>) {
     let mut lobby = JoinSet::new();
     let mut told: Option<Instant> = None;
+    let app = (door == Door::Web).then(|| http::app(&directory));
+    let answer = directory.shared.config.limits.answer;
     loop {
         while lobby.try_join_next().is_some() {}
         let (stream, address) = match listener.accept().await {
@@ -106,11 +109,12 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         directory.shared.notice(Notice::Connected { door, address });
         let id = ConnId(directory.shared.new_id());
         let arrival = Arrival { id, stream, address, dialled, counted };
-        let directory = Arc::clone(&directory);
+        let (directory, app) = (Arc::clone(&directory), app.clone());
         lobby.spawn(async move {
-            match door {
-                Door::Line => line::serve(arrival, directory).await,
-                Door::Native | Door::Web => native::serve(arrival, directory).await,
+            match app {
+                Some(app) => http::serve(arrival, app, answer).await,
+                None if door == Door::Line => line::serve(arrival, directory).await,
+                None => native::serve(arrival, directory).await,
             }
         });
     }
@@ -136,7 +140,15 @@ async fn turn_away(mut stream: TcpStream, door: Door) {
                 tertulia_wire::line::Refusal::new(tertulia_wire::line::LineCode::Busy, message);
             tertulia_wire::line::err(&mut out, &refusal);
         }
-        Door::Native | Door::Web => {
+        Door::Web => {
+            let body = format!("{message}\n");
+            let head = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1";
+            let length = body.len();
+            let kind = "Content-Type: text/plain";
+            let all = format!("{head}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+            out.extend_from_slice(all.as_bytes());
+        }
+        Door::Native => {
             let code = tertulia_wire::Code::Limit;
             tertulia_wire::NodeFrame::Close { code, message: message.to_owned() }.encode(&mut out);
         }

@@ -44,13 +44,14 @@ pub(crate) async fn answer(
     id: u32,
     request: ClientFrame,
 ) -> NodeFrame {
-    match answer_or_deny(directory, dialled, request).await {
+    match ask(directory, dialled, request).await {
         Ok(frame) => frame,
         Err(Denied { code, message }) => NodeFrame::Error { id, code, message },
     }
 }
 
-async fn answer_or_deny(
+/// The answer, or why there is none.
+pub(crate) async fn ask(
     directory: &Arc<Directory>,
     dialled: SocketAddr,
     request: ClientFrame,
@@ -180,12 +181,7 @@ pub(crate) async fn read<T: Send + 'static>(
     what: impl FnOnce(&dyn tertulia_journal::Journal) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Denied> {
     let shared = &directory.shared;
-    let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
-    let _permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
-    let journal = Arc::clone(&shared.journal);
-    let read =
-        shared.main.spawn_blocking(move || what(journal.as_ref())).await.map_err(|_| ending())?;
-    read.map_err(|error| match error {
+    read_records(directory, what).await?.map_err(|error| match error {
         ReadError::Trimmed { first } => {
             Denied::new(Code::Expired, format!("kept from #{first} on"))
         }
@@ -195,6 +191,18 @@ pub(crate) async fn read<T: Send + 'static>(
         }
         ReadError::Io(why) => Denied::new(Code::StoreFailed, why),
     })
+}
+
+/// The same, for who has to know what the journal answered.
+pub(crate) async fn read_records<T: Send + 'static>(
+    directory: &Directory,
+    what: impl FnOnce(&dyn tertulia_journal::Journal) -> Result<T, ReadError> + Send + 'static,
+) -> Result<Result<T, ReadError>, Denied> {
+    let shared = &directory.shared;
+    let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
+    let _permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
+    let journal = Arc::clone(&shared.journal);
+    shared.main.spawn_blocking(move || what(journal.as_ref())).await.map_err(|_| ending())
 }
 
 fn status(directory: &Directory, id: u32) -> NodeFrame {

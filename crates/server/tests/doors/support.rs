@@ -26,6 +26,7 @@ pub fn config(data: &Path) -> Config {
         data: data.to_owned(),
         native_port: Some(0),
         line_port: Some(0),
+        http_port: Some(0),
         guests: true,
         keep: Keep::default(),
         engine: Engine::Embedded,

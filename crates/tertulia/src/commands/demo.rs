@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tertulia_client::{Event, Kind, Member, MemberOptions, Place, Sender, SenderOptions, Target};
 use tertulia_group::Limits;
-use tertulia_server::{Config, Engine, Keep, Node, NodeLimits, Notice};
+use tertulia_server::{Config, Endpoints, Engine, Keep, Node, NodeLimits, Notice};
 use tertulia_wire::json::ReceiptLine;
 use tertulia_wire::text::{entry_line, receipt_line, receipt_now_line};
 use tokio::sync::{mpsc, watch};
@@ -57,6 +57,7 @@ fn config(data: &Path) -> Config {
         data: data.to_owned(),
         native_port: Some(0),
         line_port: Some(0),
+        http_port: Some(0),
         guests: true,
         keep: Keep::default(),
         engine: Engine::Embedded,
@@ -82,6 +83,9 @@ async fn show(
     if let Some(line) = endpoints.line {
         say(out, &format!("  line    {line}"))?;
     }
+    if let Some(http) = endpoints.http {
+        say(out, &format!("  http    {http}"))?;
+    }
     let (heard, mut said) = mpsc::channel(256);
     let mut crowd = Crowd { target, members: BTreeMap::new(), stopping: watch::Sender::new(false) };
     let evenly = crowd.allocate(out).await?;
@@ -91,7 +95,7 @@ async fn show(
     }
     // What was heard so far was seen in the roll calls.
     while said.try_recv().is_ok() {}
-    try_it(native, endpoints.line, out)?;
+    try_it(native, endpoints, out)?;
     loop {
         tokio::select! {
             Some(line) = said.recv() => say(out, &line)?,
@@ -283,7 +287,7 @@ impl RollCall<'_> {
 /// Lines to copy.
 fn try_it(
     native: std::net::SocketAddr,
-    line: Option<std::net::SocketAddr>,
+    endpoints: Endpoints,
     out: &mut Output,
 ) -> Result<(), Failure> {
     say(out, "\nTry it in another terminal (Ctrl-C here ends it all):")?;
@@ -295,11 +299,14 @@ fn try_it(
     ] {
         say(out, &format!("  {command}"))?;
     }
-    if let Some(line) = line {
+    if let Some(line) = endpoints.line {
         say(
             out,
             &format!("  nc {} {}     # then: JOIN you ops, MSG hola, EXIT", line.ip(), line.port()),
         )?;
+    }
+    if let Some(http) = endpoints.http {
+        say(out, &format!("  curl -d hola http://{http}/api/groups/ops/messages"))?;
     }
     say(out, "From the source tree, `cargo run --release --` stands for `tertulia`:")?;
     say(out, &format!("  cargo run --release -- send ops hola --node {native}\n"))

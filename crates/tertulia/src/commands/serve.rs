@@ -135,6 +135,7 @@ impl Folder {
         let file = EndpointsFile {
             native: endpoints.native.map(|address| dialable(address).to_string()),
             line: endpoints.line.map(|address| dialable(address).to_string()),
+            http: endpoints.http.map(|address| dialable(address).to_string()),
         };
         let new = self.endpoints.with_extension("new");
         std::fs::write(&new, format!("{}\n", tertulia_wire::json::to_line(&file)))?;
@@ -157,6 +158,8 @@ struct EndpointsFile {
     native: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
 }
 
 /// An address that listens everywhere, as it is reached on this machine.
@@ -171,12 +174,13 @@ fn dialable(address: SocketAddr) -> SocketAddr {
 
 /// Where the node is: a line a door, and copyable lines for other machines.
 fn announce(config: &Config, endpoints: Endpoints, out: &mut Output) -> Result<(), Failure> {
-    let doors = [("native", endpoints.native), ("line", endpoints.line)];
+    let doors = [("native", endpoints.native), ("line", endpoints.line), ("http", endpoints.http)];
     if out.json {
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         out.object(&NoticeLine::Ready {
             native: text(endpoints.native),
             line: text(endpoints.line),
+            http: text(endpoints.http),
         })?;
         return out.flush();
     }
@@ -195,6 +199,9 @@ fn announce(config: &Config, endpoints: Endpoints, out: &mut Output) -> Result<(
             if let Some(line) = endpoints.line {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
                 out.text(&format!("  nc {bare} {}", line.port()))?;
+            }
+            if let Some(http) = endpoints.http {
+                out.text(&format!("  curl http://{host}:{}/api/groups", http.port()))?;
             }
         }
     }
@@ -232,6 +239,8 @@ enum NoticeLine {
         native: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         line: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http: Option<String>,
     },
     Connected {
         address: IpAddr,
@@ -296,9 +305,14 @@ fn print_notices(mut notices: mpsc::Receiver<Notice>, out: &Output) {
     let quiet = out.quiet && !out.json;
     std::thread::spawn(move || {
         while let Some(notice) = notices.blocking_recv() {
-            // Every question to the directory is a connection of its own; who joins is told by name.
-            let is_question =
-                matches!(notice, Notice::Connected { door: tertulia_group::Door::Native, .. });
+            // Every question is a connection of its own; who joins is told by name.
+            let is_question = matches!(
+                notice,
+                Notice::Connected {
+                    door: tertulia_group::Door::Native | tertulia_group::Door::Web,
+                    ..
+                }
+            );
             if is_question && !out.verbose {
                 continue;
             }
@@ -328,7 +342,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let folder = Folder::take(data.path()).unwrap();
         let native = Some("0.0.0.0:5001".parse().unwrap());
-        folder.write(Endpoints { native, line: None }).unwrap();
+        folder.write(Endpoints { native, line: None, http: None }).unwrap();
         let text = std::fs::read_to_string(data.path().join("endpoints.json")).unwrap();
         assert_eq!(text.trim(), r#"{"native":"127.0.0.1:5001"}"#);
         let failure = Folder::take(data.path()).err().unwrap();

@@ -1,0 +1,182 @@
+//! Groups, members, the directory and the allocator over HTTP.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use tertulia_wire::json::{GroupLine, LocatedLine, MemberLine, Page};
+use tertulia_wire::{ClientFrame, NodeFrame};
+use utoipa::ToSchema;
+
+use super::ask::not_an_answer;
+use super::params::{self, Paging, Path, Query};
+use super::problem::Problem;
+use super::{Door, Peer};
+
+/// Items of a page, unless asked for otherwise.
+const LIMIT: u16 = 100;
+const LIMIT_MAX: u16 = 1000;
+
+/// That the node is alive.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
+    status: &'static str,
+}
+
+/// Alive and ready.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health)))]
+pub(crate) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// A name of a group or a member.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Named {
+    /// 1 to 32 letters, digits, `.`, `_` and `-`.
+    #[schema(min_length = 1)]
+    name: String,
+}
+
+/// One group, with its members.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GroupShown {
+    /// Its name, as it is shown.
+    group: String,
+    /// The last number of its log.
+    seq: u64,
+    /// The coordinator's epoch.
+    epoch: u32,
+    /// Where it is coordinated.
+    coordinator: String,
+    /// Who is in it: the first of them, by name.
+    members: Vec<MemberLine>,
+    /// What to give as `after` for the members that follow; null at the end.
+    next: Option<String>,
+}
+
+/// The groups.
+#[utoipa::path(
+    get,
+    path = "/api/groups",
+    params(Paging),
+    responses((status = 200, body = Page<GroupLine>), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn list(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<GroupLine>>, Problem> {
+    let (after, limit) = read(paging);
+    match door.ask(&peer, ClientFrame::Groups { id: 0, after, limit }).await? {
+        NodeFrame::GroupsPage { more, items, .. } => {
+            let next = items.last().filter(|_| more).map(|item| item.group.clone());
+            Ok(Json(Page { items: items.iter().map(GroupLine::from).collect(), next }))
+        }
+        other => not_an_answer(&other),
+    }
+}
+
+fn read(paging: Paging) -> (String, u16) {
+    let limit = paging.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    (paging.after.unwrap_or_default(), limit)
+}
+
+/// Makes a group.
+#[utoipa::path(
+    post,
+    path = "/api/groups",
+    request_body = Named,
+    responses(
+        (status = 201, body = LocatedLine),
+        (status = 409, body = Problem, description = "It is there."),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn create(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(named): params::Json<Named>,
+) -> Result<(StatusCode, Json<LocatedLine>), Problem> {
+    door.ask(&peer, ClientFrame::Create { id: 0, group: named.name.clone() }).await?;
+    Ok((StatusCode::CREATED, Json(located(&door, &peer, named.name).await?)))
+}
+
+async fn located(door: &Door, peer: &Peer, group: String) -> Result<LocatedLine, Problem> {
+    match door.ask(peer, ClientFrame::Locate { id: 0, group }).await? {
+        NodeFrame::Located { group, coordinator, epoch, .. } => {
+            Ok(LocatedLine { group, coordinator, epoch: Some(epoch) })
+        }
+        other => not_an_answer(&other),
+    }
+}
+
+/// One group: its last number, where it is coordinated, and its members.
+#[utoipa::path(
+    get,
+    path = "/api/groups/{group}",
+    params(("group" = String, Path), Paging),
+    responses(
+        (status = 200, body = GroupShown),
+        (status = 404, body = Problem),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn show(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Path(group): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<GroupShown>, Problem> {
+    let LocatedLine { group, coordinator, epoch } = located(&door, &peer, group).await?;
+    let (after, limit) = read(paging);
+    let seq = door.directory.find(&group).await?.feed.tail();
+    let request = ClientFrame::Members { id: 0, group: group.clone(), after, limit };
+    match door.ask(&peer, request).await? {
+        NodeFrame::MembersPage { more, items, .. } => {
+            let next = items.last().filter(|_| more).map(|item| item.name.clone());
+            let members = items.iter().map(MemberLine::from).collect();
+            let epoch = epoch.unwrap_or_default();
+            Ok(Json(GroupShown { group, seq, epoch, coordinator, members, next }))
+        }
+        other => not_an_answer(&other),
+    }
+}
+
+/// The group server: where a group is coordinated.
+#[utoipa::path(
+    get,
+    path = "/api/directory/{group}",
+    params(("group" = String, Path)),
+    responses(
+        (status = 200, body = LocatedLine),
+        (status = 404, body = Problem),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn locate(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Path(group): Path<String>,
+) -> Result<Json<LocatedLine>, Problem> {
+    Ok(Json(located(&door, &peer, group).await?))
+}
+
+/// The allocator: which group of the pool a member of this name is to join.
+#[utoipa::path(
+    post,
+    path = "/api/allocate",
+    request_body = Named,
+    responses((status = 200, body = LocatedLine), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn allocate(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(named): params::Json<Named>,
+) -> Result<Json<LocatedLine>, Problem> {
+    match door.ask(&peer, ClientFrame::Allocate { id: 0, name: named.name }).await? {
+        NodeFrame::Located { group, coordinator, .. } => {
+            Ok(Json(LocatedLine { group, coordinator, epoch: None }))
+        }
+        other => not_an_answer(&other),
+    }
+}

@@ -1,0 +1,121 @@
+//! The HTTP door: decodes requests, asks the directory or a group, encodes the answers; see `/api/openapi.json`.
+
+#![allow(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
+
+mod ask;
+mod events;
+mod groups;
+mod messages;
+mod origin;
+mod params;
+mod posts;
+mod problem;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::get;
+use axum::{Extension, Json, Router, middleware};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio_io_timeout::TimeoutStream;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::posts::Posts;
+use self::problem::Problem;
+use super::Arrival;
+use crate::directory::Directory;
+use crate::shared::Counted;
+
+/// What a request's head may take; also how long a connection may be idle between requests.
+const HEAD_WAIT: Duration = Duration::from_secs(15);
+/// Header fields of a request.
+const HEADERS_MAX: usize = 64;
+/// What is read ahead and written behind on a connection.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// What every handler has.
+#[derive(Clone)]
+pub(crate) struct Door {
+    directory: Arc<Directory>,
+    posts: Posts,
+}
+
+/// The connection that a request came on.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    address: IpAddr,
+    /// The address at which it reached the node.
+    dialled: SocketAddr,
+    /// Counts it as long as anything of it is left.
+    _counted: Arc<Counted>,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Tertulia",
+    description = "Tell a group something, and know that everyone got it.",
+    license(name = "MIT OR Apache-2.0")
+))]
+struct Description;
+
+/// Everything that the door answers.
+pub(crate) fn app(directory: &Arc<Directory>) -> Router {
+    let door = Door { directory: Arc::clone(directory), posts: Posts::default() };
+    let body_max = directory.shared.config.group_limits.message_bytes_max;
+    let (routes, description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(groups::healthz))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show))
+        .routes(routes!(groups::locate))
+        .routes(routes!(groups::allocate))
+        .routes(routes!(messages::post, messages::history))
+        .routes(routes!(messages::receipt))
+        .routes(routes!(events::events))
+        .split_for_parts();
+    let description = Json(description);
+    routes
+        .route("/api/openapi.json", get(move || std::future::ready(description.clone())))
+        .fallback(not_here)
+        .method_not_allowed_fallback(not_so)
+        .layer(middleware::from_fn_with_state(door.clone(), origin::check))
+        // JSON may write a byte as six.
+        .layer(DefaultBodyLimit::max(6 * body_max + 1024))
+        .with_state(door)
+}
+
+async fn not_here(uri: Uri) -> Problem {
+    let detail = format!("nothing is at {}; see /api/openapi.json", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", detail)
+}
+
+async fn not_so(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} takes no {method}; see /api/openapi.json", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "NO_SUCH_METHOD", detail)
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(arrival: Arrival, app: Router, answer: Duration) {
+    let Arrival { stream, address, dialled, counted, .. } = arrival;
+    let peer = Peer { address, dialled, _counted: Arc::new(counted) };
+    let mut stream = TimeoutStream::new(stream);
+    // Who reads nothing of an answer for so long holds memory for nothing: streams can be resumed.
+    stream.set_write_timeout(Some(answer));
+    let service = TowerToHyperService::new(app.layer(Extension(peer)));
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}

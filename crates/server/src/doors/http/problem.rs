@@ -1,0 +1,94 @@
+//! What is refused over HTTP: `application/problem+json` (RFC 9457), from the same refusals as at the other doors.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tertulia_wire::Code;
+use utoipa::ToSchema;
+
+use crate::directory::Denied;
+
+/// A refusal. `code` is the word that the native door uses for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// The same as the answer's status.
+    status: u16,
+    /// What the status says.
+    title: &'static str,
+    /// A word for programs.
+    code: String,
+    /// What to do.
+    detail: String,
+}
+
+impl Problem {
+    /// A refusal that only this door knows.
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or_default();
+        Self { status: status.as_u16(), title, code: code.to_owned(), detail: detail.into() }
+    }
+
+    /// The request cannot be read.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
+    }
+
+    /// Whether the message is stored cannot be said.
+    pub fn unknown(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "UNKNOWN_OUTCOME", detail)
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        Self::new(status_of(denied.code), denied.code.as_str(), denied.message)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut response = (status, Json(self)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// The one mapping of the node's codes to statuses.
+const fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::UnknownGroup | Code::NoSuchMember | Code::NoSuchMessage => StatusCode::NOT_FOUND,
+        Code::GroupExists
+        | Code::GroupFull
+        | Code::GroupInUse
+        | Code::NameTaken
+        | Code::AlreadyJoined
+        | Code::CounterSkipped
+        | Code::Replaced
+        | Code::Removed => StatusCode::CONFLICT,
+        Code::NameReserved | Code::BadSecret | Code::Denied => StatusCode::FORBIDDEN,
+        Code::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::Limit => StatusCode::TOO_MANY_REQUESTS,
+        Code::Expired => StatusCode::GONE,
+        Code::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        Code::Busy
+        | Code::AfterRefused
+        | Code::StoreFailed
+        | Code::Damaged
+        | Code::Moved
+        | Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        Code::SenderExpired => StatusCode::GATEWAY_TIMEOUT,
+        Code::BadName
+        | Code::NotJoined
+        | Code::BadFrame
+        | Code::BadVersion
+        | Code::BadAck
+        | Code::Idle
+        | Code::Unknown(_) => StatusCode::BAD_REQUEST,
+    }
+}

@@ -104,16 +104,38 @@ impl Held {
         }
     }
 
-    /// Waits until this connection has to give up what it holds.
-    pub async fn called(&self) {
-        while !self.call.made.swap(false, Ordering::Relaxed) {
-            self.call.wake.notified().await;
-        }
-    }
-
     /// Whether it holds more than what is free.
     pub fn is_counted(&self) -> bool {
         self.bytes > 0
+    }
+
+    /// For whoever waits for the call without holding this.
+    pub fn caller(&self) -> Caller {
+        Caller(Arc::clone(&self.call))
+    }
+
+    /// Waits until this connection has to give up what it holds.
+    pub async fn called(&self) {
+        self.call.made().await;
+    }
+}
+
+/// Hears the call to give up, for a [`Held`] that is somewhere else.
+#[derive(Debug)]
+pub(crate) struct Caller(Arc<Call>);
+
+impl Caller {
+    /// Waits until the connection has to give up what it holds.
+    pub async fn called(&self) {
+        self.0.made().await;
+    }
+}
+
+impl Call {
+    async fn made(&self) {
+        while !self.made.swap(false, Ordering::Relaxed) {
+            self.wake.notified().await;
+        }
     }
 }
 

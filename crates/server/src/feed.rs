@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use tertulia_group::Seq;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ pub(crate) struct Piece {
     /// As server-sent events.
     pub events: OnceLock<Bytes>,
     /// As what a web member is sent.
-    pub web: OnceLock<Bytes>,
+    pub web: OnceLock<Utf8Bytes>,
 }
 
 /// See the module. One for each group.

@@ -10,6 +10,14 @@ mod hostile_line;
 mod hostile_memory;
 #[path = "doors/keeping.rs"]
 mod keeping;
+#[path = "doors/http.rs"]
+mod http;
+#[path = "doors/http_client.rs"]
+mod http_client;
+#[path = "doors/http_events.rs"]
+mod http_events;
+#[path = "doors/http_hostile.rs"]
+mod http_hostile;
 #[path = "doors/line.rs"]
 mod line;
 #[path = "doors/mended.rs"]
@@ -18,3 +26,5 @@ mod mended;
 mod native;
 #[path = "doors/support.rs"]
 mod support;
+#[path = "doors/web.rs"]
+mod web;

@@ -75,7 +75,6 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
     let mut lobby = JoinSet::new();
     let mut told: Option<Instant> = None;
     let app = (door == Door::Web).then(|| http::app(&directory));
-    let answer = directory.shared.config.limits.answer;
     loop {
         while lobby.try_join_next().is_some() {}
         let (stream, address) = match listener.accept().await {
@@ -112,7 +111,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let (directory, app) = (Arc::clone(&directory), app.clone());
         lobby.spawn(async move {
             match app {
-                Some(app) => http::serve(arrival, app, answer).await,
+                Some(app) => http::serve(arrival, app, directory).await,
                 None if door == Door::Line => line::serve(arrival, directory).await,
                 None => native::serve(arrival, directory).await,
             }

@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::params::{Path, Query};
 use super::problem::Problem;
-use super::{Door, Peer};
+use super::{BUFFER_BYTES, Door, Peer};
 use crate::clock::wall_us;
 use crate::directory::{Denied, Listed};
 use crate::feed::{Following, Piece};
@@ -95,16 +95,23 @@ pub(crate) async fn events(
 
 /// `LOG-EPOCH-SEQ`, as the events' `id` says it.
 fn read_id(value: &axum::http::HeaderValue) -> Result<Position, Problem> {
-    let parse = |text: &str| {
-        let mut parts = text.split('-');
-        let (log, epoch, seq) = (parts.next()?, parts.next()?, parts.next()?);
-        let log = (log.len() == 32).then(|| u128::from_str_radix(log, 16).ok()).flatten()?;
-        let (epoch, seq) = (epoch.parse().ok()?, seq.parse::<Seq>().ok()?);
-        let known = parts.next().is_none() && seq < Seq::MAX;
-        known.then_some(Position { log: LogId(log.to_be_bytes()), epoch, seq })
-    };
-    let position = value.to_str().ok().and_then(parse);
+    let position = value.to_str().ok().and_then(parse_id);
     position.ok_or_else(|| Problem::bad("Last-Event-ID is not an id of this stream's events"))
+}
+
+/// The position that an event's id stands for.
+pub(crate) fn parse_id(text: &str) -> Option<Position> {
+    let mut parts = text.split('-');
+    let (log, epoch, seq) = (parts.next()?, parts.next()?, parts.next()?);
+    let log = (log.len() == 32).then(|| u128::from_str_radix(log, 16).ok()).flatten()?;
+    let (epoch, seq) = (epoch.parse().ok()?, seq.parse::<Seq>().ok()?);
+    let known = parts.next().is_none() && seq < Seq::MAX;
+    known.then_some(Position { log: LogId(log.to_be_bytes()), epoch, seq })
+}
+
+/// The id of an event: where its reader is after it.
+pub(crate) fn id(log: &str, epoch: Epoch, seq: Seq) -> String {
+    format!("{log}-{epoch}-{seq}")
 }
 
 /// One event stream.
@@ -116,8 +123,7 @@ struct Stream {
     next: Seq,
     /// What is to be sent before the log goes on.
     first: VecDeque<Bytes>,
-    /// The connection, counted as long as this.
-    _peer: Peer,
+    peer: Peer,
     ended: bool,
 }
 
@@ -152,11 +158,18 @@ impl Stream {
             first.push_back(event("reset", None, &to_line(&line)));
         }
         let door = door.clone();
-        Ok(Self { door, listed, log, following, next, first, _peer: peer, ended: false })
+        Ok(Self { door, listed, log, following, next, first, peer, ended: false })
     }
 
-    /// What is to be written next; `None` when the stream ends.
+    /// What is to be written next; `None` when the stream ends. Until it is asked for again, the one before waits.
     async fn next(&mut self) -> Option<Bytes> {
+        self.peer.hold(0);
+        let chunk = self.chunk().await?;
+        self.peer.hold(chunk.len() + BUFFER_BYTES);
+        Some(chunk)
+    }
+
+    async fn chunk(&mut self) -> Option<Bytes> {
         loop {
             if let Some(first) = self.first.pop_front() {
                 return Some(first);
@@ -243,7 +256,7 @@ fn render_one(log: &str, group: &str, entry: &Entry) -> Option<Bytes> {
         EntryLine::File { .. } => "file",
         EntryLine::Reset { .. } | EntryLine::Gap { .. } => return None,
     };
-    let id = format!("{log}-{}-{}", entry.header.epoch, entry.header.seq);
+    let id = id(log, entry.header.epoch, entry.header.seq);
     Some(event(kind, Some(&id), &to_line(&line)))
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use serde::Deserialize;
 use tertulia_group::{Name, Receipt, SenderId, Seq};
 use tertulia_wire::json::{EntryLine, Page, ReceiptLine};
@@ -100,7 +101,9 @@ pub(crate) async fn post(
         return Err(Denied::new(Code::Denied, "this node takes no guests").into());
     }
     let listed = door.directory.find(&group).await?;
-    let text = read_text(&door, &headers, body).await?;
+    let text = read_text(&door, &peer, &headers, body).await;
+    peer.hold(0);
+    let text = text?;
     let poster = Poster { listed, name, address: peer.address };
     let stored = store(&door, &poster, key.as_deref(), text);
     let seq = match tokio::time::timeout(timeout.max(Duration::from_millis(1)), stored).await {
@@ -125,7 +128,12 @@ fn read_key(value: &axum::http::HeaderValue) -> Result<String, Problem> {
 }
 
 /// The text of a message; a form, which `curl -d` says that it sends, is taken as it stands.
-async fn read_text(door: &Door, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read_text(
+    door: &Door,
+    peer: &Peer,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Problem> {
     let bytes_max = door.directory.shared.config.group_limits.message_bytes_max;
     let too_long = || {
         let detail = format!("a message has at most {bytes_max} bytes");
@@ -137,8 +145,9 @@ async fn read_text(door: &Door, headers: &HeaderMap, body: Body) -> Result<Bytes
     // JSON may write a byte as six.
     let body_max = if is_json { 6 * bytes_max + 1024 } else { bytes_max };
     let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "TOO_SLOW", "the body did not come");
-    let read = tokio::time::timeout(BODY_WAIT, to_bytes(body, body_max)).await;
-    let body = read.map_err(|_| slow())?.map_err(|_| too_long())?;
+    let gather = gather(peer, body, body_max);
+    let read = tokio::time::timeout(BODY_WAIT, gather).await.map_err(|_| slow())?;
+    let body = read?.ok_or_else(too_long)?;
     if !is_json {
         return Ok(body);
     }
@@ -148,6 +157,22 @@ async fn read_text(door: &Door, headers: &HeaderMap, body: Body) -> Result<Bytes
         return Err(too_long());
     }
     Ok(Bytes::from(text.text))
+}
+
+/// A body of at most `bytes_max`; what has come of it is held by its connection. `None`: there is more.
+async fn gather(peer: &Peer, body: Body, bytes_max: usize) -> Result<Option<Bytes>, Problem> {
+    let mut stream = body.into_data_stream();
+    let mut all = BytesMut::new();
+    while let Some(part) = stream.next().await {
+        let part =
+            part.map_err(|error| Problem::bad(format!("the body has broken off: {error}")))?;
+        if all.len() + part.len() > bytes_max {
+            return Ok(None);
+        }
+        all.extend_from_slice(&part);
+        peer.hold(all.len());
+    }
+    Ok(Some(all.freeze()))
 }
 
 /// Stores the text and answers its number.

@@ -10,9 +10,11 @@ mod origin;
 mod params;
 mod posts;
 mod problem;
+mod web;
+mod web_session;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
@@ -29,6 +31,7 @@ use utoipa_axum::routes;
 use self::posts::Posts;
 use self::problem::Problem;
 use super::Arrival;
+use crate::budget::Held;
 use crate::directory::Directory;
 use crate::shared::Counted;
 
@@ -52,8 +55,18 @@ pub(crate) struct Peer {
     address: IpAddr,
     /// The address at which it reached the node.
     dialled: SocketAddr,
+    /// What waits for it, or of it.
+    held: Arc<Mutex<Held>>,
     /// Counts it as long as anything of it is left.
     _counted: Arc<Counted>,
+}
+
+impl Peer {
+    /// So many bytes wait on this connection now; beyond what the node has room for, the one that has held on for longest
+    /// is closed.
+    fn hold(&self, bytes: usize) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).set(bytes, true);
+    }
 }
 
 #[derive(OpenApi)]
@@ -77,6 +90,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .routes(routes!(messages::post, messages::history))
         .routes(routes!(messages::receipt))
         .routes(routes!(events::events))
+        .routes(routes!(web::socket))
         .split_for_parts();
     let description = Json(description);
     routes
@@ -100,22 +114,30 @@ async fn not_so(method: Method, uri: Uri) -> Problem {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(arrival: Arrival, app: Router, answer: Duration) {
+pub(crate) async fn serve(arrival: Arrival, app: Router, directory: Arc<Directory>) {
     let Arrival { stream, address, dialled, counted, .. } = arrival;
-    let peer = Peer { address, dialled, _counted: Arc::new(counted) };
+    let held = directory.shared.budget.holder();
+    let answer = directory.shared.config.limits.answer;
+    drop(directory);
+    let caller = held.caller();
+    let (held, counted) = (Arc::new(Mutex::new(held)), Arc::new(counted));
+    let peer = Peer { address, dialled, held, _counted: counted };
+    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(BUFFER_BYTES);
     let mut stream = TimeoutStream::new(stream);
     // Who reads nothing of an answer for so long holds memory for nothing: streams can be resumed.
     stream.set_write_timeout(Some(answer));
     let service = TowerToHyperService::new(app.layer(Extension(peer)));
-    let served = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(Box::pin(stream)), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an HTTP connection ended");
+        .with_upgrades();
+    tokio::select! {
+        served = connection => if let Err(error) = served {
+            tracing::debug!(%error, "an HTTP connection ended");
+        },
+        () = caller.called() => tracing::debug!("too much waited for an HTTP connection"),
     }
 }

@@ -179,6 +179,11 @@ impl Directory {
         listing::page(&read(&self.groups), folded.as_deref().unwrap_or(after), limit)
     }
 
+    /// The shards, and how many groups there are.
+    pub fn shards(&self) -> (Vec<ShardHandle>, usize) {
+        (read(&self.shards).clone(), read(&self.groups).len())
+    }
+
     /// The group of this name, running.
     pub async fn find(&self, name: &str) -> Result<Arc<Listed>, Denied> {
         let parsed =

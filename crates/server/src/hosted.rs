@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Name, Output, Receipt, Refusal, Seq, Ticket,
+    Batch, ConnId, Group, Incarnation, Input, Name, Output, Presence, Receipt, Refusal, Seq, Ticket,
 };
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
@@ -22,6 +22,7 @@ use crate::clock::now;
 use crate::conn::Conn;
 use crate::feed::Feed;
 use crate::keeping::Keeping;
+use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::shared::Shared;
 use crate::window::{Window, frame_ends};
@@ -288,9 +289,11 @@ impl Hosted {
             entries: batch.entries,
         };
         let (key, stored) = (self.key, self.stored.clone());
+        let (shared, handed_over) = (Arc::clone(&self.shared), Instant::now());
         self.shared.journal.append(
             batch,
             Box::new(move |result| {
+                shared.metrics.stored(handed_over.elapsed());
                 // The shard is gone only when the node ends.
                 let _ = stored.send(Stored { key, result });
             }),
@@ -343,7 +346,47 @@ impl Hosted {
         self.stats.epoch.store(group.epoch(), Ordering::Relaxed);
     }
 
+    fn count(&self, output: &Output) {
+        let metrics = &self.shared.metrics;
+        match output {
+            Output::Stored(_, run) => {
+                metrics.messages.inc_by(u64::from(run.count));
+            }
+            Output::Complete(_, run) => {
+                let header = self.window.borrow().header(run.seq);
+                let since = header.map(|header| {
+                    Duration::from_micros(now().wall_us.saturating_sub(header.time_us))
+                });
+                let confirmed = u64::from(run.members - run.reached);
+                metrics.complete(u64::from(run.count), confirmed, since);
+            }
+            Output::Receipt(_, _, receipt) => metrics.missing(u64::from(receipt.confirmed)),
+            Output::Refused(_, refusal) | Output::MessageRefused(_, _, refusal) => {
+                metrics.refused(Code::of_refusal(*refusal));
+            }
+            _ => {}
+        }
+    }
+
+    /// How its members are.
+    pub fn crowd(&self) -> Crowd {
+        let (group, mut crowd) = (self.group.borrow(), Crowd::default());
+        for member in group.members() {
+            match member.presence {
+                Presence::Away { .. } => crowd.away += 1,
+                Presence::Here(_) => {
+                    let lagging = if member.lagging { &mut crowd.lagging } else { &mut crowd.here };
+                    *lagging += 1;
+                    let cursor = member.acked.max(member.reached);
+                    crowd.lag = crowd.lag.max(group.tail().saturating_sub(cursor));
+                }
+            }
+        }
+        crowd
+    }
+
     fn carry_out_one(&self, output: Output) {
+        self.count(&output);
         match &output {
             Output::Welcome(conn, _) | Output::SenderReady(conn, _) => {
                 let conn = *conn;

@@ -13,6 +13,7 @@ mod hosted;
 mod keeping;
 mod linux;
 mod listing;
+mod metrics;
 mod node;
 mod outbox;
 mod recovering;

@@ -220,12 +220,15 @@ impl Outbox {
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
         let (bytes, last) = window.slices(place, WRITE_BYTES, &mut slices);
         let n = stream.try_write_vectored(&slices)?;
+        let before = self.next;
         if n == bytes {
             (self.next, self.place) = (Some(last + 1), Some(place + n as u64));
         } else if let Some((seq, end, rest)) = window.stopped(place, n).filter(|_| n > 0) {
             (self.next, self.place, self.rest) = (Some(seq + 1), Some(end), rest);
             self.rest_owned = false;
         }
+        let written = self.next.unwrap_or(0) - before.unwrap_or(0);
+        hosted.shared.metrics.deliveries.inc_by(written);
         Ok(n)
     }
 

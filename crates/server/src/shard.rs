@@ -25,6 +25,7 @@ use crate::hosted::{Answer, Down, GroupKey, Hosted, Stats, Stored};
 use crate::keeping;
 use crate::listing;
 use crate::recovering::Recovered;
+use crate::metrics::Crowd;
 use crate::remote::{self, Said};
 use crate::shared::{Counted, Shared};
 
@@ -110,6 +111,8 @@ pub(crate) enum Job {
     },
     /// Stop serving a group that has no members; answers whether it did.
     Delete { key: GroupKey, answer: oneshot::Sender<bool> },
+    /// How the members of all its groups are.
+    Crowd { answer: oneshot::Sender<Crowd> },
     /// End cleanly: everything stored, everybody told.
     End { answer: oneshot::Sender<()> },
 }
@@ -124,6 +127,11 @@ impl ShardHandle {
     /// Hands over a job; waits while the mailbox is full. Lost only when the node ends.
     pub async fn send(&self, job: Job) {
         let _ = self.jobs.send(job).await;
+    }
+
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
     }
 
     /// Hands over a job and waits for its answer; `None` when the group is not there (any more).
@@ -268,6 +276,19 @@ impl Shard {
                         let _ = answer.send(hosted.receipt(seq, publisher, wait).await);
                     });
                 }
+            }
+            Job::Crowd { answer } => {
+                let groups = self.groups.borrow();
+                let all = groups.values().fold(Crowd::default(), |all, hosted| {
+                    let one = hosted.crowd();
+                    Crowd {
+                        here: all.here + one.here,
+                        lagging: all.lagging + one.lagging,
+                        away: all.away + one.away,
+                        lag: all.lag.max(one.lag),
+                    }
+                });
+                let _ = answer.send(all);
             }
             Job::Delete { key, answer } => self.delete(key, answer),
             Job::End { .. } => {}

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::budget::Budget;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::node::Notice;
 
 /// See the module.
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     /// For requests.
     pub request_reads: Semaphore,
     pub budget: Budget,
+    pub metrics: Metrics,
     /// For connections that are told that there are too many.
     pub turned_away: Arc<Semaphore>,
     pub notices: mpsc::Sender<Notice>,
@@ -72,6 +74,7 @@ impl Shared {
             reads: Semaphore::new(reads),
             request_reads: Semaphore::new(request_reads),
             budget: Budget::new(held_bytes),
+            metrics: Metrics::default(),
             turned_away: Arc::new(Semaphore::new(turned_away)),
             notices,
             store_failed: watch::Sender::new(None),

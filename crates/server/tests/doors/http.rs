@@ -262,6 +262,29 @@ async fn the_description_names_every_path() {
         "/api/groups/{group}/receipts/{seq}",
         "/api/ws",
         "/healthz",
+        "/metrics",
     ];
     assert_eq!(paths, known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_count_what_went_by() {
+    let (node, http, _data) = node().await;
+    let native = node.endpoints().native.expect("the native door");
+    let (mut ana, _) = NativeClient::member(native, "ana", "ops").await;
+    let waiting = tokio::spawn(async move { post(http, "?timeout=20s", "hola").await });
+    confirm_next(&mut ana).await;
+    assert_eq!(waiting.await.expect("an answer").status, StatusCode::OK);
+    let text = Ask::get(http, "/metrics").text().await;
+    for line in [
+        "tertulia_messages_total 1",
+        "tertulia_members{presence=\"here\"} 1",
+        "tertulia_groups 1",
+        "tertulia_lag_entries 0",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+    }
+    // Its own join and the message.
+    assert!(text.contains("tertulia_deliveries_total 1\n"), "{text}");
+    assert!(!text.contains("tertulia_journal_append_seconds_count 0\n"), "{text}");
 }

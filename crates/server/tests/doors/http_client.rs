@@ -83,6 +83,12 @@ impl Ask {
         Answer { status, kind, json }
     }
 
+    /// The whole answer, as text.
+    pub async fn text(self) -> String {
+        let body = self.response().await.into_body().collect().await.expect("a body");
+        String::from_utf8(body.to_bytes().to_vec()).expect("UTF-8")
+    }
+
     /// The answer as events.
     pub async fn events(self) -> Events {
         let response = self.response().await;

@@ -1,7 +1,7 @@
 //! Groups, members, the directory and the allocator over HTTP.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode, header};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use tertulia_wire::json::{GroupLine, LocatedLine, MemberLine, Page};
@@ -12,6 +12,7 @@ use super::ask::not_an_answer;
 use super::params::{self, Paging, Path, Query};
 use super::problem::Problem;
 use super::{Door, Peer};
+use crate::shard::Job;
 
 /// Items of a page, unless asked for otherwise.
 const LIMIT: u16 = 100;
@@ -27,6 +28,27 @@ pub(crate) struct Health {
 #[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health)))]
 pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
+}
+
+/// What the node counts, for Prometheus (OpenMetrics 1.0).
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+)]
+pub(crate) async fn metrics(State(door): State<Door>) -> ([(HeaderName, &'static str); 1], String) {
+    let shared = &door.directory.shared;
+    let (shards, groups) = door.directory.shards();
+    let mut counted = Vec::new();
+    for shard in shards {
+        let waiting = shard.waiting();
+        let crowd = shard.ask(|answer| Job::Crowd { answer }).await.unwrap_or_default();
+        counted.push((waiting, crowd));
+    }
+    shared.metrics.set_shards(&counted);
+    shared.metrics.set_node(groups, shared.connections.all());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shared.metrics.text())
 }
 
 /// A name of a group or a member.

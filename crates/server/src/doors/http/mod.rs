@@ -83,6 +83,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
     let body_max = directory.shared.config.group_limits.message_bytes_max;
     let (routes, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(groups::healthz))
+        .routes(routes!(groups::metrics))
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::show))
         .routes(routes!(groups::locate))

@@ -22,6 +22,7 @@ pub(crate) fn config(limits: NodeLimits) -> Config {
         data: std::path::PathBuf::new(),
         native_port: Some(0),
         line_port: Some(0),
+        http_port: None,
         guests: true,
         keep: Keep { age: Duration::from_secs(3600), bytes: 1 << 30 },
         engine: Engine::Memory,
@@ -38,7 +39,7 @@ pub(crate) fn shared(limits: NodeLimits) -> Arc<Shared> {
     let catalog: Arc<dyn Catalog> = Arc::clone(&journal) as _;
     let journal: Arc<dyn Journal> = journal;
     let (notices, _) = mpsc::channel(1);
-    Arc::new(Shared::new(config(limits), journal, catalog, Instance([0; 16]), notices))
+    Arc::new(Shared::new(config(limits), (journal, catalog), (Instance([0; 16]), [0; 32]), notices))
 }
 
 /// A group that nobody drives.
@@ -46,7 +47,7 @@ pub(crate) fn hosted(shared: &Arc<Shared>) -> Hosted {
     let group = Group::new(tertulia_group::LogId([1; 16]), Limits::default());
     let (stored, _) = mpsc::unbounded_channel();
     let name = Name::new("ops").expect("a name");
-    Hosted::new(GroupKey(1), name, group, Arc::default(), Arc::clone(shared), stored)
+    Hosted::new(GroupKey(1), name, group, Default::default(), Arc::clone(shared), stored)
 }
 
 /// Both ends of a connection that holds little: the node's, and a client's.

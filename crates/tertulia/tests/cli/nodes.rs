@@ -16,7 +16,7 @@ fn where_the_doors_are_is_said_and_written() {
     let written = object(&std::fs::read_to_string(&file).unwrap());
     assert_eq!(written["native"], node.native.as_str());
     assert_eq!(written["line"], node.line.as_str());
-    assert!(written.get("http").is_none());
+    assert_eq!(written["http"], node.http.as_str());
     node.process.end_by(Signal::TERM, 0);
     assert!(!file.exists(), "a node that has ended is nowhere");
 }
@@ -24,7 +24,7 @@ fn where_the_doors_are_is_said_and_written() {
 #[test]
 fn ctrl_c_is_a_clean_end() {
     let mut node = Node::start_with(&["--no-line", "--no-http", "--engine", "memory"]);
-    assert_eq!(node.line, "");
+    assert_eq!((node.line.as_str(), node.http.as_str()), ("", ""));
     node.process.end_by(Signal::INT, 0);
 }
 
@@ -32,11 +32,14 @@ fn ctrl_c_is_a_clean_end() {
 fn a_taken_port_names_door_port_and_flag() {
     let node = Node::start();
     let port = |address: &str| address.rsplit(':').next().unwrap().to_owned();
-    for (address, flag) in [(&node.native, "--native-port"), (&node.line, "--line-port")] {
+    let doors =
+        [(&node.native, "--native-port"), (&node.line, "--line-port"), (&node.http, "--http-port")];
+    for (address, flag) in doors {
         let (user, port) = (User::new(), port(address));
         let data = user.home.path().join("data");
-        let other = if flag == "--line-port" { "--native-port" } else { "--line-port" };
-        let args = ["serve", "--data", data.to_str().unwrap(), other, "0", flag, &port];
+        let mut args = vec!["serve", "--data", data.to_str().unwrap(), flag, &port];
+        let others = doors.iter().map(|(_, other)| *other).filter(|other| *other != flag);
+        others.for_each(|other| args.extend([other, "0"]));
         let ended = user.run(&args).expect(1);
         let door = flag.trim_start_matches("--").trim_end_matches("-port");
         for part in [flag, &port, &format!("{door} door")] {

@@ -50,6 +50,8 @@ impl User {
             .args(args)
             .env("HOME", self.home.path())
             .env("USER", &self.name)
+            // Many nodes at once: none of them at the port that is the default.
+            .env("TERTULIA_HTTP_PORT", "0")
             .env_remove("XDG_STATE_HOME")
             .env_remove("XDG_DATA_HOME")
             .env_remove("RUST_LOG")
@@ -297,6 +299,7 @@ pub struct Node {
     pub process: Running,
     pub native: String,
     pub line: String,
+    pub http: String,
 }
 
 impl Node {
@@ -314,8 +317,8 @@ impl Node {
         let endpoints =
             object(&std::fs::read_to_string(data.path().join("endpoints.json")).unwrap());
         let door = |name: &str| endpoints[name].as_str().unwrap_or_default().to_owned();
-        let (native, line) = (door("native"), door("line"));
-        Self { user, data, process, native, line }
+        let (native, line, http) = (door("native"), door("line"), door("http"));
+        Self { user, data, process, native, line, http }
     }
 
     /// One whose native port is its own after a crash, too.

@@ -346,7 +346,8 @@ impl Directory {
         }
         let (key, name) = (listed.key, listed.name.clone());
         let (stats, feed) = (Arc::clone(&listed.stats), Arc::clone(&listed.feed));
-        let host = |answer| Job::Host { key, name, recovered: Box::new(recovered), stats, feed, answer };
+        let host =
+            |answer| Job::Host { key, name, recovered: Box::new(recovered), stats, feed, answer };
         listed.shard.ask(host).await.ok_or_else(ending)??;
         *open = true;
         drop(open);

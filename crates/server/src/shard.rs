@@ -24,8 +24,8 @@ use crate::feed::Feed;
 use crate::hosted::{Answer, Down, GroupKey, Hosted, Stats, Stored};
 use crate::keeping;
 use crate::listing;
-use crate::recovering::Recovered;
 use crate::metrics::Crowd;
+use crate::recovering::Recovered;
 use crate::remote::{self, Said};
 use crate::shared::{Counted, Shared};
 

@@ -8,8 +8,6 @@ mod hostile_groups;
 mod hostile_line;
 #[path = "doors/hostile_memory.rs"]
 mod hostile_memory;
-#[path = "doors/keeping.rs"]
-mod keeping;
 #[path = "doors/http.rs"]
 mod http;
 #[path = "doors/http_client.rs"]
@@ -18,6 +16,8 @@ mod http_client;
 mod http_events;
 #[path = "doors/http_hostile.rs"]
 mod http_hostile;
+#[path = "doors/keeping.rs"]
+mod keeping;
 #[path = "doors/line.rs"]
 mod line;
 #[path = "doors/mended.rs"]

@@ -30,6 +30,7 @@ fn config(data: &Path) -> Config {
         data: data.to_owned(),
         native_port: Some(0),
         line_port: None,
+        http_port: None,
         guests: true,
         keep: Keep::default(),
         engine: Engine::Embedded,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tertulia_group::entry::entries;
 use tertulia_group::{Entry, Epoch, LogId, Moved, Position, Seq};
 use tertulia_journal::ReadError;
-use tertulia_wire::json::{EntryLine, to_line};
+use tertulia_wire::json::{EntryLine, ErrorLine, to_line};
 use utoipa::{IntoParams, ToSchema};
 
 use super::params::{Path, Query};
@@ -227,8 +227,20 @@ impl Stream {
                 self.next = first;
                 event("gap", None, &to_line(&gap))
             }
+            Ok(Err(error)) => {
+                let whose = format!("a part of group {}", self.listed.name);
+                if let ReadError::Damaged(why) = &error {
+                    self.door.directory.shared.tell_damage(&whose, why);
+                }
+                self.ended = true;
+                event(
+                    "error",
+                    None,
+                    &to_line(&ErrorLine::new("DAMAGED", format!("{whose}: {error}"))),
+                )
+            }
             // Whoever follows connects again and is told what it is.
-            Ok(Err(_)) | Err(_) => {
+            Err(_) => {
                 self.ended = true;
                 Bytes::new()
             }

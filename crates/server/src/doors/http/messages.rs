@@ -214,7 +214,9 @@ fn sender_of_key(door: &Door, poster: &Poster, key: &str) -> SenderId {
 /// A key that was used before has to come with the text that it came with.
 async fn compare(door: &Door, listed: &Listed, seq: Seq, text: &Bytes) -> Result<(), Problem> {
     let log = listed.log;
-    let read = requests::read(&door.directory, &listed.name, move |journal| history::entry(journal, log, seq));
+    let read = requests::read(&door.directory, &listed.name, move |journal| {
+        history::entry(journal, log, seq)
+    });
     match read.await? {
         Some(entry) if entry.body() == text => Ok(()),
         Some(_) => {

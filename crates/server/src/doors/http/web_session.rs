@@ -270,7 +270,13 @@ impl<'a> Session<'a> {
                 self.next = first;
                 Ok(to_line(&EntryLine::gap(group, from, first - 1, wall_us())).into())
             }
-            Err(error) => Err(End::Told(Code::Damaged.as_str(), error.to_string())),
+            Err(error) => {
+                let whose = format!("a part of group {}", self.listed.name);
+                if let ReadError::Damaged(why) = &error {
+                    self.door.directory.shared.tell_damage(&whose, why);
+                }
+                Err(End::Told(Code::Damaged.as_str(), format!("{whose}: {error}")))
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tertulia_group::Limits;
 
+use crate::accounts::HashCost;
+
 /// Where logs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -66,6 +68,81 @@ pub struct NodeLimits {
     pub reads: usize,
     /// The same for requests, up to half as many as CPUs: these have their own, so that no request delays a delivery.
     pub request_reads: usize,
+    /// Of accounts.
+    pub accounts: AccountLimits,
+}
+
+/// Limits of accounts, and what happens at each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// Accounts; one more is refused (`LIMIT`).
+    pub accounts: usize,
+    /// Tokens of one account; one more revokes the oldest, and closes what it opened.
+    pub tokens_per_account: usize,
+    /// How long a token is valid; then it is `NOT_LOGGED_IN`, and what it opened is closed.
+    pub token_life: Duration,
+    /// A new password's characters; fewer are `BAD_PASSWORD`.
+    pub password_chars_min: usize,
+    /// A password's bytes; more are `BAD_PASSWORD`.
+    pub password_bytes_max: usize,
+    /// How passwords are hashed.
+    pub hash_cost: HashCost,
+    /// Passwords that are hashed at once; more wait.
+    pub hashes_at_once: usize,
+    /// And at most so many wait; one more is refused (`LIMIT`).
+    pub hashes_waiting: usize,
+    /// And at most so long, then `LIMIT`.
+    pub hash_wait: Duration,
+    /// Tries of one name that may fail before there is a wait: a second, then twice as long each time. Tries from an address
+    /// where the account has logged in since the node started are counted apart. During the wait: `LIMIT`.
+    pub tries_per_name: u32,
+    /// The same for one address that is not loopback (of IPv6: one /64 network), registrations included.
+    pub tries_per_address: u32,
+    /// The longest wait.
+    pub wait_max: Duration,
+    /// After so long without a try everything is forgotten.
+    pub tries_kept: Duration,
+    /// Names and addresses whose tries are remembered, each; beyond it the oldest are forgotten.
+    pub tries_remembered: usize,
+    /// Names in one of the lists of a private group; more are refused (`LIMIT`).
+    pub listed_names: usize,
+}
+
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self {
+            accounts: 100_000,
+            tokens_per_account: 32,
+            token_life: Duration::from_secs(30 * 24 * 3600),
+            password_chars_min: 8,
+            password_bytes_max: 256,
+            hash_cost: HashCost::default(),
+            hashes_at_once: 2,
+            hashes_waiting: 64,
+            hash_wait: Duration::from_secs(10),
+            tries_per_name: 5,
+            tries_per_address: 20,
+            wait_max: Duration::from_secs(60),
+            tries_kept: Duration::from_secs(15 * 60),
+            tries_remembered: 65_536,
+            listed_names: 200,
+        }
+    }
+}
+
+/// What the operator has decided about accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountRules {
+    /// Anybody may register; otherwise an administrator does it for others.
+    pub open_registration: bool,
+    /// The line door takes passwords and tokens off loopback too, where others may read them.
+    pub line_logins_anywhere: bool,
+}
+
+impl Default for AccountRules {
+    fn default() -> Self {
+        Self { open_registration: true, line_logins_anywhere: false }
+    }
 }
 
 impl Default for NodeLimits {
@@ -84,6 +161,7 @@ impl Default for NodeLimits {
             held_bytes: 256 << 20,
             reads: 8,
             request_reads: 4,
+            accounts: AccountLimits::default(),
         }
     }
 }
@@ -105,6 +183,8 @@ pub struct Config {
     pub http_port: Option<u16>,
     /// Whether those who are not logged in may take part.
     pub guests: bool,
+    /// What goes for accounts.
+    pub accounts: AccountRules,
     /// Retention.
     pub keep: Keep,
     /// Where logs are kept.

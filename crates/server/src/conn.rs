@@ -2,10 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tertulia_group::{ConnId, Door, Output};
 use tertulia_wire::Code;
 use tokio::sync::Notify;
+
+use crate::accounts::Pass;
 
 /// Answers that a session has not taken yet; one that leaves more has stopped and is closed.
 const INBOX_MAX: usize = 100_000;
@@ -24,7 +27,9 @@ pub(crate) struct Conn {
     pub door: Door,
     pub address: IpAddr,
     inbox: RefCell<Vec<Output>>,
-    wake: Notify,
+    wake: Arc<Notify>,
+    /// What it is here by right of; none where each of its requests is looked at by itself.
+    pass: Option<Pass>,
     closing: Cell<Option<Closing>>,
     /// A heartbeat is due.
     beat: Cell<bool>,
@@ -35,13 +40,15 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub fn new(id: ConnId, door: Door, address: IpAddr) -> Self {
+    pub fn new(id: ConnId, door: Door, address: IpAddr, pass: Option<Pass>) -> Self {
+        let wake = pass.as_ref().map_or_else(Arc::default, |pass| Arc::clone(pass.wake()));
         Self {
             id,
             door,
             address,
             inbox: RefCell::default(),
-            wake: Notify::new(),
+            wake,
+            pass,
             closing: Cell::new(None),
             beat: Cell::new(false),
             wrote: Cell::new(0),
@@ -82,7 +89,18 @@ impl Conn {
     }
 
     pub fn closing(&self) -> Option<Closing> {
-        self.closing.get()
+        let ended = || self.pass.as_ref().and_then(Pass::ended);
+        self.closing.get().or_else(ended)
+    }
+
+    /// What it is here by right of.
+    pub const fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
+    }
+
+    /// Whether its receipts name members.
+    pub fn sees_names(&self) -> bool {
+        self.pass.as_ref().is_none_or(Pass::sees_names)
     }
 
     /// A second has passed: asks for a heartbeat where nothing else was written.

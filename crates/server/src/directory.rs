@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use bytes::Bytes;
 use tertulia_group::Name;
 use tertulia_journal::{AppendError, Expect, LogId, LostRecord, ReadError};
 use tertulia_wire::Code;
 use tokio::sync::Mutex as AsyncMutex;
 
+use crate::accounts::rules::Rules;
+use crate::accounts::table::{Operation, Role, Verdict};
+use crate::accounts::{Accounts, Caller, Opened, Pass};
 use crate::allocator::Allocator;
 use crate::feed::Feed;
 use crate::hosted::{Down, GroupKey, Stats};
 use crate::listing;
 use crate::node::Notice;
-use crate::recovering::{CATALOG_PREFIX, denied_damaged, read_record, recover};
+use crate::recovering::{CATALOG_PREFIX, denied_damaged, read_record, recover, write_record};
 use crate::shard::{Job, ShardHandle};
 use crate::shared::Shared;
 
@@ -61,15 +63,33 @@ pub(crate) struct Listed {
     pub stats: Arc<Stats>,
     /// Its newest entries, for those who read away from the shard.
     pub feed: Arc<Feed>,
+    /// Who may join it, who may send to it; with the version of its record.
+    rules: RwLock<(Arc<Rules>, u64)>,
     /// Whether it runs on its shard; held while it is being opened.
     open: AsyncMutex<bool>,
     /// Why it never will: its log is damaged.
     damaged: OnceLock<Denied>,
 }
 
+impl Listed {
+    /// Its rules.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&read(&self.rules).0)
+    }
+}
+
+/// A group that somebody may do something with, and what they are for it.
+pub(crate) struct Admitted {
+    pub listed: Arc<Listed>,
+    pub role: Role,
+    /// For what is their own only.
+    pub only_own: bool,
+}
+
 /// See the module.
 pub(crate) struct Directory {
     pub shared: Arc<Shared>,
+    pub accounts: Accounts,
     shards: RwLock<Vec<ShardHandle>>,
     next_shard: AtomicUsize,
     /// By folded name.
@@ -95,9 +115,10 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 }
 
 impl Directory {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: Arc<Shared>, accounts: Accounts) -> Self {
         Self {
             shared,
+            accounts,
             shards: RwLock::default(),
             next_shard: AtomicUsize::new(0),
             groups: RwLock::default(),
@@ -116,8 +137,8 @@ impl Directory {
         let found = self.shared.catalog.scan_whole(CATALOG_PREFIX);
         let found = found.map_err(|error| error.to_string())?;
         for (key, record) in found.records {
-            let (name, log) = read_record(&key, &record)?;
-            self.list(&name, log);
+            let (name, log, rules) = read_record(&key, &record)?;
+            self.list(&name, log, rules, record.version);
         }
         for lost in &found.lost {
             let begin = lost.begin.strip_prefix(CATALOG_PREFIX).unwrap_or_default();
@@ -131,7 +152,7 @@ impl Directory {
         *write(&self.native) = Some(address);
     }
 
-    fn list(&self, name: &Name, log: LogId) -> Arc<Listed> {
+    fn list(&self, name: &Name, log: LogId, rules: Rules, version: u64) -> Arc<Listed> {
         let shards = read(&self.shards);
         let shard = shards[self.next_shard.fetch_add(1, Ordering::Relaxed) % shards.len()].clone();
         let listed = Arc::new(Listed {
@@ -141,6 +162,7 @@ impl Directory {
             shard,
             stats: Arc::default(),
             feed: Arc::default(),
+            rules: RwLock::new((Arc::new(rules), version)),
             open: AsyncMutex::new(false),
             damaged: OnceLock::new(),
         });
@@ -173,26 +195,16 @@ impl Directory {
         read(&self.groups).values().cloned().collect()
     }
 
-    /// At most `limit` groups after the one of this name, by name, and whether there are more.
-    pub fn page(&self, after: &str, limit: usize) -> (Vec<Arc<Listed>>, bool) {
+    /// At most `limit` groups after the one of this name that the caller may know of, by name, and whether there are more.
+    pub fn page(&self, caller: &Caller, after: &str, limit: usize) -> (Vec<Arc<Listed>>, bool) {
         let folded = Name::new(after).map(|name| name.folded().to_owned());
-        listing::page(&read(&self.groups), folded.as_deref().unwrap_or(after), limit)
+        let seen = |listed: &Arc<Listed>| self.may_see(caller, listed);
+        listing::page(&read(&self.groups), folded.as_deref().unwrap_or(after), limit, seen)
     }
 
     /// The shards, and how many groups there are.
     pub fn shards(&self) -> (Vec<ShardHandle>, usize) {
         (read(&self.shards).clone(), read(&self.groups).len())
-    }
-
-    /// The group of this name, running.
-    pub async fn find(&self, name: &str) -> Result<Arc<Listed>, Denied> {
-        let parsed =
-            Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
-        let listed = read(&self.groups).get(parsed.folded()).cloned();
-        match listed {
-            Some(listed) => self.opened(listed).await,
-            None => Err(self.lost(&parsed).unwrap_or_else(|| self.unknown(&parsed))),
-        }
     }
 
     /// Why the group of this name is refused, where its record in the catalog is one of those that are damaged.
@@ -207,23 +219,151 @@ impl Directory {
         }
     }
 
-    /// The group of this name, running; made if there is none.
-    pub async fn find_or_create(&self, name: &str) -> Result<Arc<Listed>, Denied> {
-        match self.find(name).await {
-            Err(denied) if denied.code == Code::UnknownGroup => match self.create(name).await {
-                // Somebody else was faster.
-                Err(denied) if denied.code == Code::GroupExists => self.find(name).await,
-                other => other,
-            },
+    /// All groups that the caller may know of.
+    pub fn visible(&self, caller: &Caller) -> Vec<Arc<Listed>> {
+        let mut all = self.all();
+        all.retain(|listed| self.may_see(caller, listed));
+        all
+    }
+
+    fn may_see(&self, caller: &Caller, listed: &Listed) -> bool {
+        let role = listed.rules().role(caller.asker(self.shared.config.guests));
+        Operation::Locate.verdict(role) == Verdict::Yes
+    }
+
+    /// Whether the caller may do this on the node.
+    pub fn check(&self, caller: &Caller, operation: Operation) -> Result<(), Denied> {
+        self.accounts.check_session(caller, crate::clock::wall_us())?;
+        match operation.verdict(caller.asker(self.shared.config.guests).role()) {
+            Verdict::Yes | Verdict::Own => Ok(()),
+            Verdict::LogIn if self.shared.config.guests => {
+                Err(Denied::new(Code::NotLoggedIn, "nobody is logged in here; log in first"))
+            }
+            Verdict::LogIn => Err(no_guests()),
+            Verdict::No | Verdict::Hidden => Err(Denied::new(Code::Denied, "you may not do this")),
+        }
+    }
+
+    /// The group of this name, where the caller may do this with it; running.
+    pub async fn admit(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        name: &str,
+    ) -> Result<Admitted, Denied> {
+        // Who may not take part at all learns of no group.
+        self.check(caller, Operation::List)?;
+        let parsed =
+            Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+        let listed = read(&self.groups).get(parsed.folded()).cloned();
+        let Some(listed) = listed else {
+            return Err(self.lost(&parsed).unwrap_or_else(|| self.unknown(caller, &parsed)));
+        };
+        let (role, only_own) = self.judge(caller, operation, &listed, &parsed)?;
+        Ok(Admitted { listed: self.opened(listed).await?, role, only_own })
+    }
+
+    /// What the table says of the caller, and whether only for what is their own.
+    fn judge(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        listed: &Listed,
+        asked: &Name,
+    ) -> Result<(Role, bool), Denied> {
+        let role = listed.rules().role(caller.asker(self.shared.config.guests));
+        match operation.verdict(role) {
+            Verdict::Yes => Ok((role, false)),
+            Verdict::Own => Ok((role, true)),
+            Verdict::LogIn => Err(no_guests()),
+            Verdict::Hidden => Err(self.unknown(caller, asked)),
+            Verdict::No => {
+                let group = &listed.name;
+                let who = match operation {
+                    Operation::SetRules => "its owner and administrators may do this",
+                    _ => "those who may join it may do this",
+                };
+                let hint = if caller.session.is_none() { "; log in if you are one" } else { "" };
+                Err(Denied::new(Code::Denied, format!("{group}: only {who}{hint}")))
+            }
+        }
+    }
+
+    /// The same for joining: the group is made if there is none. One that is hidden cannot be, and answers as unknown.
+    pub async fn admit_or_create(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        name: &str,
+    ) -> Result<Admitted, Denied> {
+        match self.admit(caller, operation, name).await {
+            Err(denied) if denied.code == Code::UnknownGroup => {
+                let made = self.create(caller, name, Rules::default()).await;
+                match made {
+                    Ok(_) => self.admit(caller, operation, name).await,
+                    // Somebody else was faster, or it is hidden.
+                    Err(_) if self.is_there(name) => self.admit(caller, operation, name).await,
+                    Err(why) => Err(why),
+                }
+            }
             other => other,
         }
     }
 
-    fn unknown(&self, name: &Name) -> Denied {
+    fn is_there(&self, name: &str) -> bool {
+        Name::new(name).is_ok_and(|name| read(&self.groups).contains_key(name.folded()))
+    }
+
+    /// What a connection is in the group by right of. From here on, whatever takes the right away closes it.
+    pub fn open_pass(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        listed: &Listed,
+        name: Option<&Name>,
+    ) -> Result<Pass, Denied> {
+        let (role, _) = self.judge(caller, operation, listed, &listed.name)?;
+        let opened = Opened {
+            session: caller.session.clone(),
+            operation,
+            group: listed.key,
+            name: name.cloned(),
+        };
+        let pass = self.accounts.passes.open(opened, role);
+        // What changed before it was open is seen here, what changes afterwards ends it.
+        self.judge(caller, operation, listed, &listed.name)?;
+        self.accounts.check_session(caller, crate::clock::wall_us())?;
+        if let Some(name) = name {
+            self.check_name(caller, operation, listed, name)?;
+        }
+        Ok(pass)
+    }
+
+    /// Whether the caller may be called so in the group.
+    pub fn check_name(
+        &self,
+        caller: &Caller,
+        operation: Operation,
+        listed: &Listed,
+        name: &Name,
+    ) -> Result<(), Denied> {
+        let rules = listed.rules();
+        let is_open = match operation {
+            Operation::Send => {
+                rules.send == tertulia_wire::native::Audience::Open || rules.is_open()
+            }
+            _ => rules.is_open(),
+        };
+        let only_own = !(self.shared.config.guests && is_open);
+        self.accounts.check_name(caller, name, only_own)
+    }
+
+    fn unknown(&self, caller: &Caller, name: &Name) -> Denied {
         // Compared without the lock, which others need.
         let near: Vec<Arc<Listed>> =
             listing::around(&read(&self.groups), name.folded()).cloned().collect();
-        let known = near.iter().map(|listed| listed.name.as_str());
+        let near = near.iter().filter(|listed| self.may_see(caller, listed));
+        let known = near.map(|listed| listed.name.as_str());
         let hint = match tertulia_group::name::nearest(name.as_str(), known) {
             Some(near) => format!("there is no group {name}; did you mean {near}?"),
             None => format!("there is no group {name}"),
@@ -232,37 +372,43 @@ impl Directory {
     }
 
     /// Makes a group.
-    pub async fn create(&self, name: &str) -> Result<Arc<Listed>, Denied> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        name: &str,
+        rules: Rules,
+    ) -> Result<Arc<Listed>, Denied> {
+        self.check(caller, Operation::Create)?;
         let name =
             Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+        check_pool(&name, &rules)?;
         let creating = self.creating.lock().await;
         if read(&self.groups).len() >= self.shared.config.limits.groups {
             return Err(Denied::new(Code::Limit, "this node has as many groups as it may"));
         }
         let look_alike = read(&self.skeletons).get(name.skeleton()).cloned();
-        match look_alike {
-            Some(other) if other == name.folded() => {
-                return Err(Denied::new(Code::GroupExists, format!("there is a group {name}")));
-            }
-            Some(other) => {
-                return Err(Denied::new(
+        if let Some(other) = look_alike {
+            let there = read(&self.groups).get(&other).cloned();
+            let seen = there.is_none_or(|there| self.may_see(caller, &there));
+            return Err(match other == name.folded() {
+                _ if !seen => {
+                    Denied::new(Code::BadName, format!("{name} cannot be had; take another"))
+                }
+                true => Denied::new(Code::GroupExists, format!("there is a group {name}")),
+                false => Denied::new(
                     Code::BadName,
                     format!("{name} looks like the group {other}; take another name"),
-                ));
-            }
-            None => {}
+                ),
+            });
         }
         let log = LogId(rand::random());
-        let mut value = log.0.to_vec();
-        value.extend_from_slice(name.as_str().as_bytes());
+        let value = write_record(&name, log, &rules);
         let (catalog, key) = (Arc::clone(&self.shared.catalog), key_of(&name));
-        let stored = self
-            .shared
-            .main
-            .spawn_blocking(move || catalog.put(&key, Expect::Absent, Some(Bytes::from(value))));
+        let stored =
+            self.shared.main.spawn_blocking(move || catalog.put(&key, Expect::Absent, Some(value)));
         match stored.await {
-            Ok(Ok(_)) => {
-                let listed = self.list(&name, log);
+            Ok(Ok(version)) => {
+                let listed = self.list(&name, log, rules, version);
                 drop(creating);
                 self.opened(listed).await
             }
@@ -277,16 +423,48 @@ impl Directory {
         }
     }
 
+    /// Changes a group's rules, and closes what they do not allow any more.
+    pub async fn set_rules(&self, listed: &Arc<Listed>, rules: Rules) -> Result<(), Denied> {
+        check_pool(&listed.name, &rules)?;
+        let version = read(&listed.rules).1;
+        let value = write_record(&listed.name, listed.log, &rules);
+        let key = key_of(&listed.name);
+        let catalog = Arc::clone(&self.shared.catalog);
+        let put = move || catalog.put(&key, Expect::Version(version), Some(value));
+        match self.shared.main.spawn_blocking(put).await {
+            Ok(Ok(version)) => {
+                let rules = Arc::new(rules);
+                *write(&listed.rules) = (Arc::clone(&rules), version);
+                let guests = self.shared.config.guests;
+                self.accounts.passes.rules_changed(listed.key, &rules, guests);
+                Ok(())
+            }
+            Ok(Err(AppendError::Conflict { .. })) => {
+                let message = "somebody else has just changed the rules; look, and try again";
+                Err(Denied::new(Code::Busy, message))
+            }
+            Ok(Err(AppendError::NoSpace(why))) => Err(Denied::new(Code::NoSpace, why)),
+            Ok(Err(error)) => Err(Denied::new(Code::StoreFailed, error.to_string())),
+            Err(_) => Err(ending()),
+        }
+    }
+
     /// Deletes a group without members, its log included. A damaged one is given up with whatever it had.
-    pub async fn delete(&self, name: &str) -> Result<(), Denied> {
-        let listed = match self.find(name).await {
+    pub async fn delete(&self, caller: &Caller, name: &str) -> Result<(), Denied> {
+        let listed = match self.admit(caller, Operation::Delete, name).await {
             Err(denied) if denied.code == Code::Damaged => {
                 let name = Name::new(name)
                     .map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
                 let log = read(&self.groups).get(name.folded()).map(|listed| listed.log);
+                // Whose it was is lost with its record.
+                let is_unknown = log.is_none() && self.accounts.has_administrator();
+                if is_unknown && !caller.is_administrator() {
+                    let message = format!("{name} is damaged; an administrator may give it up");
+                    return Err(Denied::new(Code::Denied, message));
+                }
                 return self.forget(&name, log).await;
             }
-            found => found?,
+            admitted => admitted?.listed,
         };
         let mut open = listed.open.lock().await;
         let deleted = listed.shard.ask(|answer| Job::Delete { key: listed.key, answer }).await;
@@ -362,7 +540,8 @@ impl Directory {
     }
 
     /// Which group of the pool a member is to join.
-    pub async fn allocate(&self, name: &str) -> Result<Arc<Listed>, Denied> {
+    pub async fn allocate(&self, caller: &Caller, name: &str) -> Result<Arc<Listed>, Denied> {
+        self.check(caller, Operation::Allocate)?;
         let name =
             Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
         let group = {
@@ -385,7 +564,8 @@ impl Directory {
             let members_max = self.shared.config.limits.pool_members;
             allocator.allocate(crate::clock::mono_ms(), name.folded(), &loads, members_max)
         };
-        self.find_or_create(&group.to_string()).await
+        let admitted = self.admit_or_create(caller, Operation::Join, &group.to_string()).await?;
+        Ok(admitted.listed)
     }
 
     /// A member has joined: its reservation has done its work.
@@ -409,6 +589,21 @@ impl Directory {
 /// Where a group stands in the catalog.
 fn key_of(name: &Name) -> String {
     format!("{CATALOG_PREFIX}{}", name.folded())
+}
+
+/// What those are told who are not logged in where nobody else is taken.
+pub(crate) fn no_guests() -> Denied {
+    Denied::new(Code::Denied, "this node takes no guests; log in")
+}
+
+/// The groups 1, 2, 3… are the allocator's: it gives them to everybody.
+fn check_pool(name: &Name, rules: &Rules) -> Result<(), Denied> {
+    let is_pool = name.folded().parse::<u32>().is_ok_and(|number| number > 0);
+    if is_pool && !rules.is_default() {
+        let message = "the groups 1, 2, 3… are for everybody and nobody's; take another name";
+        return Err(Denied::new(Code::BadName, message));
+    }
+    Ok(())
 }
 
 fn ending() -> Denied {

@@ -1,5 +1,6 @@
 //! A node: its doors, the directory and the allocator, the drivers that feed groups and carry out what they say.
 
+mod accounts;
 mod allocator;
 mod budget;
 mod clock;
@@ -24,6 +25,7 @@ mod shared;
 mod testing;
 mod window;
 
-pub use config::{Config, Engine, Keep, NodeLimits};
+pub use accounts::HashCost;
+pub use config::{AccountLimits, AccountRules, Config, Engine, Keep, NodeLimits};
 pub use node::{Endpoints, Node, Notice, StartError};
 pub use recovering::{group_of_record, verify};

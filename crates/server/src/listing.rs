@@ -7,14 +7,16 @@ use std::ops::Bound;
 /// theirs.
 const HINTS_AMONG_MAX: usize = 1000;
 
-/// At most `limit` of those after the key `after`, and whether there are more.
+/// At most `limit` of those that are `wanted` after the key `after`, and whether there are more.
 pub(crate) fn page<V: Clone>(
     all: &BTreeMap<String, V>,
     after: &str,
     limit: usize,
+    wanted: impl Fn(&V) -> bool,
 ) -> (Vec<V>, bool) {
-    let mut rest = all.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
-    let items = rest.by_ref().take(limit).map(|(_, value)| value.clone()).collect();
+    let rest = all.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+    let mut rest = rest.map(|(_, value)| value).filter(|value| wanted(value));
+    let items = rest.by_ref().take(limit).cloned().collect();
     (items, rest.next().is_some())
 }
 
@@ -56,7 +58,7 @@ mod tests {
         let all = list(25);
         let (mut after, mut seen) = (String::new(), Vec::new());
         loop {
-            let (items, more) = page(&all, &after, 10);
+            let (items, more) = page(&all, &after, 10, |_| true);
             assert_eq!(more, seen.len() + items.len() < 25);
             seen.extend(items);
             if !more {
@@ -65,8 +67,8 @@ mod tests {
             after = format!("g{:05}", seen[seen.len() - 1]);
         }
         assert_eq!(seen, (0..25).collect::<Vec<usize>>());
-        assert_eq!(page(&all, "g00010x", 1), (vec![11], true));
-        assert_eq!(page(&all, "h", 1), (vec![], false));
+        assert_eq!(page(&all, "g00010x", 1, |_| true), (vec![11], true));
+        assert_eq!(page(&all, "h", 1, |_| true), (vec![], false));
     }
 
     /// The bug: a hint for an unknown name compared it with every group there is.

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::accounts::{self, Accounts};
 use crate::config::{Config, Engine};
 use crate::directory::Directory;
 use crate::doors;
@@ -99,6 +100,7 @@ pub struct Node {
     store_failed: watch::Receiver<Option<String>>,
     /// Tells when nobody uses the store any more: its end writes what says that it ended cleanly.
     journal: Weak<dyn Journal>,
+    setup_code: Option<String>,
 }
 
 /// What a clean end waits for the store at most.
@@ -124,10 +126,13 @@ impl Node {
         let (journal, catalog) = open_store(&config).await?;
         let instance = Instance(own_record(Arc::clone(&catalog), INSTANCE_KEYS).await?);
         let secret = own_record(Arc::clone(&catalog), SECRET_KEYS).await?;
+        let accounts = load_accounts(&config, Arc::clone(&catalog)).await?;
         let weak = Arc::downgrade(&journal);
         let shared = Arc::new(Shared::new(config, (journal, catalog), (instance, secret), notices));
         let store_failed = shared.store_failed.subscribe();
-        let directory = Arc::new(Directory::new(Arc::clone(&shared)));
+        accounts.lost().iter().for_each(|(whose, what)| shared.tell_damage(whose, what));
+        let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts));
+        let setup_code = directory.accounts.setup_code().map(str::to_owned);
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (0..count)
             .map(|number| shard::spawn(number, Arc::clone(&shared), Arc::clone(&directory)))
@@ -148,8 +153,15 @@ impl Node {
                 tasks.spawn(doors::accept(listener, door, Arc::clone(&directory)));
             }
         }
+        let expiring = Arc::clone(&directory);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(accounts::EXPIRE_EVERY).await;
+                expiring.accounts.expire(crate::clock::wall_us()).await;
+            }
+        });
         tasks.spawn(async move { directory.open_all().await });
-        Ok(Self { endpoints, shards, tasks, store_failed, journal: weak })
+        Ok(Self { endpoints, shards, tasks, store_failed, journal: weak, setup_code })
     }
 
     /// Where the doors are.
@@ -165,6 +177,12 @@ impl Node {
             // Every shard is gone: there is nothing that could fail.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// What makes whoever registers with it the administrator, elsewhere than on this machine; none where there was an
+    /// administrator when the node started.
+    pub fn setup_code(&self) -> Option<&str> {
+        self.setup_code.as_deref()
     }
 
     /// A clean end: what was taken in is stored, cursors too, and connections are told.
@@ -244,6 +262,13 @@ fn read_own<const N: usize>(
         }
     }
     Ok(own)
+}
+
+async fn load_accounts(config: &Config, catalog: Arc<dyn Catalog>) -> Result<Accounts, StartError> {
+    let (limits, rules) = (config.limits.accounts.clone(), config.accounts);
+    let load = move || Accounts::load(catalog, limits, rules, crate::clock::now());
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.map_err(|error| error.to_string()).flatten().map_err(StartError::Store)
 }
 
 type Store = (Arc<dyn Journal>, Arc<dyn Catalog>);

@@ -1,10 +1,12 @@
 //! Reading a group back from its log, and what is said of one that cannot be.
 
+use bytes::Bytes;
 use tertulia_group::{Group, Limits, Name};
 use tertulia_journal::embedded::Checked;
 use tertulia_journal::{Journal, LogId, Opened, ReadError, Record, Versioned};
 use tertulia_wire::Code;
 
+use crate::accounts::rules::Rules;
 use crate::directory::Denied;
 
 /// Groups stand in the catalog under this and their folded name.
@@ -15,17 +17,36 @@ const REPLAY_BYTES: usize = 4 << 20;
 /// The group that a catalog record names, for those who look at a store without a node; `None` for other records, an error for
 /// one that cannot be what this program wrote.
 pub fn group_of_record(key: &str, record: &Versioned) -> Option<Result<(Name, LogId), String>> {
-    key.starts_with(CATALOG_PREFIX).then(|| read_record(key, record))
+    key.starts_with(CATALOG_PREFIX)
+        .then(|| read_record(key, record).map(|(name, log, _)| (name, log)))
 }
 
-pub(crate) fn read_record(key: &str, record: &Versioned) -> Result<(Name, LogId), String> {
-    let (log, shown) = record
-        .value
-        .split_first_chunk::<16>()
-        .ok_or_else(|| format!("the record {key} is cut short"))?;
-    let shown = std::str::from_utf8(shown).map_err(|_| format!("the record {key} has no name"))?;
-    let name = Name::new(shown).map_err(|error| format!("the record {key}: {error}"))?;
-    Ok((name, LogId(*log)))
+/// A group's name, log and rules from its record.
+pub(crate) fn read_record(key: &str, record: &Versioned) -> Result<(Name, LogId, Rules), String> {
+    read_value(&record.value).map_err(|why| format!("the record {key}: {why}"))
+}
+
+fn read_value(value: &[u8]) -> Result<(Name, LogId, Rules), String> {
+    let (log, rest) = value.split_first_chunk::<16>().ok_or("it is cut short")?;
+    let (shown, rules) = match rest.iter().position(|byte| *byte == 0) {
+        Some(at) => (&rest[..at], &rest[at + 1..]),
+        None => (rest, &[][..]),
+    };
+    let shown = std::str::from_utf8(shown).map_err(|_| "it has no name")?;
+    let name = Name::new(shown).map_err(|error| error.to_string())?;
+    Ok((name, LogId(*log), Rules::from_bytes(rules)?))
+}
+
+/// A group's record: its log, its name and, after a zero byte, its rules where they are not the default.
+pub(crate) fn write_record(name: &Name, log: LogId, rules: &Rules) -> Bytes {
+    let mut value = log.0.to_vec();
+    value.extend_from_slice(name.as_str().as_bytes());
+    let rules = rules.to_bytes();
+    if !rules.is_empty() {
+        value.push(0);
+        value.extend_from_slice(&rules);
+    }
+    Bytes::from(value)
 }
 
 /// Whether a group can be read back from a store that was checked, as a node would.

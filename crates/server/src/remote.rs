@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tertulia_group::{ConnId, Door, Input, Output, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::accounts::Pass;
 use crate::conn::{Closing, Conn};
 use crate::directory::Listed;
 use crate::hosted::Hosted;
@@ -47,10 +48,11 @@ impl Remote {
         listed: Arc<Listed>,
         conn: ConnId,
         address: IpAddr,
+        pass: Option<Pass>,
         input: Input,
     ) -> Result<Self, NotEntered> {
         let (to, said) = mpsc::channel(SAID_MAX);
-        let (key, entrant) = (listed.key, Entrant { conn, door: Door::Web, address });
+        let (key, entrant) = (listed.key, Entrant { conn, door: Door::Web, address, pass });
         match listed.shard.ask(|answer| Job::Connect { key, entrant, input, to, answer }).await {
             Some(Ok(())) => Ok(Self { listed, conn, said }),
             Some(Err(refusal)) => Err(NotEntered::Refused(refusal)),

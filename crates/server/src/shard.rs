@@ -17,6 +17,7 @@ use tertulia_wire::native::MemberItem;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::accounts::Pass;
 use crate::conn::Conn;
 use crate::directory::Directory;
 use crate::doors::{line_session, native_session};
@@ -39,6 +40,7 @@ pub(crate) struct Entrant {
     pub conn: ConnId,
     pub door: tertulia_group::Door,
     pub address: std::net::IpAddr,
+    pub pass: Option<Pass>,
 }
 
 /// A connection that has entered its group and goes on at the group's shard.
@@ -225,7 +227,7 @@ impl Shard {
             Job::Enter { key, entrant, input, answer } => {
                 if let Some(hosted) = self.group(key) {
                     hosted.enter(
-                        Conn::new(entrant.conn, entrant.door, entrant.address),
+                        Conn::new(entrant.conn, entrant.door, entrant.address, entrant.pass),
                         input,
                         answer,
                     );
@@ -254,7 +256,8 @@ impl Shard {
             }
             Job::Connect { key, entrant, input, to, answer } => {
                 if let Some(hosted) = self.group(key) {
-                    let conn = Conn::new(entrant.conn, entrant.door, entrant.address);
+                    let Entrant { conn, door, address, pass } = entrant;
+                    let conn = Conn::new(conn, door, address, pass);
                     tokio::task::spawn_local(remote::relay(hosted, conn, input, to, answer));
                 }
             }

@@ -132,7 +132,7 @@ fn within_files(configured: usize, files_max: Option<usize>, sixteenths: usize) 
 }
 
 /// What counts as one address: an IPv6 host has a whole /64 network of them.
-fn counted_as(address: IpAddr) -> IpAddr {
+pub(crate) fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) if !v6.is_loopback() => {
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64))

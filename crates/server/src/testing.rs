@@ -24,6 +24,7 @@ pub(crate) fn config(limits: NodeLimits) -> Config {
         line_port: Some(0),
         http_port: None,
         guests: true,
+        accounts: crate::config::AccountRules::default(),
         keep: Keep { age: Duration::from_secs(3600), bytes: 1 << 30 },
         engine: Engine::Memory,
         fsync: false,

@@ -10,7 +10,7 @@ use tertulia_group::{Entry, Epoch, Kind, Missing, Receipt, Seq, Why};
 
 use crate::Level;
 use crate::file::FileBody;
-use crate::native::{GroupItem, MemberItem, StatusReply};
+use crate::native::{Audience, GroupItem, GroupRules, MemberItem, StatusReply};
 use crate::time::rfc3339;
 
 /// The line of any of these objects, without its end.
@@ -285,6 +285,62 @@ pub struct DoneLine {
     pub deleted: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub changed: bool,
+}
+
+/// Who may join a group, and who may send to it.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the promised ones")]
+pub struct RulesLine {
+    pub group: String,
+    /// Null where nobody owns it.
+    pub owner: Option<String>,
+    /// `open`, `members` or `private`.
+    pub join: &'static str,
+    pub send: &'static str,
+    pub may_join: Vec<String>,
+    pub may_send: Vec<String>,
+}
+
+impl RulesLine {
+    /// The line of a group's rules.
+    pub fn new(group: &str, rules: &GroupRules) -> Self {
+        let word = Audience::as_str;
+        Self {
+            group: group.to_owned(),
+            owner: Some(rules.owner.clone()).filter(|owner| !owner.is_empty()),
+            join: word(rules.join),
+            send: word(rules.send),
+            may_join: rules.may_join.clone(),
+            may_send: rules.may_send.clone(),
+        }
+    }
+}
+
+/// Who somebody is.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the promised ones")]
+pub struct IdentityLine {
+    /// Null for a guest.
+    pub name: Option<String>,
+    pub administrator: bool,
+    /// When the token ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+impl IdentityLine {
+    /// The line of IDENTITY's fields.
+    pub fn new(name: &str, administrator: bool, expires_us: u64) -> Self {
+        Self {
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            administrator,
+            expires: (expires_us > 0).then(|| rfc3339(expires_us)),
+        }
+    }
 }
 
 /// What failed.

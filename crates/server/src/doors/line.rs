@@ -8,6 +8,8 @@ use tertulia_wire::line::{self, Command, GROUP_DEFAULT, Line, LineCode, LineSpli
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Arrival;
+use crate::accounts::Caller;
+use crate::accounts::table::Operation;
 use crate::budget::Held;
 use crate::directory::{Denied, Directory, Listed};
 use crate::shard::{AttachedDoor, Entrant, Job};
@@ -20,12 +22,19 @@ struct Lobby {
     directory: Arc<Directory>,
     /// The next line is a name: the client said `JOIN` alone.
     asked_name: bool,
+    caller: Caller,
+    /// What `PASS` said, until a name comes.
+    password: Option<String>,
 }
 
 /// Serves a connection until it has joined, or ended.
 pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
     let held = directory.shared.budget.holder();
+    let mut caller = Caller::new(arrival.address, arrival.secure);
+    caller.secure |= directory.shared.config.accounts.line_logins_anywhere;
     let mut lobby = Lobby {
+        caller,
+        password: None,
         arrival,
         inbound: BytesMut::new(),
         splitter: LineSplitter::default(),
@@ -112,8 +121,24 @@ impl Lobby {
             }
             Ok(Command::Help) => line::help(out),
             Ok(Command::Ping(text)) => line::ping(out, text),
-            Ok(Command::Groups) => groups(&self.directory, out),
-            Ok(Command::Pass(_) | Command::Token(_)) => line::err(out, &no_accounts()),
+            Ok(Command::Groups) => groups(&self.directory, &self.caller, out),
+            Ok(Command::Pass(password)) => match self.directory.accounts.check_way(&self.caller) {
+                Ok(()) => {
+                    self.password = Some(password.to_owned());
+                    line::ok_pass(out);
+                }
+                Err(denied) => line::err(out, &refusal_of_denied(&denied)),
+            },
+            Ok(Command::Token(token)) => {
+                let accounts = &self.directory.accounts;
+                match accounts.authenticate(&self.caller, token, crate::clock::wall_us()) {
+                    Ok(session) => {
+                        self.caller.session = Some(session);
+                        line::ok_pass(out);
+                    }
+                    Err(denied) => line::err(out, &refusal_of_denied(&denied)),
+                }
+            }
             Ok(Command::Msg(_) | Command::Ack(_) | Command::Who | Command::History(_)) => {
                 line::err(out, &Refusal::new(LineCode::NotJoined, "say JOIN <name> first"));
             }
@@ -153,14 +178,19 @@ impl Lobby {
         group: &str,
         after: Option<Seq>,
     ) -> Result<Arc<Listed>, Refusal> {
-        if !self.directory.shared.config.guests {
-            return Err(Refusal::new(LineCode::Denied, "this node takes no guests"));
+        let refused = |denied: Denied| refusal_of_denied(&denied);
+        if let Some(password) = self.password.take() {
+            let accounts = &self.directory.accounts;
+            let now = crate::clock::now();
+            let checked =
+                accounts.check_password(&self.caller, name.as_str(), &password, now).await;
+            self.caller.session = Some(checked.map_err(refused)?);
         }
-        let listed = self
-            .directory
-            .find_or_create(group)
-            .await
-            .map_err(|denied| refusal_of_denied(&denied))?;
+        let (directory, caller) = (&self.directory, &self.caller);
+        let admitted = directory.admit_or_create(caller, Operation::Join, group).await;
+        let listed = admitted.map_err(refused)?.listed;
+        let pass = directory.open_pass(caller, Operation::Join, &listed, Some(&name));
+        let pass = Some(pass.map_err(refused)?);
         let join = tertulia_group::Join {
             name,
             door: Door::Line,
@@ -174,8 +204,8 @@ impl Lobby {
             }),
             follow: false,
         };
-        let entrant =
-            Entrant { conn: self.arrival.id, door: Door::Line, address: self.arrival.address };
+        let (conn, address) = (self.arrival.id, self.arrival.address);
+        let entrant = Entrant { conn, door: Door::Line, address, pass };
         let (key, input) = (listed.key, Input::Join(self.arrival.id, Box::new(join)));
         match listed.shard.ask(|answer| Job::Enter { key, entrant, input, answer }).await {
             Some(Ok(())) => Ok(listed),
@@ -188,14 +218,12 @@ impl Lobby {
 }
 
 /// The groups' names.
-pub(crate) fn groups(directory: &Directory, out: &mut BytesMut) {
-    let all = directory.all();
+pub(crate) fn groups(directory: &Directory, caller: &Caller, out: &mut BytesMut) {
+    if let Err(denied) = directory.check(caller, Operation::List) {
+        return line::err(out, &refusal_of_denied(&denied));
+    }
+    let all = directory.visible(caller);
     line::groups(out, all.iter().map(|listed| listed.name.as_str()));
-}
-
-/// There are no accounts on this node.
-pub(crate) fn no_accounts() -> Refusal {
-    Refusal::new(LineCode::Denied, "this node has no accounts, just JOIN")
 }
 
 /// The line door's words for a group's refusal.
@@ -223,7 +251,8 @@ pub(crate) fn refusal_of_denied(denied: &Denied) -> Refusal {
     use tertulia_wire::Code;
     let code = match denied.code {
         Code::BadName => LineCode::BadName,
-        Code::Denied => LineCode::Denied,
+        Code::NameReserved => LineCode::NameReserved,
+        Code::Denied | Code::UnknownGroup | Code::NotLoggedIn => LineCode::Denied,
         _ => LineCode::Busy,
     };
     Refusal::new(code, denied.message.clone())

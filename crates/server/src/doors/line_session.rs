@@ -20,9 +20,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::line::{groups, no_accounts, refusal_of, refusal_of_denied};
+use super::line::{groups, refusal_of, refusal_of_denied};
 use super::reached::{Marks, REACHED_WAIT_MIN};
 use super::requests;
+use crate::accounts::{Caller, Pass};
 use crate::budget::Held;
 use crate::clock::now;
 use crate::conn::Conn;
@@ -315,7 +316,7 @@ impl Session<'_> {
                 self.hosted.input(Input::Ack(self.conn.id, Ack { cursor: seq, ..Ack::default() }));
             }
             Command::Who => self.who(),
-            Command::Groups => groups(&self.directory, &mut self.out),
+            Command::Groups => groups(&self.directory, &self.caller(), &mut self.out),
             Command::History(count) => {
                 let (directory, log) = (Arc::clone(&self.directory), self.hosted.log);
                 let name = self.hosted.name.clone();
@@ -331,12 +332,19 @@ impl Session<'_> {
             Command::Ping(text) => line::ping(&mut self.out, text),
             Command::Help => line::help(&mut self.out),
             Command::Exit => self.parting = Some(Parting::Exit),
-            Command::Pass(_) | Command::Token(_) => return Err(no_accounts()),
+            Command::Pass(_) | Command::Token(_) => {
+                return Err(Refusal::new(LineCode::AlreadyJoined, "log in before JOIN"));
+            }
             Command::Join { .. } | Command::AskName => {
                 return Err(Refusal::new(LineCode::AlreadyJoined, "say EXIT first"));
             }
         }
         Ok(())
+    }
+
+    fn caller(&self) -> Caller {
+        let session = self.conn.pass().and_then(Pass::session);
+        Caller { session, ..Caller::new(self.conn.address, false) }
     }
 
     fn who(&mut self) {

@@ -1,6 +1,7 @@
 //! The doors: each knows its protocol and nothing else; it decodes, asks the group's driver or the directory, and encodes.
 
 pub(crate) mod http;
+pub(crate) mod identity;
 mod line;
 pub(crate) mod line_session;
 mod native;
@@ -43,6 +44,8 @@ pub(crate) struct Arrival {
     /// The address at which it reached the node.
     pub dialled: SocketAddr,
     pub counted: Counted,
+    /// Nobody between can read it: TLS.
+    pub secure: bool,
 }
 
 impl Arrival {
@@ -107,7 +110,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let Ok(dialled) = stream.local_addr() else { continue };
         directory.shared.notice(Notice::Connected { door, address });
         let id = ConnId(directory.shared.new_id());
-        let arrival = Arrival { id, stream, address, dialled, counted };
+        let arrival = Arrival { id, stream, address, dialled, counted, secure: false };
         let (directory, app) = (Arc::clone(&directory), app.clone());
         lobby.spawn(async move {
             match app {

@@ -12,10 +12,14 @@ use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::native_session::Opening;
-use super::{Arrival, requests};
+use super::{Arrival, identity, requests};
+use crate::accounts::table::{Operation, Role};
+use crate::accounts::{Caller, Opened, Pass};
 use crate::budget::Held;
+use crate::conn::Closing;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
+use crate::hosted::GroupKey;
 use crate::shard::{AttachedDoor, Entrant, Job};
 
 /// Why a connection ends.
@@ -31,13 +35,18 @@ struct Lobby {
     inbound: BytesMut,
     held: Held,
     directory: Arc<Directory>,
+    caller: Caller,
+    /// What it is logged in by.
+    pass: Option<Pass>,
 }
 
 /// Serves a connection until it has entered a group, or ended.
 pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
     let hello = directory.shared.config.limits.hello;
     let held = directory.shared.budget.holder();
-    let mut lobby = Lobby { arrival, inbound: BytesMut::new(), held, directory };
+    let caller = Caller::new(arrival.address, arrival.secure);
+    let inbound = BytesMut::new();
+    let mut lobby = Lobby { arrival, inbound, held, directory, caller, pass: None };
     let end = match tokio::time::timeout(hello, lobby.greet()).await {
         Ok(Ok(())) => None,
         Ok(Err(end)) => Some(end),
@@ -80,6 +89,9 @@ impl Lobby {
                     Ok(0) | Err(_) => return Err(End::Gone),
                     Ok(_) => {}
                 },
+                closing = until_ended(self.pass.as_ref()) => {
+                    return Err(End::Told(closing.code, closing.message.to_owned()));
+                }
                 () = self.held.called() => {
                     let message = "too much was waiting for this connection; connect again";
                     return Err(End::Told(Code::Limit, message.to_owned()));
@@ -175,8 +187,34 @@ impl Lobby {
         let Some((id, frame)) = request else {
             return Err(End::Told(Code::NotJoined, "join or open a sender first".to_owned()));
         };
-        let answer = requests::answer(&self.directory, self.arrival.dialled, id, frame).await;
+        let answer = match frame {
+            frame @ (ClientFrame::Auth { .. } | ClientFrame::Login { .. }) => {
+                self.identify(id, frame).await
+            }
+            frame => requests::answer(&self.directory, &self.from(), id, frame).await,
+        };
         self.write(answer).await
+    }
+
+    fn from(&self) -> requests::From {
+        let caller = self.caller.clone();
+        requests::From { caller, dialled: self.arrival.dialled, sender: None }
+    }
+
+    /// The connection is an account's from here on, until its token ends.
+    async fn identify(&mut self, id: u32, frame: ClientFrame) -> NodeFrame {
+        let answer = match identity::identify(&self.directory, &mut self.caller, frame).await {
+            Ok(answer) => answer,
+            Err(Denied { code, message }) => return NodeFrame::Error { id, code, message },
+        };
+        let opened = Opened {
+            session: self.caller.session.clone(),
+            operation: Operation::LogIn,
+            group: GroupKey(0),
+            name: None,
+        };
+        self.pass = Some(self.directory.accounts.passes.open(opened, Role::Account));
+        answer
     }
 
     async fn refuse(
@@ -192,20 +230,21 @@ impl Lobby {
     async fn join(&mut self, join: Join) -> Result<Option<(Arc<Listed>, Opening)>, End> {
         let id = join.id;
         match self.prepare_join(join).await {
-            Ok((listed, input, opening)) => self.enter(listed, input, opening).await,
+            Ok((listed, input, opening, pass)) => self.enter(listed, input, opening, pass).await,
             Err(denied) => self.refuse(id, denied).await,
         }
     }
 
-    async fn prepare_join(&self, join: Join) -> Result<(Arc<Listed>, Input, Opening), Denied> {
+    async fn prepare_join(
+        &self,
+        join: Join,
+    ) -> Result<(Arc<Listed>, Input, Opening, Pass), Denied> {
         let name =
             Name::new(&join.name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
         let directory = &self.directory;
-        let listed = if directory.shared.config.guests {
-            directory.find_or_create(&join.group).await?
-        } else {
-            return Err(Denied::new(Code::Denied, "this node takes no guests"));
-        };
+        let caller = &self.caller;
+        let listed = directory.admit_or_create(caller, Operation::Join, &join.group).await?.listed;
+        let pass = directory.open_pass(caller, Operation::Join, &listed, Some(&name))?;
         // A client's own secret also brings it back when its first WELCOME was lost.
         let secret = join.secret.unwrap_or_else(|| Secret(rand::random()));
         let from = match (join.position, join.start) {
@@ -223,12 +262,8 @@ impl Lobby {
                 })
             }
         };
-        let opening = Opening {
-            id: join.id,
-            group: listed.name.to_string(),
-            secret,
-            dialled: self.arrival.dialled,
-        };
+        let opening =
+            Opening { id: join.id, group: listed.name.to_string(), secret, from: self.from() };
         let input = Input::Join(
             self.arrival.id,
             Box::new(tertulia_group::Join {
@@ -242,7 +277,7 @@ impl Lobby {
                 follow: join.follow,
             }),
         );
-        Ok((listed, input, opening))
+        Ok((listed, input, opening, pass))
     }
 
     async fn open_sender(
@@ -250,14 +285,14 @@ impl Lobby {
         open: OpenSender,
     ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
         let prepared = async {
-            if !self.directory.shared.config.guests {
-                return Err(Denied::new(Code::Denied, "this node takes no guests"));
-            }
+            let (caller, directory) = (&self.caller, &self.directory);
             let name = Name::new(&open.name)
                 .map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
-            Ok((self.directory.find(&open.group).await?, name))
+            let listed = directory.admit(caller, Operation::Send, &open.group).await?.listed;
+            let pass = directory.open_pass(caller, Operation::Send, &listed, Some(&name))?;
+            Ok((listed, name, pass))
         };
-        let (listed, name) = match prepared.await {
+        let (listed, name, pass) = match prepared.await {
             Ok(prepared) => prepared,
             Err(denied) => return self.refuse(open.id, denied).await,
         };
@@ -265,11 +300,11 @@ impl Lobby {
             id: open.id,
             group: listed.name.to_string(),
             secret: Secret([0; 32]),
-            dialled: self.arrival.dialled,
+            from: requests::From { sender: Some(name.to_string()), ..self.from() },
         };
         let (known, follow) = (open.known, open.follow);
         let sender = tertulia_group::OpenSender { name, id: open.sender, known, follow };
-        self.enter(listed, Input::OpenSender(self.arrival.id, sender), opening).await
+        self.enter(listed, Input::OpenSender(self.arrival.id, sender), opening, pass).await
     }
 
     /// Asks the group; a refusal is told, and the connection may try again.
@@ -278,9 +313,10 @@ impl Lobby {
         listed: Arc<Listed>,
         input: Input,
         opening: Opening,
+        pass: Pass,
     ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
-        let entrant =
-            Entrant { conn: self.arrival.id, door: Door::Native, address: self.arrival.address };
+        let (conn, address) = (self.arrival.id, self.arrival.address);
+        let entrant = Entrant { conn, door: Door::Native, address, pass: Some(pass) };
         let key = listed.key;
         match listed.shard.ask(|answer| Job::Enter { key, entrant, input, answer }).await {
             Some(Ok(())) => Ok(Some((listed, opening))),
@@ -293,6 +329,14 @@ impl Lobby {
                 self.refuse(opening.id, Denied { code: Code::StoreFailed, message }).await
             }
         }
+    }
+}
+
+/// Waits until what a connection is logged in by has ended; for ever where it is not.
+async fn until_ended(pass: Option<&Pass>) -> Closing {
+    match pass {
+        Some(pass) => pass.until_ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,6 @@
 //! A native connection that is in a group: reads publishes and acknowledgements, writes the log and the group's answers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,7 +48,8 @@ pub(crate) struct Opening {
     pub group: String,
     /// The secret of the stay.
     pub secret: Secret,
-    pub dialled: SocketAddr,
+    /// Who asks, where it asks something else.
+    pub from: requests::From,
 }
 
 struct Session<'a> {
@@ -289,7 +289,8 @@ impl Session<'_> {
     /// The receipt of a message of this group that is still in memory, as it stands: answered here and now.
     fn answer_receipt(&mut self, frame: &ClientFrame) -> bool {
         let ClientFrame::Receipt { id, group, seq, wait_ms: 0 } = frame else { return false };
-        if *group != self.opening.group {
+        // Who may not know who is in the group is answered by the table.
+        if *group != self.opening.group || !self.conn.sees_names() {
             return false;
         }
         let header = self.hosted.window.borrow().header(*seq);
@@ -312,11 +313,11 @@ impl Session<'_> {
             return;
         }
         self.asked += 1;
-        let (directory, dialled, reply) =
-            (Arc::clone(&self.directory), self.opening.dialled, self.replies.0.clone());
+        let (directory, from, reply) =
+            (Arc::clone(&self.directory), self.opening.from.clone(), self.replies.0.clone());
         self.hosted.shared.main.spawn(async move {
             let mut out = BytesMut::new();
-            requests::answer(&directory, dialled, id, frame).await.encode(&mut out);
+            requests::answer(&directory, &from, id, frame).await.encode(&mut out);
             let _ = reply.send(out.freeze()).await;
         });
     }
@@ -378,6 +379,8 @@ impl Session<'_> {
             Output::Welcome(_, welcome) => self.welcome(*welcome),
             Output::SenderReady(_, ready) => self.sender_ready(&ready),
             Output::Receipt(_, counter, receipt) => {
+                let sees_names = self.conn.sees_names();
+                let receipt = if sees_names { receipt } else { requests::without_names(receipt) };
                 NodeFrame::Receipt { counter, receipt }.encode(control);
             }
             Output::MessageRefused(_, counter, refusal) => {
@@ -388,6 +391,7 @@ impl Session<'_> {
                 }
                 .encode(control);
             }
+            Output::Confirmed(..) if !self.conn.sees_names() => {}
             Output::Confirmed(_, confirmations) => {
                 let confirmed = confirmations.into_iter().map(|one| Confirmed {
                     name: one.name.to_string(),

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tertulia_group::{Kind, Name, Seq};
+use tertulia_group::entry::FLAG_OUTSIDE;
+use tertulia_group::{Entry, Kind, Name, Receipt, Seq, Why};
 use tertulia_journal::ReadError;
-use tertulia_wire::native::{GroupItem, HistoryMode, StatusReply};
+use tertulia_wire::native::{GroupItem, GroupRules, HistoryMode, StatusReply};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 
+use super::identity;
+use crate::accounts::Caller;
+use crate::accounts::rules::{BadRules, Rules};
+use crate::accounts::table::{Operation, Role};
 use crate::config::Engine;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
@@ -19,6 +24,16 @@ use crate::shard::Job;
 const PAGE_MAX: u16 = 1000;
 /// A receipt is waited for at most this long in one request.
 const RECEIPT_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Who asks.
+#[derive(Clone)]
+pub(crate) struct From {
+    pub caller: Caller,
+    /// The address at which they reached the node.
+    pub dialled: SocketAddr,
+    /// The name under which they send on this connection, if they do.
+    pub sender: Option<String>,
+}
 
 /// The id of a request that [`answer`] answers; `None` for every other frame.
 pub(crate) fn id_of(frame: &ClientFrame) -> Option<u32> {
@@ -32,92 +47,195 @@ pub(crate) fn id_of(frame: &ClientFrame) -> Option<u32> {
         | ClientFrame::Remove { id, .. }
         | ClientFrame::History { id, .. }
         | ClientFrame::Receipt { id, .. }
+        | ClientFrame::GetRules { id, .. }
+        | ClientFrame::SetRules { id, .. }
+        | ClientFrame::Auth { id, .. }
+        | ClientFrame::Register { id, .. }
+        | ClientFrame::Login { id, .. }
+        | ClientFrame::Logout { id }
+        | ClientFrame::WhoAmI { id }
         | ClientFrame::Status { id } => Some(*id),
         _ => None,
     }
 }
 
-/// The answer to a request of somebody who reached the node at `dialled`.
+/// The answer to a request.
 pub(crate) async fn answer(
     directory: &Arc<Directory>,
-    dialled: SocketAddr,
+    from: &From,
     id: u32,
     request: ClientFrame,
 ) -> NodeFrame {
-    match ask(directory, dialled, request).await {
+    match ask(directory, from, request).await {
         Ok(frame) => frame,
         Err(Denied { code, message }) => NodeFrame::Error { id, code, message },
     }
 }
 
-/// The answer, or why there is none.
+/// The answer, or why there is none: what the table allows.
 pub(crate) async fn ask(
     directory: &Arc<Directory>,
-    dialled: SocketAddr,
+    from: &From,
     request: ClientFrame,
 ) -> Result<NodeFrame, Denied> {
+    let From { caller, dialled, .. } = from;
     let located = |id, listed: &Listed| NodeFrame::Located {
         id,
         group: listed.name.to_string(),
-        coordinator: directory.coordinator(dialled),
+        coordinator: directory.coordinator(*dialled),
         epoch: listed.stats.epoch.load(Ordering::Relaxed),
     };
+    let admit = async |operation, group: &str| directory.admit(caller, operation, group).await;
     Ok(match request {
-        ClientFrame::Locate { id, group } => located(id, &*directory.find(&group).await?),
-        ClientFrame::Allocate { id, name } => located(id, &*directory.allocate(&name).await?),
-        ClientFrame::Groups { id, after, limit } => groups(directory, dialled, id, &after, limit),
-        ClientFrame::Create { id, group } => {
-            directory.create(&group).await?;
+        ClientFrame::Locate { id, group } => {
+            located(id, &*admit(Operation::Locate, &group).await?.listed)
+        }
+        ClientFrame::Allocate { id, name } => {
+            located(id, &*directory.allocate(caller, &name).await?)
+        }
+        ClientFrame::Groups { id, after, limit } => {
+            directory.check(caller, Operation::List)?;
+            groups(directory, from, id, &after, limit)
+        }
+        ClientFrame::Create { id, group, rules } => {
+            create(directory, caller, &group, rules).await?;
             NodeFrame::Done { id }
         }
         ClientFrame::Delete { id, group } => {
-            directory.delete(&group).await?;
+            directory.delete(caller, &group).await?;
             NodeFrame::Done { id }
         }
         ClientFrame::Members { id, group, after, limit } => {
-            let listed = directory.find(&group).await?;
+            let listed = admit(Operation::Members, &group).await?.listed;
             let limit = usize::from(limit.clamp(1, PAGE_MAX));
             let job = |answer| Job::Members { key: listed.key, after, limit, answer };
             let (items, more) = listed.shard.ask(job).await.ok_or_else(gone)?;
             NodeFrame::MembersPage { id, more, items }
         }
         ClientFrame::Remove { id, group, name } => {
-            let listed = directory.find(&group).await?;
-            let name =
-                Name::new(&name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
-            let shown = name.to_string();
-            let job = |answer| Job::Remove { key: listed.key, name, answer };
-            if !listed.shard.ask(job).await.ok_or_else(gone)? {
-                let message = format!("{} has no member {shown}", listed.name);
-                return Err(Denied::new(Code::NoSuchMember, message));
-            }
+            remove(directory, caller, &group, &name).await?;
             NodeFrame::Done { id }
         }
         ClientFrame::History { id, group, mode, limit } => {
-            history_page(directory, id, &group, mode, limit).await?
+            let listed = admit(Operation::History, &group).await?.listed;
+            history_page(directory, id, &listed, mode, limit).await?
         }
         ClientFrame::Receipt { id, group, seq, wait_ms } => {
-            receipt(directory, id, &group, seq, Duration::from_millis(u64::from(wait_ms))).await?
+            let wait = Duration::from_millis(u64::from(wait_ms));
+            receipt(directory, from, id, &group, seq, wait).await?
         }
-        ClientFrame::Status { id } => status(directory, id),
+        ClientFrame::Status { id } => {
+            directory.check(caller, Operation::Status)?;
+            status(directory, id)
+        }
+        ClientFrame::GetRules { id, group } => {
+            let admitted = admit(Operation::Rules, &group).await?;
+            let all = matches!(admitted.role, Role::Owner | Role::Administrator);
+            let (group, rules) = (admitted.listed.name.to_string(), admitted.listed.rules());
+            NodeFrame::Rules { id, group, rules: rules.shown(all) }
+        }
+        ClientFrame::SetRules { id, group, rules } => {
+            set_rules(directory, caller, &group, &rules).await?;
+            NodeFrame::Done { id }
+        }
+        frame @ (ClientFrame::Register { .. }
+        | ClientFrame::Logout { .. }
+        | ClientFrame::WhoAmI { .. }) => identity::answer(directory, caller, frame).await?,
+        ClientFrame::Auth { .. } | ClientFrame::Login { .. } => {
+            let message = "log in before joining, or on another connection";
+            return Err(Denied::new(Code::AlreadyJoined, message));
+        }
         _ => return Err(Denied::new(Code::BadFrame, "not a request")),
     })
+}
+
+/// Makes a group; who is logged in owns it.
+async fn create(
+    directory: &Directory,
+    caller: &Caller,
+    group: &str,
+    rules: Option<GroupRules>,
+) -> Result<(), Denied> {
+    // Before anything is said about the rules.
+    directory.check(caller, Operation::Create)?;
+    let is_pool = Name::new(group)
+        .is_ok_and(|name| name.folded().parse::<u32>().is_ok_and(|number| number > 0));
+    let owner = caller.account().filter(|_| !is_pool).cloned();
+    let rules = match rules {
+        None => Rules { owner, ..Rules::default() },
+        Some(rules) if rules == GroupRules::open() => Rules { owner, ..Rules::default() },
+        Some(_) if caller.session.is_none() => {
+            let message = "a group with rules needs an owner: log in";
+            return Err(Denied::new(Code::Denied, message));
+        }
+        Some(rules) => {
+            let names_max = directory.shared.config.limits.accounts.listed_names;
+            Rules::new(owner, &rules, names_max).map_err(bad_rules)?
+        }
+    };
+    directory.create(caller, group, rules).await.map(|_| ())
+}
+
+fn bad_rules(BadRules(why): BadRules) -> Denied {
+    Denied::new(Code::BadName, why)
+}
+
+async fn set_rules(
+    directory: &Directory,
+    caller: &Caller,
+    group: &str,
+    rules: &GroupRules,
+) -> Result<(), Denied> {
+    let listed = directory.admit(caller, Operation::SetRules, group).await?.listed;
+    let owner = if rules.owner.is_empty() {
+        listed.rules().owner.clone()
+    } else {
+        let name = Name::new(&rules.owner)
+            .map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+        if directory.accounts.owner_of(&name).as_deref() != Some(name.folded()) {
+            let message = format!("there is no account {name} that could own the group");
+            return Err(Denied::new(Code::BadName, message));
+        }
+        Some(name)
+    };
+    let names_max = directory.shared.config.limits.accounts.listed_names;
+    let rules = Rules::new(owner, rules, names_max).map_err(bad_rules)?;
+    directory.set_rules(&listed, rules).await
+}
+
+/// Removes a member: who may join removes what is called by their own name, and in a group that nobody owns any but those of
+/// others' accounts.
+async fn remove(
+    directory: &Directory,
+    caller: &Caller,
+    group: &str,
+    name: &str,
+) -> Result<(), Denied> {
+    let admitted = directory.admit(caller, Operation::Remove, group).await?;
+    let name = Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
+    if !matches!(admitted.role, Role::Owner | Role::Administrator) {
+        directory.accounts.check_name(caller, &name, admitted.only_own).map_err(|_| {
+            let message = format!("{name} is not yours to remove; its owner may, or the group's");
+            Denied::new(Code::Denied, message)
+        })?;
+    }
+    let (shown, listed) = (name.to_string(), admitted.listed);
+    let job = |answer| Job::Remove { key: listed.key, name, answer };
+    if !listed.shard.ask(job).await.ok_or_else(gone)? {
+        let message = format!("{} has no member {shown}", listed.name);
+        return Err(Denied::new(Code::NoSuchMember, message));
+    }
+    Ok(())
 }
 
 fn gone() -> Denied {
     Denied::new(Code::StoreFailed, "the group cannot be asked just now; ask again")
 }
 
-fn groups(
-    directory: &Directory,
-    dialled: SocketAddr,
-    id: u32,
-    after: &str,
-    limit: u16,
-) -> NodeFrame {
+fn groups(directory: &Directory, from: &From, id: u32, after: &str, limit: u16) -> NodeFrame {
     let limit = usize::from(limit.clamp(1, PAGE_MAX));
-    let coordinator = directory.coordinator(dialled);
-    let (page, more) = directory.page(after, limit);
+    let coordinator = directory.coordinator(from.dialled);
+    let (page, more) = directory.page(&from.caller, after, limit);
     let items: Vec<GroupItem> = page
         .into_iter()
         .map(|listed| GroupItem {
@@ -134,13 +252,13 @@ fn groups(
 async fn history_page(
     directory: &Directory,
     id: u32,
-    group: &str,
+    listed: &Listed,
     mode: HistoryMode,
     limit: u32,
 ) -> Result<NodeFrame, Denied> {
-    let listed = directory.find(group).await?;
-    read(directory, &listed.name.clone(), move |journal| {
-        let page = history::page(journal, listed.log, mode, limit, history::visible)?;
+    let log = listed.log;
+    read(directory, &listed.name, move |journal| {
+        let page = history::page(journal, log, mode, limit, history::visible)?;
         let (more, first_kept, entries) = (page.more, page.first_kept, page.bytes());
         Ok(NodeFrame::HistoryPage { id, more, first_kept, entries })
     })
@@ -149,29 +267,62 @@ async fn history_page(
 
 async fn receipt(
     directory: &Directory,
+    from: &From,
     id: u32,
     group: &str,
     seq: Seq,
     wait: Duration,
 ) -> Result<NodeFrame, Denied> {
-    let listed = directory.find(group).await?;
+    let admitted = directory.admit(&from.caller, Operation::Receipt, group).await?;
+    let (listed, only_own) = (admitted.listed, admitted.only_own);
     let tail = listed.stats.tail.load(Ordering::Relaxed);
     if seq == 0 || seq > tail {
         let message = format!("{} has no message #{seq} (the last entry is #{tail})", listed.name);
         return Err(Denied::new(Code::NoSuchMessage, message));
     }
+    let not_own = || {
+        let message = "who may not join a group sees the receipts of its own messages only";
+        Denied::new(Code::Denied, message)
+    };
     let expired = || Denied::new(Code::Expired, format!("the receipt of #{seq} is no longer kept"));
     let log = listed.log;
     let entry = read(directory, &listed.name, move |journal| history::entry(journal, log, seq))
         .await?
-        .ok_or_else(expired)?;
+        .ok_or_else(|| if only_own { not_own() } else { expired() })?;
+    if only_own && !is_own(from, &entry) {
+        return Err(not_own());
+    }
     if entry.header.kind != Kind::Message && entry.header.kind != Kind::File {
         return Err(Denied::new(Code::NoSuchMessage, format!("#{seq} is not a message")));
     }
     let (key, publisher, wait) = (listed.key, entry.header.publisher(), wait.min(RECEIPT_WAIT_MAX));
     let job = |answer| Job::Receipt { key, seq, publisher, wait, answer };
     let receipt = listed.shard.ask(job).await.ok_or_else(gone)?.ok_or_else(expired)?;
+    let receipt = if only_own { without_names(receipt) } else { receipt };
     Ok(NodeFrame::ReceiptReply { id, level: directory.shared.level(), receipt })
+}
+
+/// Whether a message from outside is the asker's: by the account's name, which is nobody else's, or by the name under which
+/// the connection sends.
+fn is_own(from: &From, entry: &Entry) -> bool {
+    let is = |name: &str| {
+        Name::new(entry.name())
+            .is_ok_and(|of| Name::new(name).is_ok_and(|name| of.folded() == name.folded()))
+    };
+    let account = from.caller.account().map(Name::as_str);
+    entry.header.flags & FLAG_OUTSIDE != 0
+        && (account.is_some_and(is) || from.sender.as_deref().is_some_and(is))
+}
+
+/// A receipt for somebody who may not know who is in the group: counts, and `?` for each who has not answered.
+pub(crate) fn without_names(mut receipt: Receipt) -> Receipt {
+    for missing in &mut receipt.missing {
+        missing.name = "?".into();
+        if let Why::Failed { code } = &mut missing.why {
+            *code = "".into();
+        }
+    }
+    receipt
 }
 
 /// Reads the journal where that may block, within the node's limit of reads.

@@ -34,7 +34,7 @@ fn entry(seq: Seq, body: usize) -> Bytes {
 async fn half_a_frame_is_the_windows_as_long_as_that_has_it_and_then_ones_own() {
     let limits = NodeLimits { window_bytes: 3 << 20, ..NodeLimits::default() };
     let hosted = testing::hosted(&testing::shared(limits));
-    let conn = Conn::new(ConnId(1), Door::Native, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let conn = Conn::new(ConnId(1), Door::Native, IpAddr::V4(Ipv4Addr::LOCALHOST), None);
     let (ours, _client) = testing::narrow().await;
     let mut outbox = Outbox::new();
     outbox.start(1, Vec::new());

@@ -16,7 +16,11 @@ use crate::{doors, testing};
 /// Runs a node of one shard and a client of it on the test's own runtime, whose clock stands still while anybody has work.
 async fn with_node<T>(door: Door, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
     let shared = testing::shared(NodeLimits::default());
-    let directory = Arc::new(Directory::new(Arc::clone(&shared)));
+    let (limits, rules) = (shared.config.limits.accounts.clone(), shared.config.accounts);
+    let catalog = Arc::clone(&shared.catalog);
+    let accounts =
+        crate::accounts::Accounts::load(catalog, limits, rules, crate::clock::now()).unwrap();
+    let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts));
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
     directory.load(vec![ShardHandle { jobs }]).expect("an empty catalog");
     let listener = doors::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");

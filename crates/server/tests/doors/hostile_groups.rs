@@ -17,7 +17,7 @@ async fn node(count: usize, more: &[&str]) -> (Node, tempfile::TempDir, SocketAd
     let mut client = NativeClient::connect(address).await;
     let numbered = (0..count).map(|n| format!("m{n:04}"));
     for group in numbered.chain(more.iter().map(|name| (*name).to_owned())) {
-        client.send(&ClientFrame::Create { id: 1, group }).await;
+        client.send(&ClientFrame::Create { id: 1, group, rules: None }).await;
         assert_eq!(client.frame().await, NodeFrame::Done { id: 1 });
     }
     (node, data, address)

@@ -46,7 +46,7 @@ async fn a_run_of_questions_is_answered_as_far_as_the_answers_are_read() {
     let mut calm = Calm::new(native, "ops").await;
     for n in 0..100 {
         let group = format!("a-group-with-a-longish-name-{n}");
-        calm.sender.send(&ClientFrame::Create { id: 1, group }).await;
+        calm.sender.send(&ClientFrame::Create { id: 1, group, rules: None }).await;
         while !matches!(calm.sender.frame().await, NodeFrame::Done { .. }) {}
     }
     let mut evil = LineClient::join(line, "evil", "elsewhere").await;

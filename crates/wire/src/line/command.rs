@@ -10,6 +10,10 @@ use crate::safe::is_unsafe;
 /// How many messages `HISTORY` gives when no number is said.
 pub const HISTORY_DEFAULT: u32 = 20;
 
+/// Every verb of the door.
+pub const VERBS: &[&str] =
+    &["JOIN", "MSG", "ACK", "WHO", "GROUPS", "HISTORY", "PASS", "TOKEN", "PING", "HELP", "EXIT"];
+
 /// One line of a client. Texts are clean: one line, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -183,4 +187,17 @@ fn text<'a>(rest: &'a str, form: &str) -> Result<&'a str, Refusal> {
 
 fn alone<'a>(rest: &str, command: Command<'a>, form: &str) -> Result<Command<'a>, Refusal> {
     if rest.trim().is_empty() { Ok(command) } else { Err(Refusal::form(&format!("{form} alone"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_listed_and_no_other_is_taken() {
+        let arms = include_str!("command.rs");
+        let known = |verb: &&&str| arms.contains(&format!("        \"{verb}\" => "));
+        assert_eq!(VERBS.iter().filter(known).count(), VERBS.len());
+        assert_eq!(arms.matches("\n        \"").count(), VERBS.len(), "a verb is not in the list");
+    }
 }

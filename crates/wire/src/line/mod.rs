@@ -4,7 +4,7 @@ mod command;
 mod split;
 mod write;
 
-pub use command::{Command, HISTORY_DEFAULT, LineCode, Refusal, parse};
+pub use command::{Command, HISTORY_DEFAULT, LineCode, Refusal, VERBS, parse};
 pub use split::{Line, LineSplitter};
 pub use write::{
     ack, entry, err, exit, gap, groups, help, history_end, joined, left, msg, note, ok_join,

@@ -8,7 +8,7 @@ use tertulia_group::{Position, SenderId, Seq};
 use super::field::{
     Item, Put, Reader, Take, begin_frame, end_frame, fields, flags, put_frame, record,
 };
-use super::{FrameError, MAGIC, Secret, is_tls, kind};
+use super::{Credential, FrameError, GroupRules, MAGIC, Secret, is_tls, kind};
 use crate::safe::cut;
 
 /// A frame that a client sends. PUBLISH is not here: it is written with [`super::write_publish`] and taken in by
@@ -27,8 +27,8 @@ pub enum ClientFrame {
     Allocate { id: u32, name: String },
     /// A page of the groups after this name.
     Groups { id: u32, after: String, limit: u16 },
-    /// Create a group.
-    Create { id: u32, group: String },
+    /// Create a group; everybody may join it, unless the rules say otherwise.
+    Create { id: u32, group: String, rules: Option<GroupRules> },
     /// Delete a group that has no members.
     Delete { id: u32, group: String },
     /// A page of a group's members after this name.
@@ -41,6 +41,20 @@ pub enum ClientFrame {
     Receipt { id: u32, group: String, seq: Seq, wait_ms: u32 },
     /// How is the node?
     Status { id: u32 },
+    /// Who may join a group, and who may send to it?
+    GetRules { id: u32, group: String },
+    /// Change that.
+    SetRules { id: u32, group: String, rules: GroupRules },
+    /// Show a token: the connection is the account's from here on.
+    Auth { id: u32, token: Credential },
+    /// Make an account. The code is the node's set-up code, for the first administrator elsewhere than on the node's machine.
+    Register { id: u32, name: String, password: Credential, code: Credential },
+    /// Get a token for a password.
+    Login { id: u32, name: String, password: Credential },
+    /// Revoke the token that the connection has shown, and close what it opened.
+    Logout { id: u32 },
+    /// Who is the connection?
+    WhoAmI { id: u32 },
     /// Become a member, or come back as one.
     Join(Box<Join>),
     /// Become an outside sender.
@@ -173,6 +187,7 @@ const JOIN_POSITION: u8 = 4;
 const JOIN_FOLLOW: u8 = 8;
 const SENDER_KNOWN: u8 = 1;
 const SENDER_FOLLOW: u8 = 2;
+const CREATE_RULES: u8 = 1;
 
 impl Put for HistoryMode {
     fn put(&self, out: &mut BytesMut) {
@@ -310,7 +325,13 @@ impl ClientFrame {
             Self::Groups { id, after, limit } => {
                 put_frame(out, kind::GROUPS, 0, (id, after, limit));
             }
-            Self::Create { id, group } => put_frame(out, kind::CREATE, 0, (id, group)),
+            Self::Create { id, group, rules } => {
+                let start =
+                    begin_frame(out, kind::CREATE, flags([(rules.is_some(), CREATE_RULES)]));
+                (id, group).put(out);
+                rules.iter().for_each(|rules| rules.put(out));
+                end_frame(out, start);
+            }
             Self::Delete { id, group } => put_frame(out, kind::DELETE, 0, (id, group)),
             Self::Members { id, group, after, limit } => {
                 put_frame(out, kind::MEMBERS, 0, (id, group, after, limit));
@@ -325,6 +346,19 @@ impl ClientFrame {
                 put_frame(out, kind::GET_RECEIPT, 0, (id, group, seq, wait_ms));
             }
             Self::Status { id } => put_frame(out, kind::STATUS, 0, id),
+            Self::GetRules { id, group } => put_frame(out, kind::GET_RULES, 0, (id, group)),
+            Self::SetRules { id, group, rules } => {
+                put_frame(out, kind::SET_RULES, 0, (id, group, rules));
+            }
+            Self::Auth { id, token } => put_frame(out, kind::AUTH, 0, (id, token)),
+            Self::Register { id, name, password, code } => {
+                put_frame(out, kind::REGISTER, 0, (id, name, password, code));
+            }
+            Self::Login { id, name, password } => {
+                put_frame(out, kind::LOGIN, 0, (id, name, password));
+            }
+            Self::Logout { id } => put_frame(out, kind::LOGOUT, 0, id),
+            Self::WhoAmI { id } => put_frame(out, kind::WHOAMI, 0, id),
             Self::Join(join) => join.encode(out),
             Self::OpenSender(open) => open.encode(out),
             Self::Ack(ack) => {
@@ -352,7 +386,11 @@ impl ClientFrame {
             kind::GROUPS => {
                 Self::Groups { id: from.take()?, after: from.take()?, limit: from.take()? }
             }
-            kind::CREATE => Self::Create { id: from.take()?, group: from.take()? },
+            kind::CREATE => Self::Create {
+                id: from.take()?,
+                group: from.take()?,
+                rules: if flags & CREATE_RULES != 0 { Some(from.take()?) } else { None },
+            },
             kind::DELETE => Self::Delete { id: from.take()?, group: from.take()? },
             kind::MEMBERS => Self::Members {
                 id: from.take()?,
@@ -376,12 +414,35 @@ impl ClientFrame {
                 wait_ms: from.take()?,
             },
             kind::STATUS => Self::Status { id: from.take()? },
+            kind::GET_RULES => Self::GetRules { id: from.take()?, group: from.take()? },
+            kind::SET_RULES => {
+                Self::SetRules { id: from.take()?, group: from.take()?, rules: from.take()? }
+            }
+            kind::AUTH..=kind::WHOAMI => Self::decode_account(kind, from)?,
             kind::JOIN => Self::Join(Box::new(Join::decode(flags, from)?)),
             kind::OPEN_SENDER => Self::OpenSender(OpenSender::decode(flags, from)?),
             kind::ACK => Self::Ack(Ack::decode(from)?),
             kind::LEAVE => Self::Leave,
             kind::PING => Self::Ping { token: from.take()? },
             kind::PUBLISH => return Err(FrameError::Kind(kind)),
+            kind => Self::Other { kind },
+        })
+    }
+    /// The frames about accounts.
+    fn decode_account(kind: u8, from: &mut Reader<'_>) -> Result<Self, FrameError> {
+        Ok(match kind {
+            kind::AUTH => Self::Auth { id: from.take()?, token: from.take()? },
+            kind::REGISTER => Self::Register {
+                id: from.take()?,
+                name: from.take()?,
+                password: from.take()?,
+                code: from.take()?,
+            },
+            kind::LOGIN => {
+                Self::Login { id: from.take()?, name: from.take()?, password: from.take()? }
+            }
+            kind::LOGOUT => Self::Logout { id: from.take()? },
+            kind::WHOAMI => Self::WhoAmI { id: from.take()? },
             kind => Self::Other { kind },
         })
     }

@@ -108,6 +108,10 @@ codes! {
     30 ShuttingDown "SHUTTING_DOWN"
     /// A counter below the sender's highest that was never taken: it will not be; go on with a higher one.
     31 CounterSkipped "COUNTER_SKIPPED"
+    /// The token is not valid (any more), or name and password do not belong together: log in.
+    32 NotLoggedIn "NOT_LOGGED_IN"
+    /// Not fit to be a password; the message says what one may be.
+    33 BadPassword "BAD_PASSWORD"
 }
 
 impl fmt::Display for Code {

@@ -1,10 +1,12 @@
 //! Binary frames of the native door: framing here, one enum for each direction beside it.
 
+mod account;
 mod client;
 mod code;
 mod field;
 mod node;
 
+pub use account::{Audience, Credential, GroupRules};
 pub use client::{Ack, ClientFrame, Failed, Hello, HistoryMode, Join, OpenSender, Start};
 pub use code::Code;
 pub use node::{
@@ -47,13 +49,25 @@ pub mod kind {
         ($($name:ident = $code:literal)*) => {
             $(#[doc = concat!("`", stringify!($name), "`")] pub const $name: u8 = $code;)*
         };
+        ($(#[$doc:meta])* $all:ident: $($name:ident = $code:literal)*) => {
+            kinds!($($name = $code)*);
+            $(#[$doc])*
+            pub const $all: &[(&str, u8)] = &[$((stringify!($name), $name)),*];
+        };
     }
     kinds! {
+        /// Every frame of a client, by name.
+        CLIENT:
         HELLO = 0x01 LOCATE = 0x02 ALLOCATE = 0x03 GROUPS = 0x04 CREATE = 0x05 DELETE = 0x06
         MEMBERS = 0x07 REMOVE = 0x08 HISTORY = 0x09 GET_RECEIPT = 0x0A STATUS = 0x0B
-        JOIN = 0x10 OPEN_SENDER = 0x11 ACK = 0x12 LEAVE = 0x13 PING = 0x14 PUBLISH = 0x20
+        GET_RULES = 0x0C SET_RULES = 0x0D
+        JOIN = 0x10 OPEN_SENDER = 0x11 ACK = 0x12 LEAVE = 0x13 PING = 0x14
+        AUTH = 0x15 REGISTER = 0x16 LOGIN = 0x17 LOGOUT = 0x18 WHOAMI = 0x19 PUBLISH = 0x20
+    }
+    kinds! {
         GREETING = 0x81 LOCATED = 0x82 GROUPS_PAGE = 0x84 DONE = 0x85 MEMBERS_PAGE = 0x87
         HISTORY_PAGE = 0x89 RECEIPT_REPLY = 0x8A STATUS_REPLY = 0x8B
+        RULES = 0x8C IDENTITY = 0x8D TOKEN = 0x8E
         WELCOME = 0x90 SENDER_READY = 0x91 STORED = 0x92 COMPLETE = 0x93 RECEIPT = 0x94
         REFUSED = 0x95 PONG = 0x96 CONFIRMED = 0x97 GAP = 0x98 RESET = 0x99 HEARTBEAT = 0x9A
         CLOSE = 0x9E ERROR = 0x9F ENTRY_FIRST = 0xA0 ENTRY_LAST = 0xA4

@@ -10,7 +10,7 @@ use super::field::{
     Item, Put, Reader, Take, begin_frame, coded, end_frame, fields, flags, put_frame, put_list,
     record, wrapped,
 };
-use super::{Code, FrameError, Instance, RUNS_PER_FRAME_MAX, Secret, kind};
+use super::{Code, Credential, FrameError, GroupRules, Instance, RUNS_PER_FRAME_MAX, Secret, kind};
 use crate::Level;
 
 /// A frame that a node sends.
@@ -33,6 +33,12 @@ pub enum NodeFrame {
     ReceiptReply { id: u32, level: Level, receipt: Receipt },
     /// How the node is.
     StatusReply(Box<StatusReply>),
+    /// Who may join the group, and who may send to it.
+    Rules { id: u32, group: String, rules: GroupRules },
+    /// Who the connection is, or was registered; without a name a guest. `expires_us`: when its token ends, 0 without one.
+    Identity { id: u32, name: String, administrator: bool, expires_us: u64 },
+    /// Who logged in, and the token; the connection is the account's from here on.
+    Token { id: u32, name: String, token: Credential, expires_us: u64 },
     /// The client is a member.
     Welcome(Box<Welcome>),
     /// The client is an outside sender.
@@ -385,6 +391,13 @@ impl NodeFrame {
             Self::ReceiptReply { id, level, receipt } => {
                 put_frame(out, kind::RECEIPT_REPLY, 0, (id, level, receipt));
             }
+            Self::Rules { id, group, rules } => put_frame(out, kind::RULES, 0, (id, group, rules)),
+            Self::Identity { id, name, administrator, expires_us } => {
+                put_frame(out, kind::IDENTITY, 0, (id, name, *administrator, expires_us));
+            }
+            Self::Token { id, name, token, expires_us } => {
+                put_frame(out, kind::TOKEN, 0, (id, name, token, expires_us));
+            }
             Self::StatusReply(status) => put_frame(out, kind::STATUS_REPLY, 0, &**status),
             Self::Welcome(welcome) => welcome.encode(out),
             Self::SenderReady(ready) => put_frame(out, kind::SENDER_READY, 0, &**ready),
@@ -469,6 +482,21 @@ impl NodeFrame {
     /// The frames of a few fields.
     fn decode_short(kind: u8, from: &mut Reader<'_>) -> Result<Self, FrameError> {
         Ok(match kind {
+            kind::RULES => {
+                Self::Rules { id: from.take()?, group: from.take()?, rules: from.take()? }
+            }
+            kind::IDENTITY => Self::Identity {
+                id: from.take()?,
+                name: from.take()?,
+                administrator: from.take()?,
+                expires_us: from.take()?,
+            },
+            kind::TOKEN => Self::Token {
+                id: from.take()?,
+                name: from.take()?,
+                token: from.take()?,
+                expires_us: from.take()?,
+            },
             kind::RECEIPT => Self::Receipt { counter: from.take()?, receipt: from.take()? },
             kind::REFUSED => {
                 Self::Refused { counter: from.take()?, code: from.take()?, message: from.take()? }

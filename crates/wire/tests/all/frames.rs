@@ -9,9 +9,10 @@ use tertulia_group::{
     CompleteRun, Door, Incarnation, LogId, Missing, Position, Receipt, SenderId, Why,
 };
 use tertulia_wire::native::{
-    self, Ack, CLIENT_FRAME_BYTES_MAX, Confirmed, Failed, Greeting, GroupItem, Hello, HistoryMode,
-    How, Instance, Join, MemberItem, NODE_FRAME_BYTES_MAX, OpenSender, Presence,
-    RUNS_PER_FRAME_MAX, STR_BYTES_MAX, SenderReady, Start, StatusReply, StoredRun, Welcome,
+    self, Ack, Audience, CLIENT_FRAME_BYTES_MAX, Confirmed, Credential, Failed, Greeting,
+    GroupItem, GroupRules, Hello, HistoryMode, How, Instance, Join, MemberItem,
+    NODE_FRAME_BYTES_MAX, OpenSender, Presence, RUNS_PER_FRAME_MAX, STR_BYTES_MAX, SenderReady,
+    Start, StatusReply, StoredRun, Welcome,
 };
 use tertulia_wire::{ClientFrame, Code, FrameError, Level, NodeFrame, Secret};
 
@@ -27,6 +28,19 @@ fn log() -> impl Strategy<Value = LogId> {
 
 fn level() -> impl Strategy<Value = Level> {
     (0..4u8).prop_map(|code| Level::from_code(code).unwrap())
+}
+
+fn rules() -> impl Strategy<Value = GroupRules> {
+    let audience = || (0..3u8).prop_map(|code| Audience::from_code(code).unwrap());
+    (text(), audience(), audience(), vec(text(), 0..4), vec(text(), 0..4)).prop_map(
+        |(owner, join, send, may_join, may_send)| GroupRules {
+            owner,
+            join,
+            send,
+            may_join,
+            may_send,
+        },
+    )
 }
 
 fn code() -> impl Strategy<Value = Code> {
@@ -99,7 +113,21 @@ fn client() -> impl Strategy<Value = ClientFrame> {
             after,
             limit
         }),
-        (id(), text()).prop_map(|(id, group)| ClientFrame::Create { id, group }),
+        (id(), text(), option::of(rules())).prop_map(|(id, group, rules)| ClientFrame::Create {
+            id,
+            group,
+            rules
+        }),
+        (id(), text(), rules()).prop_map(|(id, group, rules)| ClientFrame::SetRules {
+            id,
+            group,
+            rules
+        }),
+        (id(), text(), text(), text()).prop_map(|(id, name, password, code)| {
+            let (password, code) = (Credential(password), Credential(code));
+            ClientFrame::Register { id, name, password, code }
+        }),
+        (id(), text()).prop_map(|(id, token)| ClientFrame::Auth { id, token: Credential(token) }),
         (id(), text()).prop_map(|(id, group)| ClientFrame::Delete { id, group }),
         (id(), text(), text(), any::<u16>()).prop_map(|(id, group, after, limit)| {
             ClientFrame::Members { id, group, after, limit }

@@ -9,8 +9,9 @@ use tertulia_group::{
 };
 use tertulia_wire::file::FileBody;
 use tertulia_wire::native::{
-    Ack, Confirmed, Failed, Greeting, GroupItem, Hello, HistoryMode, How, Instance, Join,
-    MemberItem, OpenSender, Presence, SenderReady, Start, StatusReply, StoredRun, Welcome,
+    Ack, Audience, Confirmed, Credential, Failed, Greeting, GroupItem, GroupRules, Hello,
+    HistoryMode, How, Instance, Join, MemberItem, OpenSender, Presence, SenderReady, Start,
+    StatusReply, StoredRun, Welcome,
 };
 use tertulia_wire::{ClientFrame, Code, Level, NodeFrame, Secret};
 
@@ -98,6 +99,20 @@ pub fn join() -> Join {
     }
 }
 
+pub fn rules(owner: &str) -> GroupRules {
+    GroupRules {
+        owner: owner.into(),
+        join: Audience::Private,
+        send: Audience::Members,
+        may_join: vec!["luis".into(), "eva".into()],
+        may_send: vec![],
+    }
+}
+
+fn token() -> Credential {
+    Credential(format!("tt_{}", "A".repeat(43)))
+}
+
 pub fn client_frames() -> Vec<(&'static str, ClientFrame)> {
     let (id, group, name) = (1, String::from("ops"), String::from("luis"));
     let hello = |agent: &str| Hello { version: 1, features: 0, agent: agent.into() };
@@ -107,7 +122,11 @@ pub fn client_frames() -> Vec<(&'static str, ClientFrame)> {
         ("LOCATE", ClientFrame::Locate { id, group: group.clone() }),
         ("ALLOCATE", ClientFrame::Allocate { id, name: name.clone() }),
         ("GROUPS", ClientFrame::Groups { id, after: String::new(), limit: 100 }),
-        ("CREATE", ClientFrame::Create { id, group: group.clone() }),
+        ("CREATE", ClientFrame::Create { id, group: group.clone(), rules: None }),
+        (
+            "CREATE with rules",
+            ClientFrame::Create { id, group: group.clone(), rules: Some(rules("")) },
+        ),
         ("DELETE", ClientFrame::Delete { id, group: group.clone() }),
         (
             "MEMBERS",
@@ -129,6 +148,28 @@ pub fn client_frames() -> Vec<(&'static str, ClientFrame)> {
         ),
         ("GET_RECEIPT", ClientFrame::Receipt { id, group: group.clone(), seq: 42, wait_ms: 5000 }),
         ("STATUS", ClientFrame::Status { id }),
+        ("GET_RULES", ClientFrame::GetRules { id, group: group.clone() }),
+        ("SET_RULES", ClientFrame::SetRules { id, group: group.clone(), rules: rules("ana") }),
+        ("AUTH", ClientFrame::Auth { id, token: token() }),
+        (
+            "REGISTER",
+            ClientFrame::Register {
+                id,
+                name: name.clone(),
+                password: Credential("correct horse".into()),
+                code: Credential("ABCD-EFGH".into()),
+            },
+        ),
+        (
+            "LOGIN",
+            ClientFrame::Login {
+                id,
+                name: name.clone(),
+                password: Credential("correct horse".into()),
+            },
+        ),
+        ("LOGOUT", ClientFrame::Logout { id }),
+        ("WHOAMI", ClientFrame::WhoAmI { id }),
         ("JOIN", ClientFrame::Join(Box::new(join()))),
         (
             "JOIN, durable, with everything",
@@ -228,6 +269,17 @@ pub fn answer_frames() -> Vec<(&'static str, NodeFrame)> {
         stored_bytes: 4096,
     };
     vec![
+        ("RULES", NodeFrame::Rules { id, group: group.clone(), rules: rules("ana") }),
+        (
+            "IDENTITY",
+            NodeFrame::Identity {
+                id,
+                name: "ana".into(),
+                administrator: true,
+                expires_us: TIME_US,
+            },
+        ),
+        ("TOKEN", NodeFrame::Token { id, name: "ana".into(), token: token(), expires_us: TIME_US }),
         ("GREETING", NodeFrame::Greeting(greeting)),
         ("LOCATED", NodeFrame::Located { id, group, coordinator, epoch: 1 }),
         ("GROUPS_PAGE", NodeFrame::GroupsPage { id, more: true, items: vec![page_group] }),

@@ -9,7 +9,9 @@ use crate::doors::requests;
 impl Door {
     /// The node's answer to a request.
     pub async fn ask(&self, peer: &Peer, request: ClientFrame) -> Result<NodeFrame, Problem> {
-        Ok(requests::ask(&self.directory, peer.dialled, request).await?)
+        let (caller, dialled) = (peer.caller.clone(), peer.dialled);
+        let from = requests::From { caller, dialled, sender: None };
+        Ok(requests::ask(&self.directory, &from, request).await?)
     }
 }
 

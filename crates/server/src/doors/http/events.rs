@@ -22,6 +22,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::params::{Path, Query};
 use super::problem::Problem;
 use super::{BUFFER_BYTES, Door, Peer};
+use crate::accounts::Pass;
+use crate::accounts::table::Operation;
 use crate::clock::wall_us;
 use crate::directory::{Denied, Listed};
 use crate::feed::{Following, Piece};
@@ -74,12 +76,10 @@ pub(crate) async fn events(
     Query(since): Query<Since>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if !door.directory.shared.config.guests {
-        return Err(Denied::new(tertulia_wire::Code::Denied, "this node takes no guests").into());
-    }
-    let listed = door.directory.find(&group).await?;
+    let listed = door.listed(&peer, Operation::Events, &group).await?;
+    let pass = door.directory.open_pass(&peer.caller, Operation::Events, &listed, None)?;
     let last_id = headers.get("last-event-id").map(read_id).transpose()?;
-    let stream = Stream::begin(&door, peer, listed, last_id, since.after).await?;
+    let stream = Stream::begin(&door, (peer, pass), listed, last_id, since.after).await?;
     let body = Body::from_stream(stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), stream))
@@ -124,13 +124,15 @@ struct Stream {
     /// What is to be sent before the log goes on.
     first: VecDeque<Bytes>,
     peer: Peer,
+    /// What it follows by right of.
+    pass: Pass,
     ended: bool,
 }
 
 impl Stream {
     async fn begin(
         door: &Door,
-        peer: Peer,
+        (peer, pass): (Peer, Pass),
         listed: Arc<Listed>,
         last: Option<Position>,
         after: Option<Seq>,
@@ -158,7 +160,7 @@ impl Stream {
             first.push_back(event("reset", None, &to_line(&line)));
         }
         let door = door.clone();
-        Ok(Self { door, listed, log, following, next, first, peer, ended: false })
+        Ok(Self { door, listed, log, following, next, first, peer, pass, ended: false })
     }
 
     /// What is to be written next; `None` when the stream ends. Until it is asked for again, the one before waits.
@@ -174,11 +176,15 @@ impl Stream {
             if let Some(first) = self.first.pop_front() {
                 return Some(first);
             }
-            if self.ended {
+            if self.ended || self.pass.ended().is_some() {
                 return None;
             }
             if self.next > self.following.tail() {
-                let waited = tokio::time::timeout(SILENCE, self.following.until(self.next)).await;
+                let until = self.following.until(self.next);
+                let waited = tokio::select! {
+                    waited = tokio::time::timeout(SILENCE, until) => waited,
+                    _ = self.pass.until_ended() => return None,
+                };
                 match waited {
                     Ok(true) => {}
                     Ok(false) => return None,

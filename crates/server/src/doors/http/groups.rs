@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use tertulia_wire::json::{GroupLine, LocatedLine, MemberLine, Page};
+use tertulia_wire::json::{GroupLine, LocatedLine, MemberLine, Page, RulesLine};
+use tertulia_wire::native::{Audience, GroupRules};
 use tertulia_wire::{ClientFrame, NodeFrame};
 use utoipa::ToSchema;
 
@@ -12,6 +13,7 @@ use super::ask::not_an_answer;
 use super::params::{self, Paging, Path, Query};
 use super::problem::Problem;
 use super::{Door, Peer};
+use crate::accounts::table::Operation;
 use crate::shard::Job;
 
 /// Items of a page, unless asked for otherwise.
@@ -57,6 +59,52 @@ pub(crate) struct Named {
     /// 1 to 32 letters, digits, `.`, `_` and `-`.
     #[schema(min_length = 1)]
     name: String,
+}
+
+/// Who may join a group and who may send to it. Who may join may send.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct RulesWritten {
+    /// The account that owns it; as it is, where nothing is said.
+    #[serde(default)]
+    owner: String,
+    /// `open` (everybody that the node takes; where nothing is said), `members` (who is logged in) or `private`.
+    #[serde(default = "open")]
+    join: String,
+    /// The same for sending from outside.
+    #[serde(default = "open")]
+    send: String,
+    /// Who may join where that is private, besides the owner.
+    #[serde(default)]
+    may_join: Vec<String>,
+    /// Who may send where that is private.
+    #[serde(default)]
+    may_send: Vec<String>,
+}
+
+fn open() -> String {
+    Audience::Open.as_str().to_owned()
+}
+
+impl RulesWritten {
+    fn read(self) -> Result<GroupRules, Problem> {
+        let audience = |name: &str, text: &str| {
+            let bad = || Problem::bad(format!("{name}: open, members or private"));
+            Audience::parse(text).ok_or_else(bad)
+        };
+        let (join, send) = (audience("join", &self.join)?, audience("send", &self.send)?);
+        let Self { owner, may_join, may_send, .. } = self;
+        Ok(GroupRules { owner, join, send, may_join, may_send })
+    }
+}
+
+/// A new group. Who is logged in owns it.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct New {
+    /// 1 to 32 letters, digits, `.`, `_` and `-`.
+    #[schema(min_length = 1)]
+    name: String,
+    #[serde(flatten)]
+    rules: RulesWritten,
 }
 
 /// One group, with its members.
@@ -107,7 +155,7 @@ fn read(paging: Paging) -> (String, u16) {
 #[utoipa::path(
     post,
     path = "/api/groups",
-    request_body = Named,
+    request_body = New,
     responses(
         (status = 201, body = LocatedLine),
         (status = 409, body = Problem, description = "It is there."),
@@ -117,10 +165,12 @@ fn read(paging: Paging) -> (String, u16) {
 pub(crate) async fn create(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(named): params::Json<Named>,
+    params::Json(new): params::Json<New>,
 ) -> Result<(StatusCode, Json<LocatedLine>), Problem> {
-    door.ask(&peer, ClientFrame::Create { id: 0, group: named.name.clone() }).await?;
-    Ok((StatusCode::CREATED, Json(located(&door, &peer, named.name).await?)))
+    let New { name: group, rules } = new;
+    let rules = Some(rules.read()?).filter(|rules| *rules != GroupRules::open());
+    door.ask(&peer, ClientFrame::Create { id: 0, group: group.clone(), rules }).await?;
+    Ok((StatusCode::CREATED, Json(located(&door, &peer, group).await?)))
 }
 
 async fn located(door: &Door, peer: &Peer, group: String) -> Result<LocatedLine, Problem> {
@@ -151,7 +201,7 @@ pub(crate) async fn show(
 ) -> Result<Json<GroupShown>, Problem> {
     let LocatedLine { group, coordinator, epoch } = located(&door, &peer, group).await?;
     let (after, limit) = read(paging);
-    let seq = door.directory.find(&group).await?.feed.tail();
+    let seq = door.listed(&peer, Operation::Members, &group).await?.feed.tail();
     let request = ClientFrame::Members { id: 0, group: group.clone(), after, limit };
     match door.ask(&peer, request).await? {
         NodeFrame::MembersPage { more, items, .. } => {
@@ -162,6 +212,52 @@ pub(crate) async fn show(
         }
         other => not_an_answer(&other),
     }
+}
+
+/// A group's rules; the lists of names for its owner and administrators only.
+#[utoipa::path(
+    get,
+    path = "/api/groups/{group}/rules",
+    params(("group" = String, Path)),
+    responses(
+        (status = 200, body = RulesLine),
+        (status = 404, body = Problem),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn rules(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Path(group): Path<String>,
+) -> Result<Json<RulesLine>, Problem> {
+    match door.ask(&peer, ClientFrame::GetRules { id: 0, group }).await? {
+        NodeFrame::Rules { group, rules, .. } => Ok(Json(RulesLine::new(&group, &rules))),
+        other => not_an_answer(&other),
+    }
+}
+
+/// Changes a group's rules, all of them. Who may not be there any more is sent away.
+#[utoipa::path(
+    put,
+    path = "/api/groups/{group}/rules",
+    params(("group" = String, Path)),
+    request_body = RulesWritten,
+    responses(
+        (status = 200, body = RulesLine),
+        (status = 403, body = Problem, description = "The owner and administrators may."),
+        (status = 404, body = Problem),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn set_rules(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Path(group): Path<String>,
+    params::Json(written): params::Json<RulesWritten>,
+) -> Result<Json<RulesLine>, Problem> {
+    let written = written.read()?;
+    door.ask(&peer, ClientFrame::SetRules { id: 0, group: group.clone(), rules: written }).await?;
+    rules(State(door), Extension(peer), Path(group)).await
 }
 
 /// The group server: where a group is coordinated.

@@ -20,6 +20,7 @@ use super::params::{Path, Query, Wait, duration};
 use super::posts::{NotStored, Poster, post_once};
 use super::problem::Problem;
 use super::{Door, Peer};
+use crate::accounts::table::{Operation, Verdict};
 use crate::directory::{Denied, Listed};
 use crate::doors::requests;
 use crate::history;
@@ -95,16 +96,18 @@ pub(crate) async fn post(
     let wait = Wait::parse(sending.wait.as_deref())?;
     let timeout = duration("timeout", sending.timeout.as_deref(), TIMEOUT)?;
     let key = headers.get("idempotency-key").map(read_key).transpose()?;
-    let name = sending.sender.as_deref().unwrap_or(SENDER);
+    let caller = &peer.caller;
+    let own = caller.account().map_or(SENDER, Name::as_str);
+    let name = sending.sender.as_deref().unwrap_or(own);
     let name = Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
-    if !door.directory.shared.config.guests {
-        return Err(Denied::new(Code::Denied, "this node takes no guests").into());
-    }
-    let listed = door.directory.find(&group).await?;
+    let admitted = door.directory.admit(caller, Operation::Send, &group).await?;
+    let (listed, role) = (admitted.listed, admitted.role);
+    door.directory.check_name(caller, Operation::Send, &listed, &name)?;
     let text = read_text(&door, &peer, &headers, body).await;
     peer.hold(0);
     let text = text?;
-    let poster = Poster { listed, name, address: peer.address };
+    let account = caller.account().cloned();
+    let poster = Poster { listed, name, address: peer.address, account };
     let stored = store(&door, &poster, key.as_deref(), text);
     let seq = match tokio::time::timeout(timeout.max(Duration::from_millis(1)), stored).await {
         Ok(Ok(seq)) => seq,
@@ -112,6 +115,8 @@ pub(crate) async fn post(
         Err(_) => return Err(Problem::unknown("it was not stored in time; it may be later")),
     };
     let receipt = wait_for(&door, &poster.listed, seq, wait, started, timeout).await?;
+    let sees_names = Operation::Members.verdict(role) == Verdict::Yes;
+    let receipt = if sees_names { receipt } else { requests::without_names(receipt) };
     let status = match receipt.is_complete() {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
@@ -202,7 +207,7 @@ async fn store(
 /// The sender that a key is: nobody who does not know the node's secret can name it at another door.
 fn sender_of_key(door: &Door, poster: &Poster, key: &str) -> SenderId {
     let mut hasher = blake3::Hasher::new_keyed(&door.directory.shared.secret);
-    for part in ["guest", poster.name.folded(), key] {
+    for part in [poster.account.as_ref().map_or("guest", Name::folded), poster.name.folded(), key] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -287,7 +292,8 @@ pub(crate) async fn history(
     Path(group): Path<String>,
     Query(part): Query<Part>,
 ) -> Result<Json<Page<EntryLine>>, Problem> {
-    let shown = door.directory.find(&group).await?.name.to_string();
+    let listed = door.listed(&peer, Operation::History, &group).await?;
+    let shown = listed.name.to_string();
     let mode = part.after.map_or(HistoryMode::Last, HistoryMode::After);
     let limit = part.limit.unwrap_or(HISTORY).clamp(1, 1000);
     let page = match door.ask(&peer, ClientFrame::History { id: 0, group, mode, limit }).await? {
@@ -297,7 +303,7 @@ pub(crate) async fn history(
     let entries: Vec<_> = tertulia_group::entry::entries(page).flatten().collect();
     let last = entries.last().map(|entry| entry.header.seq);
     let items = entries.iter().filter_map(|entry| EntryLine::from_entry(&shown, entry)).collect();
-    let tail = door.directory.find(&shown).await?.feed.tail();
+    let tail = listed.feed.tail();
     let next = last.filter(|last| *last < tail).map(|last| last.to_string());
     Ok(Json(Page { items, next }))
 }
@@ -332,7 +338,7 @@ pub(crate) async fn receipt(
     let seq = seq.parse().map_err(|_| Problem::bad("a receipt is asked for by its number"))?;
     let wait = duration("wait", waiting.wait.as_deref(), Duration::ZERO)?;
     let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-    let shown = door.directory.find(&group).await?.name.to_string();
+    let shown = door.listed(&peer, Operation::Receipt, &group).await?.name.to_string();
     match door.ask(&peer, ClientFrame::Receipt { id: 0, group, seq, wait_ms }).await? {
         NodeFrame::ReceiptReply { level, receipt, .. } => {
             Ok(Json(ReceiptLine::new(&shown, &receipt, level, None)))

@@ -2,9 +2,11 @@
 
 #![allow(unused_qualifications, reason = "in what `utoipa::path` makes of `params`")]
 
+mod accounts;
 mod ask;
 mod events;
 mod groups;
+mod guard;
 mod messages;
 mod origin;
 mod params;
@@ -31,8 +33,10 @@ use utoipa_axum::routes;
 use self::posts::Posts;
 use self::problem::Problem;
 use super::Arrival;
+use crate::accounts::Caller;
+use crate::accounts::table::Operation;
 use crate::budget::Held;
-use crate::directory::Directory;
+use crate::directory::{Directory, Listed};
 use crate::shared::Counted;
 
 /// What a request's head may take; also how long a connection may be idle between requests.
@@ -53,6 +57,8 @@ pub(crate) struct Door {
 #[derive(Clone)]
 pub(crate) struct Peer {
     address: IpAddr,
+    /// Who asks; of each request once it was looked at.
+    caller: Caller,
     /// The address at which it reached the node.
     dialled: SocketAddr,
     /// What waits for it, or of it.
@@ -66,6 +72,18 @@ impl Peer {
     /// is closed.
     fn hold(&self, bytes: usize) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).set(bytes, true);
+    }
+}
+
+impl Door {
+    /// The group of this name, where who asks may do this with it.
+    async fn listed(
+        &self,
+        peer: &Peer,
+        operation: Operation,
+        group: &str,
+    ) -> Result<Arc<Listed>, Problem> {
+        Ok(self.directory.admit(&peer.caller, operation, group).await?.listed)
     }
 }
 
@@ -86,6 +104,11 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .routes(routes!(groups::metrics))
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::show))
+        .routes(routes!(groups::rules, groups::set_rules))
+        .routes(routes!(accounts::register))
+        .routes(routes!(accounts::login))
+        .routes(routes!(accounts::logout))
+        .routes(routes!(accounts::whoami))
         .routes(routes!(groups::locate))
         .routes(routes!(groups::allocate))
         .routes(routes!(messages::post, messages::history))
@@ -96,6 +119,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
     let description = Json(description);
     routes
         .route("/api/openapi.json", get(move || std::future::ready(description.clone())))
+        .route_layer(middleware::from_fn_with_state(door.clone(), guard::guard))
         .fallback(not_here)
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(door.clone(), origin::check))
@@ -116,13 +140,14 @@ async fn not_so(method: Method, uri: Uri) -> Problem {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(arrival: Arrival, app: Router, directory: Arc<Directory>) {
-    let Arrival { stream, address, dialled, counted, .. } = arrival;
+    let Arrival { stream, address, dialled, counted, secure, .. } = arrival;
     let held = directory.shared.budget.holder();
     let answer = directory.shared.config.limits.answer;
     drop(directory);
-    let caller = held.caller();
+    let called = held.caller();
     let (held, counted) = (Arc::new(Mutex::new(held)), Arc::new(counted));
-    let peer = Peer { address, dialled, held, _counted: counted };
+    let caller = Caller::new(address, secure);
+    let peer = Peer { address, caller, dialled, held, _counted: counted };
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(BUFFER_BYTES);
     let mut stream = TimeoutStream::new(stream);
     // Who reads nothing of an answer for so long holds memory for nothing: streams can be resumed.
@@ -139,6 +164,6 @@ pub(crate) async fn serve(arrival: Arrival, app: Router, directory: Arc<Director
         served = connection => if let Err(error) = served {
             tracing::debug!(%error, "an HTTP connection ended");
         },
-        () = caller.called() => tracing::debug!("too much waited for an HTTP connection"),
+        () = called.called() => tracing::debug!("too much waited for an HTTP connection"),
     }
 }

@@ -79,6 +79,8 @@ pub(crate) struct Poster {
     pub listed: Arc<Listed>,
     pub name: Name,
     pub address: IpAddr,
+    /// Of who is logged in.
+    pub account: Option<Name>,
 }
 
 impl Poster {
@@ -86,7 +88,8 @@ impl Poster {
         let conn = tertulia_group::ConnId(directory.shared.new_id());
         let open = OpenSender { name: self.name.clone(), id, known: false, follow: false };
         let input = Input::OpenSender(conn, open);
-        let mut remote = Remote::enter(Arc::clone(&self.listed), conn, self.address, input).await?;
+        let mut remote =
+            Remote::enter(Arc::clone(&self.listed), conn, self.address, None, input).await?;
         match remote.said().await {
             Some(Said::Outputs(outputs)) => {
                 let ready = outputs.into_iter().find_map(|output| match output {

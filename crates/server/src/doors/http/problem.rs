@@ -20,18 +20,37 @@ pub(crate) struct Problem {
     code: String,
     /// What to do.
     detail: String,
+    /// The browser is to forget its cookie.
+    #[serde(skip)]
+    forget_cookie: bool,
 }
 
 impl Problem {
     /// A refusal that only this door knows.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
-        Self { status: status.as_u16(), title, code: code.to_owned(), detail: detail.into() }
+        Self {
+            status: status.as_u16(),
+            title,
+            code: code.to_owned(),
+            detail: detail.into(),
+            forget_cookie: false,
+        }
     }
 
     /// The request cannot be read.
     pub fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
+    }
+
+    /// Who asks has to say who they are.
+    pub fn not_logged_in(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, Code::NotLoggedIn.as_str(), detail)
+    }
+
+    /// The same, and the browser forgets its cookie: the next request is a guest's.
+    pub fn without_cookie(self) -> Self {
+        Self { forget_cookie: true, ..self }
     }
 
     /// Whether the message is stored cannot be said.
@@ -49,11 +68,19 @@ impl From<Denied> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let forget_cookie = self.forget_cookie;
         let mut response = (status, Json(self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let how = HeaderValue::from_static("Bearer realm=\"tertulia\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+        }
+        if let Some(line) = super::guard::set_cookie(None, false).filter(|_| forget_cookie) {
+            response.headers_mut().insert(header::SET_COOKIE, line);
         }
         response
     }
@@ -71,6 +98,7 @@ const fn status_of(code: Code) -> StatusCode {
         | Code::CounterSkipped
         | Code::Replaced
         | Code::Removed => StatusCode::CONFLICT,
+        Code::NotLoggedIn => StatusCode::UNAUTHORIZED,
         Code::NameReserved | Code::BadSecret | Code::Denied => StatusCode::FORBIDDEN,
         Code::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Limit => StatusCode::TOO_MANY_REQUESTS,
@@ -84,6 +112,7 @@ const fn status_of(code: Code) -> StatusCode {
         | Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         Code::SenderExpired => StatusCode::GATEWAY_TIMEOUT,
         Code::BadName
+        | Code::BadPassword
         | Code::NotJoined
         | Code::BadFrame
         | Code::BadVersion

@@ -21,6 +21,7 @@ use tertulia_wire::json::{EntryLine, ReceiptLine, to_line};
 use super::events::parse_id;
 use super::web::{Join, Say, Told};
 use super::{BUFFER_BYTES, Door, Peer};
+use crate::accounts::table::Operation;
 use crate::clock::wall_us;
 use crate::directory::{Denied, Listed};
 use crate::feed::{Following, Piece};
@@ -137,9 +138,6 @@ impl<'a> Session<'a> {
         join: Join,
     ) -> Result<Self, End> {
         let directory = &door.directory;
-        if !directory.shared.config.guests {
-            return Err(Denied::new(Code::Denied, "this node takes no guests").into());
-        }
         let bad_name =
             |error: tertulia_group::NameError| Denied::new(Code::BadName, error.to_string());
         let name = Name::new(&join.name).map_err(bad_name)?;
@@ -152,7 +150,9 @@ impl<'a> Session<'a> {
                 Denied::new(Code::BadFrame, "after: the id of an entry, or first")
             })?),
         };
-        let listed = directory.find_or_create(&join.group).await?;
+        let caller = &peer.caller;
+        let listed = directory.admit_or_create(caller, Operation::Join, &join.group).await?.listed;
+        let pass = directory.open_pass(caller, Operation::Join, &listed, Some(&name))?;
         let following = listed.feed.follow();
         let conn = ConnId(directory.shared.new_id());
         let input = Input::Join(
@@ -168,7 +168,8 @@ impl<'a> Session<'a> {
                 follow: join.follow,
             }),
         );
-        let entered = Remote::enter(Arc::clone(&listed), conn, peer.address, input).await;
+        let entered =
+            Remote::enter(Arc::clone(&listed), conn, peer.address, Some(pass), input).await;
         let remote = entered.map_err(|why| match why {
             NotEntered::Refused(refusal) => {
                 Denied::new(Code::of_refusal(refusal), refusal.to_string())

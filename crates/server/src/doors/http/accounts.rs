@@ -1,0 +1,148 @@
+//! Accounts over HTTP: registering, logging in and out, who one is.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use tertulia_wire::json::IdentityLine;
+use tertulia_wire::native::Credential;
+use tertulia_wire::time::rfc3339;
+use tertulia_wire::{ClientFrame, NodeFrame};
+use utoipa::ToSchema;
+
+use super::ask::not_an_answer;
+use super::guard::set_cookie;
+use super::params;
+use super::problem::Problem;
+use super::{Door, Peer};
+use crate::clock::{now, wall_us};
+
+/// A new account.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Registration {
+    /// 1 to 32 letters, digits, `.`, `_` and `-`; nobody else's, and not like another account's.
+    name: String,
+    /// 8 characters at least.
+    password: String,
+    /// The code that the node prints: makes its first administrator.
+    #[serde(default)]
+    setup_code: String,
+}
+
+/// Somebody who logs in.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Credentials {
+    name: String,
+    password: String,
+    /// For a page: the token comes as a cookie that no script can read, and not in the answer.
+    #[serde(default)]
+    cookie: bool,
+}
+
+/// What opens the node for so long.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TokenShown {
+    /// For `Authorization: Bearer`; not there where a cookie was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// When it ends.
+    expires: String,
+}
+
+/// Makes an account. The first from the node's own machine, or with the set-up code, is the administrator.
+#[utoipa::path(
+    post,
+    path = "/api/register",
+    request_body = Registration,
+    responses(
+        (status = 201, body = IdentityLine),
+        (status = 409, body = Problem, description = "The name is another account's, or looks like it."),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn register(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(new): params::Json<Registration>,
+) -> Result<(StatusCode, Json<IdentityLine>), Problem> {
+    let Registration { name, password, setup_code } = new;
+    let (password, code) = (Credential(password), Credential(setup_code));
+    let frame = ClientFrame::Register { id: 0, name, password, code };
+    Ok((StatusCode::CREATED, Json(identity(door.ask(&peer, frame).await?))))
+}
+
+fn identity(frame: NodeFrame) -> IdentityLine {
+    match frame {
+        NodeFrame::Identity { name, administrator, expires_us, .. } => {
+            IdentityLine::new(&name, administrator, expires_us)
+        }
+        other => not_an_answer(&other),
+    }
+}
+
+/// Gives a token for a name and a password.
+#[utoipa::path(
+    post,
+    path = "/api/login",
+    request_body = Credentials,
+    responses(
+        (status = 200, body = TokenShown),
+        (status = 401, body = Problem, description = "The name or the password is wrong."),
+        (status = 429, body = Problem, description = "Too many tries; `detail` says how long to wait."),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn login(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(shown): params::Json<Credentials>,
+) -> Result<Response, Problem> {
+    let Credentials { name, password, cookie } = shown;
+    let logged_in = door.directory.accounts.log_in(&peer.caller, &name, &password, now()).await?;
+    let (token, expires_us) = (logged_in.token.text(), logged_in.session.expires_us);
+    let expires = rfc3339(expires_us);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    if cookie {
+        let age = expires_us.saturating_sub(wall_us()) / 1_000_000;
+        let line = set_cookie(Some((&token, age)), peer.caller.secure);
+        headers.extend(line.map(|line| (header::SET_COOKIE, line)));
+    }
+    let token = (!cookie).then_some(token);
+    Ok((headers, Json(TokenShown { token, expires })).into_response())
+}
+
+/// Gives the token back: it opens nothing any more, and what it opened is closed.
+#[utoipa::path(
+    post,
+    path = "/api/logout",
+    responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn logout(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Response, Problem> {
+    if let Some(session) = &peer.caller.session {
+        door.directory.accounts.log_out(&Arc::clone(session)).await?;
+    }
+    let mut headers = HeaderMap::new();
+    let line = set_cookie(None, peer.caller.secure);
+    headers.extend(line.map(|line| (header::SET_COOKIE, line)));
+    Ok((StatusCode::NO_CONTENT, headers).into_response())
+}
+
+/// Who one is; without a name, a guest.
+#[utoipa::path(
+    get,
+    path = "/api/whoami",
+    responses((status = 200, body = IdentityLine), (status = 401, body = Problem))
+)]
+pub(crate) async fn whoami(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Json<IdentityLine>, Problem> {
+    Ok(Json(identity(door.ask(&peer, ClientFrame::WhoAmI { id: 0 }).await?)))
+}

@@ -15,6 +15,8 @@ pub(crate) mod table;
 pub(crate) mod tokens;
 
 #[cfg(test)]
+mod at_doors;
+#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;

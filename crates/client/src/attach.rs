@@ -115,7 +115,7 @@ pub(crate) const fn may_pass(error: &Error) -> bool {
     match error {
         Error::Connect(_) | Error::Lost { .. } | Error::Protocol(_) | Error::Unknown => true,
         Error::Refused { code, .. } => !is_final(*code),
-        Error::TooLong { .. } | Error::Closed => false,
+        Error::TooLong { .. } | Error::Insecure { .. } | Error::Closed => false,
     }
 }
 
@@ -133,6 +133,7 @@ pub(crate) const fn is_final(code: Code) -> bool {
             | Code::BadAck
             | Code::BadSecret
             | Code::Denied
+            | Code::NotLoggedIn
             | Code::Damaged
             | Code::Replaced
             | Code::Removed

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tertulia_wire::native::{self, Greeting, Hello, split_from_node};
+use tertulia_wire::native::{self, Credential, Greeting, Hello, split_from_node};
 use tertulia_wire::{ClientFrame, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{ConnectError, Error, Target};
+use crate::{ConnectError, Error, Login, Target};
 
 /// How long an answer may take, beside what the question itself waits for.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +112,30 @@ impl Conn {
             agent: target.agent_text().to_owned(),
         }));
         conn.greet().await?;
+        let own = |login: &&Login| {
+            login.instance.is_none_or(|instance| instance == conn.greeting.instance)
+        };
+        if let Some(login) = target.login_shown().filter(own) {
+            conn.authenticate(&login.token).await?;
+        }
         Ok(conn)
+    }
+
+    /// Where passwords and tokens may be shown: on this machine. (Over TLS too, once there is any.)
+    pub fn check_way(&self) -> Result<(), Error> {
+        match self.peer {
+            Some(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
+            _ => Err(Error::Insecure { address: self.address.clone() }),
+        }
+    }
+
+    async fn authenticate(&mut self, token: &str) -> Result<(), Error> {
+        self.check_way()?;
+        let token = Credential(token.to_owned());
+        match self.ask(Duration::ZERO, |id| ClientFrame::Auth { id, token: token.clone() }).await? {
+            NodeFrame::Identity { .. } => Ok(()),
+            _ => Err(unexpected("AUTH")),
+        }
     }
 
     async fn greet(&mut self) -> Result<(), Error> {
@@ -261,6 +284,9 @@ pub(crate) fn id_of(frame: &NodeFrame) -> Option<u32> {
         | NodeFrame::HistoryPage { id, .. }
         | NodeFrame::ReceiptReply { id, .. }
         | NodeFrame::Error { id, .. } => Some(*id),
+        NodeFrame::Rules { id, .. }
+        | NodeFrame::Identity { id, .. }
+        | NodeFrame::Token { id, .. } => Some(*id),
         NodeFrame::StatusReply(status) => Some(status.id),
         NodeFrame::Welcome(welcome) => Some(welcome.id),
         NodeFrame::SenderReady(ready) => Some(ready.id),

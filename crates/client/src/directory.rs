@@ -58,7 +58,7 @@ pub struct Directory {
 
 /// Whether asking again can do harm.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asking {
+pub(crate) enum Asking {
     Reads,
     Changes,
 }
@@ -151,7 +151,7 @@ impl Directory {
     /// # Errors
     /// `GROUP_EXISTS`, `BAD_NAME`, `DENIED`, `LIMIT`; [`Error::Unknown`].
     pub async fn create(&mut self, group: &str) -> Result<(), Error> {
-        let question = |id| ClientFrame::Create { id, group: group.to_owned() };
+        let question = |id| ClientFrame::Create { id, group: group.to_owned(), rules: None };
         done(&self.ask(None, Asking::Changes, Duration::ZERO, question).await?)
     }
 
@@ -274,7 +274,7 @@ impl Directory {
     }
 
     /// Asks the node, or the coordinator of a group. A question that changes nothing is asked twice when a connection is lost.
-    async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         group: Option<&str>,
         asking: Asking,
@@ -305,6 +305,11 @@ impl Directory {
                 answer => return answer,
             }
         }
+    }
+
+    /// Whether a password may be shown to the node.
+    pub(crate) async fn may_show_credentials(&mut self) -> Result<(), Error> {
+        self.first().await?.check_way()
     }
 
     fn forget(&mut self) {
@@ -338,7 +343,7 @@ fn alive(mut conn: Conn) -> Option<Conn> {
     (!conn.is_over()).then_some(conn)
 }
 
-fn done(answer: &NodeFrame) -> Result<(), Error> {
+pub(crate) fn done(answer: &NodeFrame) -> Result<(), Error> {
     match answer {
         NodeFrame::Done { .. } => Ok(()),
         _ => Err(unexpected("a change")),

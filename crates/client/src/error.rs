@@ -83,6 +83,15 @@ pub enum Error {
         /// In words.
         message: String,
     },
+    /// A password or a token would go where others may read it; nothing was sent.
+    #[error(
+        "{address} is not this machine and the connection is not encrypted: passwords and tokens \
+         are not sent there"
+    )]
+    Insecure {
+        /// To whom.
+        address: String,
+    },
     /// The message is longer than the node takes; nothing was sent.
     #[error("the message has {bytes} bytes; the node takes at most {max}")]
     TooLong {

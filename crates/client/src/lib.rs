@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod account;
 mod attach;
 mod conn;
 mod directory;
@@ -35,16 +36,18 @@ mod shared;
 mod target;
 mod tracker;
 
+pub use account::{Identity, LoggedIn};
 pub use directory::{Directory, History, Located, ReceiptNow};
 pub use error::{ConnectError, Error};
 pub use member::{Event, Handle, Member, MemberOptions, Place, Welcomed};
 pub use saved::{Saved, SavedError};
 pub use sender::{Sender, SenderOptions};
 pub use sent::Sent;
-pub use target::Target;
+pub use target::{Login, Target};
 
 pub use tertulia_group::{Entry, Kind, LogId, Missing, Receipt, SenderId, Seq, Why};
 pub use tertulia_wire::native::{
-    Confirmed, GroupItem, HistoryMode, How, MemberItem, Presence, Start, StatusReply,
+    Audience, Confirmed, GroupItem, GroupRules, HistoryMode, How, MemberItem, Presence, Start,
+    StatusReply,
 };
 pub use tertulia_wire::{Code, Instance, Level, Secret};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tertulia_wire::NATIVE_PORT;
+use tertulia_wire::{Instance, NATIVE_PORT};
 use tokio::time::Instant;
 
 /// The node to ask first. Cheap to clone.
@@ -12,8 +12,26 @@ pub struct Target {
     agent: String,
     connect_timeout: Duration,
     silence: Duration,
+    login: Option<Login>,
     /// Everything has to be done by then.
     until: Option<Instant>,
+}
+
+/// A token, and for which node it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// From [`crate::Directory::log_in`].
+    pub token: String,
+    /// Shown to this node only; others take the client for a guest. `None`: shown to whatever node is asked.
+    pub instance: Option<Instance>,
+    /// The account's name, where it is known.
+    pub name: Option<String>,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Target {
@@ -24,6 +42,7 @@ impl Target {
             agent: concat!("tertulia-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(5),
             silence: Duration::from_secs(6),
+            login: None,
             until: None,
         }
     }
@@ -48,6 +67,18 @@ impl Target {
     pub const fn silence(mut self, silence: Duration) -> Self {
         self.silence = silence;
         self
+    }
+
+    /// Every connection is the account's of this token. It is shown over TLS and on this machine only.
+    #[must_use]
+    pub fn login(mut self, login: Option<Login>) -> Self {
+        self.login = login;
+        self
+    }
+
+    /// The token that is shown.
+    pub const fn login_shown(&self) -> Option<&Login> {
+        self.login.as_ref()
     }
 
     /// The address, with its port.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use tertulia_wire::native::Start;
+use tertulia_wire::native::{Audience, Start};
 
 use crate::units::{self, Wait};
 
@@ -78,6 +78,14 @@ pub enum Command {
     History(HistoryArgs),
     /// Prints the receipt of a message as it stands now
     Receipt(ReceiptArgs),
+    /// Makes an account on the node
+    Register(RegisterArgs),
+    /// Logs in: every command to this node is the account's from then on
+    Login(LoginArgs),
+    /// Logs out: the token opens nothing any more, and what it opened is closed
+    Logout(WhoArgs),
+    /// Says who you are on the node
+    Whoami(WhoArgs),
     /// Says how the node is
     Status(StatusArgs),
     /// Checks a stopped node's data folder: what is whole, what is damaged, what to do
@@ -134,6 +142,14 @@ pub struct ServeArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "true|false", hide_possible_values = true)]
     pub no_guests: Option<bool>,
+    /// Only administrators make accounts; otherwise everybody may register
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    pub no_register: Option<bool>,
+    /// Take passwords on the line door from other machines too, where others may read them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    pub insecure_line_logins: Option<bool>,
     /// How long and how much of each group is kept [default: 30d,10GiB]
     #[arg(long, value_name = "AGE,SIZE")]
     pub keep: Option<String>,
@@ -235,6 +251,23 @@ pub enum GroupsCommand {
     Create {
         /// Its name
         name: String,
+        #[command(flatten)]
+        rules: RulesArgs,
+    },
+    /// Says who may join a group and who may send to it
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Changes that; what is not said stays
+    Set {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        rules: RulesArgs,
+        /// Another account that owns the group from now on
+        #[arg(long, value_name = "NAME")]
+        owner: Option<String>,
     },
     /// Deletes a group that has no members
     Delete {
@@ -308,6 +341,54 @@ pub struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// The account's name
+    pub name: String,
+    /// Read the password from standard input, its first line, instead of asking for it
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// The code that the node prints when it has no administrator and others can reach it
+    #[arg(long, value_name = "CODE")]
+    pub setup_code: Option<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The account's name
+    pub name: String,
+    /// Read the password from standard input, its first line, instead of asking for it
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WhoArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Who may join a group, and who may send to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct RulesArgs {
+    /// Who may join: everybody, who is logged in, or who is listed
+    #[arg(long, value_name = "open|members|private", value_parser = units::audience)]
+    pub join: Option<Audience>,
+    /// Who may send from outside; who may join may always
+    #[arg(long, value_name = "open|members|private", value_parser = units::audience)]
+    pub send: Option<Audience>,
+    /// Accounts that may join a private group, besides its owner
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub may_join: Option<Vec<String>>,
+    /// Accounts that may send where that is private
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub may_send: Option<Vec<String>>,
+}
+
+#[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,
@@ -325,6 +406,9 @@ impl Command {
             Self::Remove(args) => &mut args.node,
             Self::History(args) => &mut args.node,
             Self::Receipt(args) => &mut args.node,
+            Self::Register(args) => &mut args.node,
+            Self::Login(args) => &mut args.node,
+            Self::Logout(args) | Self::Whoami(args) => &mut args.node,
             Self::Status(args) => &mut args.node,
             Self::Demo(_) | Self::Serve(_) | Self::Check(_) | Self::Completions(_) | Self::Man => {
                 return None;

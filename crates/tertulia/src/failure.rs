@@ -127,7 +127,6 @@ impl Failure {
     }
 
     /// Its word, such as `UNKNOWN_GROUP`.
-    #[cfg(test)]
     pub fn code(&self) -> &str {
         &self.code
     }

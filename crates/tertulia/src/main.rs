@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod failure;
 mod input;
+mod logins;
 mod names;
 mod output;
 mod settings;

@@ -1,5 +1,6 @@
 //! Names that are not given: `user-host`, made fit to be a name, and numbered.
 
+use tertulia_client::Target;
 use tertulia_group::Name;
 use tertulia_group::limits::{NAME_BYTES_MAX, NAME_CHARS_MAX};
 
@@ -13,8 +14,14 @@ pub fn check(text: &str) -> Result<Name, Failure> {
     Name::new(text).map_err(|error| Failure::failed("BAD_NAME", format!("{text:?}: {error}")))
 }
 
+/// The account's name of who is logged in, or `user-host`.
+pub fn default_at(target: &Target) -> String {
+    let own = target.login_shown().and_then(|login| login.name.clone());
+    own.unwrap_or_else(default)
+}
+
 /// `user-host`.
-pub fn default() -> String {
+fn default() -> String {
     legal(&format!("{}-{}", user(), host()))
 }
 

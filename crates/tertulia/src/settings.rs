@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use tertulia_group::{Limits, Name};
-use tertulia_server::{Config, Engine, Keep, NodeLimits};
+use tertulia_server::{AccountRules, Config, Engine, Keep, NodeLimits};
 use tertulia_wire::{HTTP_PORT, LINE_PORT, NATIVE_PORT};
 
 use crate::cli::ServeArgs;
@@ -23,6 +23,8 @@ struct Layer {
     no_line: Option<bool>,
     no_http: Option<bool>,
     no_guests: Option<bool>,
+    no_register: Option<bool>,
+    insecure_line_logins: Option<bool>,
     keep: Option<Keep>,
     engine: Option<Engine>,
     fsync: Option<bool>,
@@ -33,7 +35,7 @@ struct Layer {
 }
 
 /// Every key of the file; `TERTULIA_` and the same in capitals is the variable.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "listen",
     "address",
     "advertise",
@@ -44,6 +46,8 @@ const KEYS: [&str; 17] = [
     "no_line",
     "no_http",
     "no_guests",
+    "no_register",
+    "insecure_line_logins",
     "keep",
     "engine",
     "sync",
@@ -78,6 +82,8 @@ fn from_flags(args: &ServeArgs) -> Result<Layer, Failure> {
         no_line: args.no_line,
         no_http: args.no_http,
         no_guests: args.no_guests,
+        no_register: args.no_register,
+        insecure_line_logins: args.insecure_line_logins,
         max_connections: args.max_connections,
         max_connections_per_address: args.max_connections_per_address,
         ..Layer::default()
@@ -219,6 +225,8 @@ impl Layer {
             "no_line" => self.no_line = Some(whether(text)?),
             "no_http" => self.no_http = Some(whether(text)?),
             "no_guests" => self.no_guests = Some(whether(text)?),
+            "no_register" => self.no_register = Some(whether(text)?),
+            "insecure_line_logins" => self.insecure_line_logins = Some(whether(text)?),
             "keep" => self.keep = Some(units::keep(text).map_err(Wrong::Value)?),
             "engine" => self.engine = Some(engine(text)?),
             "sync" => {
@@ -258,6 +266,8 @@ impl Layer {
             no_line: self.no_line.or(weaker.no_line),
             no_http: self.no_http.or(weaker.no_http),
             no_guests: self.no_guests.or(weaker.no_guests),
+            no_register: self.no_register.or(weaker.no_register),
+            insecure_line_logins: self.insecure_line_logins.or(weaker.insecure_line_logins),
             keep: self.keep.or(weaker.keep),
             engine: self.engine.or(weaker.engine),
             fsync: self.fsync.or(weaker.fsync),
@@ -296,6 +306,10 @@ fn build(layer: Layer) -> Result<Config, Failure> {
         line_port: door(layer.no_line, layer.line_port, LINE_PORT),
         http_port: door(layer.no_http, layer.http_port, HTTP_PORT),
         guests: layer.no_guests != Some(true),
+        accounts: AccountRules {
+            open_registration: layer.no_register != Some(true),
+            line_logins_anywhere: layer.insecure_line_logins == Some(true),
+        },
         keep: layer.keep.unwrap_or_default(),
         engine: layer.engine.unwrap_or(Engine::Embedded),
         fsync: layer.fsync.unwrap_or(true),

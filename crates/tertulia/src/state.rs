@@ -14,6 +14,11 @@ pub fn data_folder() -> Result<PathBuf, Failure> {
     xdg("XDG_DATA_HOME", ".local/share")
 }
 
+/// The folder of tokens: `$XDG_CONFIG_HOME/tertulia/tokens`.
+pub fn tokens_folder() -> Result<PathBuf, Failure> {
+    xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("tokens"))
+}
+
 /// The folder of members' states: `$XDG_STATE_HOME/tertulia`.
 pub fn state_folder() -> Result<PathBuf, Failure> {
     xdg("XDG_STATE_HOME", ".local/state")
@@ -101,13 +106,13 @@ impl Slot {
     }
 }
 
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
 
-fn create_folder(path: &Path) -> std::io::Result<()> {
+pub fn create_folder(path: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tertulia_server::Keep;
-use tertulia_wire::native::Start;
+use tertulia_wire::native::{Audience, Start};
 
 /// `5s`, `500ms`, `2m`, `1h30m`, `30d`; a bare number counts seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -132,6 +132,11 @@ impl FromStr for Wait {
                 .map_err(|_| format!("{text:?}: write all, stored or a number of members")),
         }
     }
+}
+
+/// `open`, `members` or `private`.
+pub fn audience(text: &str) -> Result<Audience, String> {
+    Audience::parse(text).ok_or_else(|| "write open, members or private".to_owned())
 }
 
 #[cfg(test)]

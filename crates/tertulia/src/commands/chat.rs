@@ -65,16 +65,18 @@ async fn enter(
     lines: &mut Lines,
 ) -> Result<Option<Member>, Failure> {
     let person = input::is_terminal();
-    let default = names::default();
+    let default = names::default_at(target);
     let mut name = args.name.clone();
     for number in 1.. {
         let wanted = match name.take() {
             Some(name) => name,
-            None if person => match lines.ask("Your name? ").await {
-                Some(name) if name.is_empty() => continue,
-                Some(name) => name,
-                None => return Ok(None),
-            },
+            None if person && target.login_shown().is_none() => {
+                match lines.ask("Your name? ").await {
+                    Some(name) if name.is_empty() => continue,
+                    Some(name) => name,
+                    None => return Ok(None),
+                }
+            }
             None => names::numbered(&default, number),
         };
         let place = Place::Group(args.group.clone());

@@ -48,7 +48,7 @@ pub async fn claim(
             Try::Taken(why) => Err(Failure::failed(Code::NameTaken.as_str(), why)),
         };
     }
-    let default = names::default();
+    let default = names::default_at(target);
     for number in 1..=NUMBERS_MAX {
         let name = names::check(&names::numbered(&default, number))?;
         if let Try::Claimed(claim) = asking.attempt(&name).await? {

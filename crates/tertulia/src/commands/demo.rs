@@ -59,6 +59,7 @@ fn config(data: &Path) -> Config {
         line_port: Some(0),
         http_port: Some(0),
         guests: true,
+        accounts: tertulia_server::AccountRules::default(),
         keep: Keep::default(),
         engine: Engine::Embedded,
         fsync: true,

@@ -1,5 +1,6 @@
 //! A file a command; what several of them need is here.
 
+mod account;
 mod chat;
 mod check;
 mod claim;
@@ -21,6 +22,7 @@ use tertulia_client::{Directory, Error, Target};
 
 use crate::cli::{Cli, Command};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::logins;
 use crate::output::Output;
 
 /// Runs the command.
@@ -33,7 +35,7 @@ pub async fn run(mut cli: Cli) -> Outcome {
             return Err(Failure::usage(text));
         }
     };
-    let target = target(own.or(cli.node));
+    let target = target(own.or(cli.node), &cli.command)?;
     let mut out = Output::new(&cli.common);
     let out = &mut out;
     match cli.command {
@@ -47,6 +49,10 @@ pub async fn run(mut cli: Cli) -> Outcome {
         Command::Members(args) => listed(members::list(&args, &target, out).await),
         Command::Remove(args) => listed(members::remove(&args, &target, out).await),
         Command::History(args) => listed(history::run(&args, &target, out).await),
+        Command::Register(args) => listed(account::register(&args, &target, out).await),
+        Command::Login(args) => listed(account::login(&args, &target, out).await),
+        Command::Logout(_) => listed(account::logout(&target, out).await),
+        Command::Whoami(_) => listed(account::whoami(&target, out).await),
         Command::Status(_) => listed(status::run(&target, out).await),
         Command::Check(args) => listed(check::run(&args, out).await),
         Command::Completions(args) => listed(manual::completions(args.shell, out)),
@@ -62,12 +68,20 @@ fn listed(outcome: Outcome) -> Outcome {
     }
 }
 
-/// The node to ask: the flag, or the environment's, or this host's.
-fn target(flag: Option<String>) -> Target {
+/// The node to ask: the flag, or the environment's, or this host's; with the token that is kept for it.
+fn target(flag: Option<String>, command: &Command) -> Result<Target, Failure> {
     let address = flag
         .or_else(|| std::env::var("TERTULIA_NODE").ok().filter(|node| !node.is_empty()))
         .unwrap_or_else(|| "127.0.0.1".to_owned());
-    Target::new(address).agent(concat!("tertulia ", env!("CARGO_PKG_VERSION")))
+    let target = Target::new(address).agent(concat!("tertulia ", env!("CARGO_PKG_VERSION")));
+    // A token that is not valid any more must not be in the way of the next one.
+    let login = match command {
+        Command::Login(_) | Command::Register(_) | Command::Demo(_) | Command::Serve(_) => None,
+        Command::Check(_) => None,
+        Command::Completions(_) | Command::Man => None,
+        _ => logins::find(target.address())?,
+    };
+    Ok(target.login(login))
 }
 
 /// A connection for questions.
@@ -84,6 +98,7 @@ impl From<Error> for Failure {
             }
             Error::Connect(why) => connect_code(why),
             Error::TooLong { .. } => "TOO_LONG",
+            Error::Insecure { .. } => "INSECURE",
             Error::Lost { .. } => "LOST",
             Error::Protocol(_) => "PROTOCOL",
             Error::Closed => "CLOSED",

@@ -65,7 +65,7 @@ async fn open(
     };
     out.step(&format!("asking {} where {} is", target.address(), make_safe(group, 128)))?;
     let default = args.name.is_none();
-    let name = args.name.clone().unwrap_or_else(names::default);
+    let name = args.name.clone().unwrap_or_else(|| names::default_at(target));
     let mut sender = match Sender::open(target, group, &name, options()).await {
         // The default name is an account's here: any other will do.
         Err(Error::Refused { code: tertulia_client::Code::NameReserved, .. }) if default => {

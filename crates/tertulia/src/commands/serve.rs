@@ -29,7 +29,7 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let mut node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
     let endpoints = node.endpoints();
     folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
-    announce(&config, endpoints, out)?;
+    announce(&config, endpoints, node.setup_code(), out)?;
     print_notices(notices, out);
     let failed = tokio::select! {
         _ = signals.stopped() => None,
@@ -173,14 +173,22 @@ fn dialable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Where the node is: a line a door, and copyable lines for other machines.
-fn announce(config: &Config, endpoints: Endpoints, out: &mut Output) -> Result<(), Failure> {
+fn announce(
+    config: &Config,
+    endpoints: Endpoints,
+    setup_code: Option<&str>,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let doors = [("native", endpoints.native), ("line", endpoints.line), ("http", endpoints.http)];
+    // On this machine the first to register needs none.
+    let setup_code = setup_code.filter(|_| !config.listen.is_loopback());
     if out.json {
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         out.object(&NoticeLine::Ready {
             native: text(endpoints.native),
             line: text(endpoints.line),
             http: text(endpoints.http),
+            setup_code: setup_code.map(str::to_owned),
         })?;
         return out.flush();
     }
@@ -188,6 +196,11 @@ fn announce(config: &Config, endpoints: Endpoints, out: &mut Output) -> Result<(
         if let Some(address) = address {
             out.text(&format!("{door:<7} {address}"))?;
         }
+    }
+    if let Some(code) = setup_code {
+        out.text(&format!(
+            "set-up code {code} (tertulia register NAME --setup-code {code}: the administrator)"
+        ))?;
     }
     if !out.quiet {
         out.text(&format!("data    {}", config.data.display()))?;
@@ -241,6 +254,8 @@ enum NoticeLine {
         line: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         http: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        setup_code: Option<String>,
     },
     Connected {
         address: IpAddr,

@@ -1,0 +1,122 @@
+//! `register`, `login`, `logout`, `whoami`: accounts on a node.
+
+use std::io::IsTerminal as _;
+
+use tertulia_client::{Code, Target};
+use tertulia_wire::json::IdentityLine;
+use tertulia_wire::safe::make_safe;
+use tertulia_wire::time::rfc3339;
+
+use super::directory;
+use crate::cli::{LoginArgs, RegisterArgs};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::input::Lines;
+use crate::output::Output;
+use crate::{logins, names};
+
+/// Makes an account.
+pub async fn register(args: &RegisterArgs, target: &Target, out: &mut Output) -> Outcome {
+    let name = names::check(&args.name)?;
+    let mut node = directory(target).await?;
+    let password = password(args.password_stdin, true).await?;
+    let made = node.register(name.as_str(), &password, args.setup_code.as_deref()).await?;
+    let line = IdentityLine::new(&made.name, made.administrator, made.expires_us);
+    let what = if made.administrator { ", the node's administrator" } else { "" };
+    let shown = make_safe(&made.name, usize::MAX);
+    out.done(&line, &format!("registered {shown}{what}; log in: tertulia login {shown}"))?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// Logs in, and keeps the token.
+pub async fn login(args: &LoginArgs, target: &Target, out: &mut Output) -> Outcome {
+    let name = names::check(&args.name)?;
+    let mut node = directory(target).await?;
+    let password = password(args.password_stdin, false).await?;
+    let logged_in = node.log_in(name.as_str(), &password).await?;
+    logins::keep(target.address(), node.instance(), &logged_in)?;
+    let until = rfc3339(logged_in.expires_us);
+    let shown = make_safe(&logged_in.name, usize::MAX);
+    let login = LoginLine { name: &logged_in.name, expires: &until };
+    out.done(&login, &format!("logged in as {shown} until {until}"))?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// What programs are told of a login; the token stays in its file.
+#[derive(serde::Serialize)]
+struct LoginLine<'a> {
+    name: &'a str,
+    expires: &'a str,
+}
+
+/// Gives the token back, and forgets it in any case: one that opens nothing is of no use.
+pub async fn logout(target: &Target, out: &mut Output) -> Outcome {
+    let told = match (target.login_shown(), directory(target).await) {
+        (None, _) => Err(Failure::failed(Code::NotLoggedIn.as_str(), "nobody is logged in here")),
+        (Some(_), Ok(mut node)) => match node.log_out().await {
+            Err(error) if error.code() != Some(Code::NotLoggedIn) => Err(Failure::from(error)),
+            _ => Ok(()),
+        },
+        (Some(_), Err(failure)) => match failure.code() {
+            // It had ended already.
+            "NOT_LOGGED_IN" => Ok(()),
+            _ => Err(failure),
+        },
+    };
+    let forgotten = logins::forget(target.address())?;
+    match told {
+        Ok(()) => {
+            let line = IdentityLine::new("", false, 0);
+            out.done(&line, "logged out")?;
+            out.flush()?;
+            Ok(Exit::Done)
+        }
+        Err(failure) if forgotten => {
+            out.note(
+                "the token is forgotten here, but the node was not told: it stays valid there",
+            );
+            Err(failure)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Who one is on the node.
+pub async fn whoami(target: &Target, out: &mut Output) -> Outcome {
+    let identity = directory(target).await?.who_am_i().await?;
+    let line = IdentityLine::new(&identity.name, identity.administrator, identity.expires_us);
+    out.either(&line, || {
+        let Some(name) = &line.name else { return "a guest (not logged in)".to_owned() };
+        let what = if identity.administrator { " (administrator)" } else { "" };
+        make_safe(&format!("{name}{what}"), usize::MAX).into_owned()
+    })?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// The password: the first line of standard input, or what a person types without seeing it; twice where it is a new one.
+async fn password(from_stdin: bool, is_new: bool) -> Result<String, Failure> {
+    if from_stdin {
+        let line = Lines::read().next().await;
+        let line = line.ok_or_else(|| Failure::usage("no password on standard input"))?;
+        let text = String::from_utf8(line);
+        return text.map_err(|_| Failure::usage("the password is not UTF-8"));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("nobody can be asked for the password; use --password-stdin"));
+    }
+    let asked = tokio::task::spawn_blocking(move || {
+        let first = rpassword::prompt_password("Password: ")?;
+        let second =
+            if is_new { rpassword::prompt_password("Once more: ")? } else { first.clone() };
+        Ok::<_, std::io::Error>((first, second))
+    });
+    let asked = asked.await.map_err(|error| Failure::failed("IO", error.to_string()))?;
+    let (first, second) =
+        asked.map_err(|error| Failure::io("cannot ask for a password", &error))?;
+    if first != second {
+        return Err(Failure::failed("PASSWORDS_DIFFER", "the two passwords are not the same"));
+    }
+    Ok(first)
+}

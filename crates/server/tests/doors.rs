@@ -1,5 +1,7 @@
 //! The node's doors, tried through real sockets on loopback.
 
+#[path = "doors/accounts.rs"]
+mod accounts;
 #[path = "doors/hostile.rs"]
 mod hostile;
 #[path = "doors/hostile_groups.rs"]

@@ -63,6 +63,18 @@ impl Ask {
         self
     }
 
+    pub fn method(self, method: &str) -> Self {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        Self { request: self.request.method(method), ..self }
+    }
+
+    /// The whole answer, and its headers.
+    pub async fn with_headers(self) -> (Answer, hyper::HeaderMap) {
+        let response = self.response().await;
+        let headers = response.headers().clone();
+        (whole(response).await, headers)
+    }
+
     async fn response(self) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.expect("connects");
         let (mut client, connection) =
@@ -74,13 +86,7 @@ impl Ask {
 
     /// The whole answer.
     pub async fn answer(self) -> Answer {
-        let response = self.response().await;
-        let status = response.status();
-        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        let kind = kind.unwrap_or_default().to_owned();
-        let body = within("a body", response.into_body().collect()).await.expect("a body");
-        let json = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
-        Answer { status, kind, json }
+        whole(self.response().await).await
     }
 
     /// The whole answer, as text.
@@ -96,6 +102,15 @@ impl Ask {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Events { body: response.into_body(), read: BytesMut::new() }
     }
+}
+
+async fn whole(response: Response<Incoming>) -> Answer {
+    let status = response.status();
+    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().to_owned();
+    let body = within("a body", response.into_body().collect()).await.expect("a body");
+    let json = serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null);
+    Answer { status, kind, json }
 }
 
 /// One event of a stream.

@@ -6,12 +6,13 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::http_client::Ask;
 use crate::support::{LineClient, config, start, within};
 
-struct Web {
+pub struct Web {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     told: std::collections::VecDeque<Value>,
 }
@@ -23,8 +24,19 @@ impl Web {
         Self { socket, told: std::collections::VecDeque::new() }
     }
 
-    async fn join(http: SocketAddr, join: Value) -> (Self, Value) {
-        let mut web = Self::connect(http).await;
+    pub async fn join(http: SocketAddr, join: Value) -> (Self, Value) {
+        Self::join_as(http, None, join).await
+    }
+
+    /// The same, logged in.
+    pub async fn join_as(http: SocketAddr, token: Option<&str>, join: Value) -> (Self, Value) {
+        let mut request = format!("ws://{http}/api/ws").into_client_request().expect("a request");
+        if let Some(token) = token {
+            let bearer = format!("Bearer {token}").parse().expect("a header");
+            request.headers_mut().insert("authorization", bearer);
+        }
+        let (socket, _) = tokio_tungstenite::connect_async(request).await.expect("a WebSocket");
+        let mut web = Self { socket, told: std::collections::VecDeque::new() };
         web.say(&join).await;
         let welcome = web.next().await.expect("an answer");
         (web, welcome)
@@ -51,7 +63,7 @@ impl Web {
         }
     }
 
-    async fn until(&mut self, kind: &str) -> Value {
+    pub async fn until(&mut self, kind: &str) -> Value {
         loop {
             let told = self.next().await.unwrap_or_else(|| panic!("it ended before {kind}"));
             if told["type"] == kind {

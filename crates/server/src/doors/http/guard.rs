@@ -1,6 +1,7 @@
 //! Before every handler: who asks (a bearer, a cookie, or a guest), and whether the table lets them.
 
 use axum::Extension;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -31,10 +32,14 @@ pub(crate) async fn guard(
     State(door): State<Door>,
     Extension(mut peer): Extension<Peer>,
     matched: MatchedPath,
-    path: RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
+    let path = match path {
+        Ok(path) => path,
+        Err(rejection) => return Problem::bad(rejection.body_text()).into_response(),
+    };
     let by_cookie = match identify(&door, &mut peer, request.method(), request.headers()) {
         Ok(by_cookie) => by_cookie,
         Err(problem) => return problem.into_response(),

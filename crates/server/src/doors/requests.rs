@@ -88,7 +88,7 @@ pub(crate) async fn ask(
     let admit = async |operation, group: &str| directory.admit(caller, operation, group).await;
     Ok(match request {
         ClientFrame::Locate { id, group } => {
-            located(id, &*admit(Operation::Locate, &group).await?.listed)
+            located(id, &admit(Operation::Locate, &group).await?.listed)
         }
         ClientFrame::Allocate { id, name } => {
             located(id, &*directory.allocate(caller, &name).await?)

@@ -26,8 +26,8 @@ pub struct Claim {
 enum Try {
     /// It is ours.
     Claimed(Box<Claim>),
-    /// Somebody has it; in words.
-    Taken(String),
+    /// Somebody has it: as whose it is taken, and in words.
+    Taken(Code, String),
 }
 
 /// Joins `group`, or the one that the allocator gives, as `name`, or under a numbered default name.
@@ -45,7 +45,7 @@ pub async fn claim(
     if let Some(name) = name {
         return match asking.attempt(&names::check(name)?).await? {
             Try::Claimed(claim) => Ok(*claim),
-            Try::Taken(why) => Err(Failure::failed(Code::NameTaken.as_str(), why)),
+            Try::Taken(code, why) => Err(Failure::failed(code.as_str(), why)),
         };
     }
     let default = names::default_at(target);
@@ -70,8 +70,10 @@ struct Asking<'a, O> {
 impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
     async fn attempt(&mut self, name: &Name) -> Result<Try, Failure> {
         let instance = self.directory.instance();
-        let here =
-            |what: &str| Try::Taken(format!("{name} is {what} by a program on this machine"));
+        let here = |what: &str| {
+            let why = format!("{name} is {what} by a program on this machine");
+            Try::Taken(Code::NameTaken, why)
+        };
         let (group, name_slot) = match self.group {
             Some(group) => (group.clone(), None),
             None => {
@@ -118,18 +120,23 @@ fn taken_in(error: Error, group: &Name, name: &Name) -> Result<Try, Failure> {
     if !is_taken {
         return taken(error);
     }
-    Ok(Try::Taken(format!(
-        "{name} is taken in {group}; if it is yours from elsewhere: tertulia remove {group} {name}"
-    )))
+    Ok(Try::Taken(
+        Code::NameTaken,
+        format!(
+            "{name} is taken in {group}; if it is yours from elsewhere: tertulia remove {group} {name}"
+        ),
+    ))
 }
 
 /// Whether another name may help.
 fn taken(error: Error) -> Result<Try, Failure> {
     match error {
-        Error::Refused {
-            code: Code::NameTaken | Code::NameReserved | Code::BadSecret,
-            message,
-        } => Ok(Try::Taken(message)),
+        Error::Refused { code: Code::NameReserved, message } => {
+            Ok(Try::Taken(Code::NameReserved, message))
+        }
+        Error::Refused { code: Code::NameTaken | Code::BadSecret, message } => {
+            Ok(Try::Taken(Code::NameTaken, message))
+        }
         error => Err(error.into()),
     }
 }

@@ -76,8 +76,7 @@ fn target(flag: Option<String>, command: &Command) -> Result<Target, Failure> {
     let target = Target::new(address).agent(concat!("tertulia ", env!("CARGO_PKG_VERSION")));
     // A token that is not valid any more must not be in the way of the next one.
     let login = match command {
-        Command::Login(_) | Command::Register(_) | Command::Demo(_) | Command::Serve(_) => None,
-        Command::Check(_) => None,
+        Command::Login(_) | Command::Demo(_) | Command::Serve(_) | Command::Check(_) => None,
         Command::Completions(_) | Command::Man => None,
         _ => logins::find(target.address())?,
     };

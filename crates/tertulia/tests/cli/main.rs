@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands, helpers too")]
 
+mod accounts;
 mod arguments;
 mod crash;
 mod crowd;

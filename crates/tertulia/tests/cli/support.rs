@@ -52,6 +52,7 @@ impl User {
             .env("USER", &self.name)
             // Many nodes at once: none of them at the port that is the default.
             .env("TERTULIA_HTTP_PORT", "0")
+            .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_STATE_HOME")
             .env_remove("XDG_DATA_HOME")
             .env_remove("RUST_LOG")

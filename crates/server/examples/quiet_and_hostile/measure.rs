@@ -70,7 +70,7 @@ impl Crowd {
     }
 
     async fn create(&mut self, group: &str) {
-        self.other.send(&ClientFrame::Create { id: 1, group: group.to_owned() }).await;
+        self.other.send(&ClientFrame::Create { id: 1, group: group.to_owned(), rules: None }).await;
         assert_eq!(self.other.frame().await, NodeFrame::Done { id: 1 });
     }
 

@@ -32,6 +32,7 @@ fn config(data: &Path) -> Config {
         line_port: None,
         http_port: None,
         guests: true,
+        accounts: tertulia_server::AccountRules::default(),
         keep: Keep::default(),
         engine: Engine::Embedded,
         fsync: false,

@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,8 +98,8 @@ pub struct Node {
     shards: Vec<(ShardHandle, std::thread::JoinHandle<()>)>,
     tasks: JoinSet<()>,
     store_failed: watch::Receiver<Option<String>>,
-    /// Tells when nobody uses the store any more: its end writes what says that it ended cleanly.
-    journal: Weak<dyn Journal>,
+    /// The last to let go of the store: its end writes what says that it ended cleanly.
+    journal: Arc<dyn Journal>,
     setup_code: Option<String>,
 }
 
@@ -127,7 +127,7 @@ impl Node {
         let instance = Instance(own_record(Arc::clone(&catalog), INSTANCE_KEYS).await?);
         let secret = own_record(Arc::clone(&catalog), SECRET_KEYS).await?;
         let accounts = load_accounts(&config, Arc::clone(&catalog)).await?;
-        let weak = Arc::downgrade(&journal);
+        let own = Arc::clone(&journal);
         let shared = Arc::new(Shared::new(config, (journal, catalog), (instance, secret), notices));
         let store_failed = shared.store_failed.subscribe();
         accounts.lost().iter().for_each(|(whose, what)| shared.tell_damage(whose, what));
@@ -161,7 +161,7 @@ impl Node {
             }
         });
         tasks.spawn(async move { directory.open_all().await });
-        Ok(Self { endpoints, shards, tasks, store_failed, journal: weak, setup_code })
+        Ok(Self { endpoints, shards, tasks, store_failed, journal: own, setup_code })
     }
 
     /// Where the doors are.
@@ -198,10 +198,13 @@ impl Node {
         if !joined.await.unwrap_or(false) {
             tracing::error!("a shard ended by a bug of ours, see above");
         }
+        let journal = self.journal;
         let closed = async {
-            while self.journal.strong_count() > 0 {
+            while Arc::strong_count(&journal) > 1 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
+            // Whoever starts a node on this store next finds it closed.
+            let _ = tokio::task::spawn_blocking(move || drop(journal)).await;
         };
         if tokio::time::timeout(STORE_WAIT, closed).await.is_err() {
             tracing::warn!(

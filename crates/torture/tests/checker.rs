@@ -433,6 +433,48 @@ fn at_rest_nobody_is_missing_who_has_confirmed() {
     });
 }
 
+/// A life was killed while it confirmed; the next one was given the message again and failed it. Or the other way round.
+#[test]
+fn at_rest_the_last_answer_counts() {
+    let failing = || What::Failing {
+        group: GROUP.to_owned(),
+        name: "ana".to_owned(),
+        seq: 5,
+        code: "exit 5".to_owned(),
+    };
+    let failed = || Receipt {
+        missing: Some(vec![Missing {
+            name: "ana".to_owned(),
+            why: "failed".to_owned(),
+            code: Some("exit 5".to_owned()),
+        }]),
+        ..receipt(5, 2, 1, &[])
+    };
+    let again = |story: &mut Story, then| {
+        let What::Entry(entry) = message("ana", 5, "two") else { unreachable!() };
+        let life = [
+            joining("ana", Begin::Saved { cursor: 4, open: Vec::new() }),
+            What::Entry(Entry { then, ..entry }),
+        ];
+        story.ana.splice(5..5, life);
+    };
+    is_fine(|story| {
+        again(story, Then::Open);
+        story.ana.insert(7, failing());
+        story.at_rest.push(failed());
+    });
+    breaks(Rule::Receipts, "has confirmed #5, and is failed", |story| {
+        again(story, Then::Confirm);
+        story.ana.insert(5, failing());
+        story.at_rest.push(failed());
+    });
+    breaks(Rule::Receipts, "has confirmed #5, and is away", |story| {
+        again(story, Then::Open);
+        story.ana.insert(7, failing());
+        story.at_rest.push(receipt(5, 2, 1, &[("ana", "away")]));
+    });
+}
+
 #[test]
 fn who_leaves_has_a_reason() {
     breaks(Rule::Views, "eva, left at #7", |story| drop(story.eva.pop()));

@@ -11,36 +11,57 @@ pub(super) type Who<'a> = (&'a str, &'a str);
 /// The records about each member.
 pub(super) type Readers<'a> = BTreeMap<Who<'a>, Vec<&'a Record>>;
 
-/// Of each member: which numbers it has begun to confirm and when, and which it has begun to fail, with the code.
+/// What each member's programs have begun to answer to each number.
 #[derive(Debug, Default)]
-pub(super) struct Marks<'a> {
-    confirmed: HashMap<Who<'a>, HashMap<u64, u64>>,
-    failed: HashMap<Who<'a>, HashMap<u64, &'a str>>,
+pub(super) struct Marks<'a>(HashMap<Who<'a>, HashMap<u64, Answers<'a>>>);
+
+/// What the lives of one member have begun to answer to one number. An answer of a life that is killed at that very moment never
+/// arrives; the next life is then given the number again, and may answer otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers<'a> {
+    /// When it was first confirmed.
+    confirmed: Option<u64>,
+    /// The code of the last failure.
+    failed: Option<&'a str>,
+    /// The last answer was the failure.
+    is_failed: bool,
 }
 
 impl<'a> Marks<'a> {
+    fn get(&self, who: Who<'_>, seq: u64) -> Answers<'a> {
+        self.0.get(&who).and_then(|all| all.get(&seq)).copied().unwrap_or_default()
+    }
+
     /// Whether the member had begun to confirm it by that time.
     pub fn has_confirmed(&self, who: Who<'_>, seq: u64, by: u64) -> bool {
-        self.confirmed.get(&who).and_then(|all| all.get(&seq)).is_some_and(|at| *at <= by)
+        self.get(who, seq).confirmed.is_some_and(|at| at <= by)
     }
 
     /// The code with which the member has begun to fail it.
     pub fn failure(&self, who: Who<'_>, seq: u64) -> Option<&'a str> {
-        self.failed.get(&who)?.get(&seq).copied()
+        self.get(who, seq).failed
+    }
+
+    /// The same, where it has not begun to confirm it since.
+    pub fn last_failure(&self, who: Who<'_>, seq: u64) -> Option<&'a str> {
+        let answers = self.get(who, seq);
+        answers.failed.filter(|_| answers.is_failed)
     }
 
     /// Takes in what a record says.
     pub fn note(&mut self, who: Who<'a>, record: &'a Record) {
-        let confirmed = match &record.what {
-            What::Entry(entry) if entry.then == Then::Confirm => entry.seq,
-            What::Confirming { seq, .. } => *seq,
-            What::Failing { seq, code, .. } => {
-                self.failed.entry(who).or_default().insert(*seq, code);
-                return;
-            }
+        let (seq, code) = match &record.what {
+            What::Entry(entry) if entry.then == Then::Confirm => (entry.seq, None),
+            What::Confirming { seq, .. } => (*seq, None),
+            What::Failing { seq, code, .. } => (*seq, Some(code.as_str())),
             _ => return,
         };
-        self.confirmed.entry(who).or_default().entry(confirmed).or_insert(record.at);
+        let answers = self.0.entry(who).or_default().entry(seq).or_default();
+        answers.is_failed = code.is_some();
+        match code {
+            Some(_) => answers.failed = code,
+            None => _ = answers.confirmed.get_or_insert(record.at),
+        }
     }
 }
 

@@ -31,12 +31,14 @@ pub(super) fn check(evidence: &Evidence, marks: &Marks<'_>, findings: &mut Findi
     check_at_rest(evidence, marks, findings);
 }
 
-/// At rest, nobody is missing who has confirmed and has not left.
+/// At rest, nobody is missing who has confirmed and has not left, unless a later life of it has failed the same message.
 fn check_at_rest(evidence: &Evidence, marks: &Marks<'_>, findings: &mut Findings) {
     for Receipt { group, seq, missing, .. } in &evidence.at_rest {
         for one in missing.iter().flatten() {
+            let who = (group.as_str(), one.name.as_str());
             let is_here = evidence.here.contains(&(group.clone(), one.name.clone()));
-            if is_here && marks.has_confirmed((group, &one.name), *seq, u64::MAX) {
+            let has_failed = one.why == "failed" && marks.last_failure(who, *seq).is_some();
+            if is_here && !has_failed && marks.has_confirmed(who, *seq, u64::MAX) {
                 let text =
                     format!("{group}: {} has confirmed #{seq}, and is {}", one.name, one.why);
                 found(&mut findings.violations, Rule::Receipts, text);

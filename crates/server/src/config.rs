@@ -7,6 +7,7 @@ use std::time::Duration;
 use tertulia_group::Limits;
 
 use crate::accounts::HashCost;
+use crate::pace::Pace;
 
 /// Where logs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,20 @@ pub struct NodeLimits {
     /// Connections that are being told that they are one too many, and never more than a sixteenth of the files; more are closed
     /// without a word.
     pub turned_away: usize,
+    /// Connections that each door takes; more wait in the system's queue.
+    pub accepts: Pace,
+    /// What one connection may be refused (lines, requests, messages); beyond it, it is read more slowly. A read of a line that is
+    /// too long counts as one refusal, and so does each 64 KiB that came with a refused message.
+    pub refusals: Pace,
+    /// Connections of one address (of IPv6: of one /64 network) that may end badly: before they have said who they are, with a
+    /// fault, or as members of less than [`Self::short_stay`]. Beyond it new ones from there wait before they are read.
+    pub bad_ends: Pace,
+    /// And so long at most.
+    pub bad_ends_wait_max: Duration,
+    /// Addresses of which that is remembered.
+    pub bad_ends_remembered: usize,
+    /// A membership that is shorter costs everybody else two entries for nothing.
+    pub short_stay: Duration,
     /// Groups; whoever would make one more is refused (`LIMIT`, on the line door `BUSY`).
     pub groups: usize,
     /// Members that the allocator gives to one group of the pool; then it gives out the next number.
@@ -151,6 +166,12 @@ impl Default for NodeLimits {
             connections_per_address: 1_000,
             connections: 50_000,
             turned_away: 256,
+            accepts: Pace { burst: 2_000, per_s: 2_000 },
+            refusals: Pace { burst: 64, per_s: 50 },
+            bad_ends: Pace { burst: 200, per_s: 20 },
+            bad_ends_wait_max: Duration::from_secs(2),
+            bad_ends_remembered: 65_536,
+            short_stay: Duration::from_secs(1),
             groups: 100_000,
             pool_members: 100,
             hello: Duration::from_secs(10),

@@ -285,7 +285,9 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
         }
         Engine::Embedded => {
             let level = if config.fsync { Level::Fsync } else { Level::Os };
-            let (data, options) = (config.data.clone(), Options { level, ..Options::default() });
+            let thread_begins = crate::linux::take_short_turns;
+            let options = Options { level, thread_begins, ..Options::default() };
+            let data = config.data.clone();
             let opened = tokio::task::spawn_blocking(move || Embedded::open(&data, options)).await;
             let journal = opened
                 .map_err(|error| StartError::Store(error.to_string()))?

@@ -16,6 +16,7 @@ use tertulia_wire::line::LineSplitter;
 use tertulia_wire::native::MemberItem;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use crate::accounts::Pass;
 use crate::conn::Conn;
@@ -152,6 +153,7 @@ pub(crate) fn spawn(
 ) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
     let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+        crate::linux::take_short_turns();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => {
@@ -328,15 +330,18 @@ impl Shard {
         let Attachment { socket, inbound, counted, door, .. } = attachment;
         let Ok(stream) = tokio::net::TcpStream::from_std(socket) else { return hosted.leave(id) };
         let directory = Arc::clone(&self.directory);
+        let (is_member, since) = (hosted.group.borrow().stay(id).is_some(), Instant::now());
         tokio::task::spawn_local(async move {
-            let _counted = counted;
-            match door {
+            let is_bad = match door {
                 AttachedDoor::Native(opening) => {
-                    native_session::run(&hosted, &conn, stream, inbound, opening, directory).await;
+                    native_session::run(&hosted, &conn, stream, inbound, opening, directory).await
                 }
                 AttachedDoor::Line(splitter) => {
-                    line_session::run(&hosted, &conn, stream, inbound, splitter, directory).await;
+                    line_session::run(&hosted, &conn, stream, inbound, splitter, directory).await
                 }
+            };
+            if is_bad || is_member && since.elapsed() < hosted.shared.config.limits.short_stay {
+                counted.ends_badly();
             }
             hosted.leave(id);
         });

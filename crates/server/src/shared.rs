@@ -9,11 +9,13 @@ use tertulia_journal::{Catalog, Journal};
 use tertulia_wire::{Instance, Level};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::node::Notice;
+use crate::pace::Conduct;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -57,7 +59,10 @@ impl Shared {
         let limits = &config.limits;
         let files = crate::linux::open_files_max();
         let connections_max = within_files(limits.connections, files, 12);
-        let connections = Connections::new(connections_max, limits.connections_per_address);
+        let conduct =
+            Conduct::new(limits.bad_ends, limits.bad_ends_wait_max, limits.bad_ends_remembered);
+        let connections =
+            Connections::new(connections_max, limits.connections_per_address, conduct);
         // Readers must leave the shards their CPUs.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reads = limits.reads.min(cores.max(2));
@@ -150,6 +155,7 @@ struct Counts {
     by_address: Mutex<HashMap<IpAddr, usize>>,
     max: usize,
     per_address_max: usize,
+    conduct: Conduct,
 }
 
 /// Counts one connection until it is dropped.
@@ -159,9 +165,9 @@ pub(crate) struct Counted {
 }
 
 impl Connections {
-    fn new(max: usize, per_address_max: usize) -> Self {
-        let by_address = Mutex::new(HashMap::new());
-        Self(Arc::new(Counts { all: AtomicUsize::new(0), by_address, max, per_address_max }))
+    fn new(max: usize, per_address_max: usize, conduct: Conduct) -> Self {
+        let (all, by_address) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
+        Self(Arc::new(Counts { all, by_address, max, per_address_max, conduct }))
     }
 
     /// One more from `address`; `None` when there are too many. Loopback counts in the total only.
@@ -183,6 +189,18 @@ impl Connections {
     }
 }
 
+impl Counted {
+    /// Until when it waits before it is read, for what others of its address have done.
+    pub fn waits_until(&self) -> Option<Instant> {
+        self.counts.conduct.until(self.address, Instant::now())
+    }
+
+    /// It ends badly.
+    pub fn ends_badly(&self) {
+        self.counts.conduct.ended_badly(self.address, Instant::now());
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         self.counts.all.fetch_sub(1, Ordering::Relaxed);
@@ -200,8 +218,14 @@ impl Drop for Counted {
 mod tests {
     use super::*;
 
+    fn connections(max: usize, per_address_max: usize) -> Connections {
+        let limits = crate::config::NodeLimits::default();
+        let conduct = Conduct::new(limits.bad_ends, limits.bad_ends_wait_max, 10);
+        Connections::new(max, per_address_max, conduct)
+    }
+
     fn counted(max: usize, per_address_max: usize, addresses: &[&str]) -> Vec<bool> {
-        let connections = Connections::new(max, per_address_max);
+        let connections = connections(max, per_address_max);
         let all: Vec<Option<Counted>> = addresses
             .iter()
             .map(|address| connections.count(address.parse().expect("an address")))
@@ -225,7 +249,7 @@ mod tests {
     #[test]
     fn the_total_counts_loopback_too_and_what_ends_is_free_again() {
         assert_eq!(counted(2, 9, &["127.0.0.1", "10.0.0.7", "::1"]), [true, true, false]);
-        let connections = Connections::new(1, 1);
+        let connections = connections(1, 1);
         let address = IpAddr::from([10, 0, 0, 7]);
         for _ in 0..3 {
             let one = connections.count(address);

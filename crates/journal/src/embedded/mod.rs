@@ -79,13 +79,21 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How much may wait to be stored; beyond it batches are refused with [`AppendError::NoSpace`].
     pub queue_bytes: u64,
+    /// Called first by the thread that stores.
+    pub thread_begins: fn(),
     /// Asked before every file operation. For tests.
     pub hook: Option<FileHook>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: Level::Fsync, segment_bytes: 32 << 20, queue_bytes: 256 << 20, hook: None }
+        Self {
+            level: Level::Fsync,
+            segment_bytes: 32 << 20,
+            queue_bytes: 256 << 20,
+            thread_begins: || {},
+            hook: None,
+        }
     }
 }
 
@@ -145,7 +153,7 @@ impl Embedded {
     /// # Errors
     /// See [`OpenStoreError`]. A single damaged log is no reason to refuse: it answers for itself.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenStoreError> {
-        let Options { level, segment_bytes, queue_bytes, hook } = options;
+        let Options { level, segment_bytes, queue_bytes, thread_begins, hook } = options;
         if !matches!(level, Level::Fsync | Level::Os) {
             return Err(OpenStoreError::Option(
                 "the embedded store offers the levels os and fsync",
@@ -179,7 +187,10 @@ impl Embedded {
         let committer = Committer::new(Arc::clone(&shared), Gate::new(replayed.tails), place);
         let thread = thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || committer.run())
+            .spawn(move || {
+                thread_begins();
+                committer.run();
+            })
             .map_err(io_error("starting the store's thread"))?;
         Ok(Self { shared, thread: Some(thread) })
     }

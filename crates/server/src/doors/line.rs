@@ -6,12 +6,14 @@ use bytes::BytesMut;
 use tertulia_group::{Door, Input, Name, Refusal as GroupRefusal, SecretDigest, SenderId, Seq};
 use tertulia_wire::line::{self, Command, GROUP_DEFAULT, Line, LineCode, LineSplitter, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::Arrival;
 use crate::accounts::Caller;
 use crate::accounts::table::Operation;
 use crate::budget::Held;
 use crate::directory::{Denied, Directory, Listed};
+use crate::pace::Meter;
 use crate::shard::{AttachedDoor, Entrant, Job};
 
 struct Lobby {
@@ -25,6 +27,10 @@ struct Lobby {
     caller: Caller,
     /// What `PASS` said, until a name comes.
     password: Option<String>,
+    /// What it was refused; while too much, nothing is read.
+    refused: Meter,
+    /// It has said a whole line.
+    has_spoken: bool,
 }
 
 /// Serves a connection until it has joined, or ended.
@@ -41,27 +47,38 @@ pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
         held,
         directory,
         asked_name: false,
+        refused: Meter::default(),
+        has_spoken: false,
     };
     let idle = lobby.directory.shared.config.limits.idle;
     loop {
-        let Ok(Some(next)) = tokio::time::timeout(idle, lobby.line()).await else { return };
+        let Ok(Some(next)) = tokio::time::timeout(idle, lobby.line()).await else { break };
+        lobby.has_spoken |= matches!(next, Line::Whole(_));
         let mut out = BytesMut::new();
-        match lobby.handle(next, &mut out).await {
-            Next::Line => {}
-            Next::End => {
+        let next = lobby.handle(next, &mut out).await;
+        match next {
+            Ok(Next::Line) => {}
+            Ok(Next::End) => {
                 if lobby.write(out).await {
                     super::farewell(lobby.arrival.stream).await;
                 }
                 return;
             }
-            Next::Joined(listed) => {
+            Ok(Next::Joined(listed)) => {
                 let door = AttachedDoor::Line(lobby.splitter);
                 return lobby.arrival.attach(&listed, lobby.inbound, door).await;
             }
+            Err(refusal) => {
+                lobby.was_refused();
+                line::err(&mut out, &refusal);
+            }
         }
         if !lobby.write(out).await {
-            return;
+            break;
         }
+    }
+    if !lobby.has_spoken {
+        lobby.arrival.counted.ends_badly();
     }
 }
 
@@ -74,14 +91,25 @@ enum Next {
 impl Lobby {
     async fn line(&mut self) -> Option<Line> {
         loop {
+            let pace = self.directory.shared.config.limits.refusals;
+            if let Some(until) = self.refused.until(pace, Instant::now()) {
+                tokio::time::sleep_until(until).await;
+            }
             if let Some(line) = self.splitter.next(&mut self.inbound) {
                 return Some(line);
+            }
+            if self.splitter.is_skipping() {
+                self.was_refused();
             }
             match self.arrival.stream.read_buf(&mut self.inbound).await {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}
             }
         }
+    }
+
+    fn was_refused(&mut self) {
+        self.refused.spend(self.directory.shared.config.limits.refusals, 1, Instant::now());
     }
 
     /// Whether an answer was written whole, within the time that one may take.
@@ -96,55 +124,47 @@ impl Lobby {
         matches!(written, Ok(Ok(())))
     }
 
-    async fn handle(&mut self, next: Line, out: &mut BytesMut) -> Next {
+    async fn handle(&mut self, next: Line, out: &mut BytesMut) -> Result<Next, Refusal> {
         let text = match next {
             Line::Whole(text) => text,
-            Line::TooLong => {
-                line::err(out, &Refusal::too_long());
-                return Next::Line;
-            }
+            Line::TooLong => return Err(Refusal::too_long()),
         };
         if let Some(name) = self.said_name(&text) {
-            return self.join_or_refuse(name, None, None, out).await;
+            return self.join(name, GROUP_DEFAULT, None).await.map(Next::Joined);
         }
-        match line::parse(&text) {
-            Ok(Command::Join { name, group, after }) => {
-                return self.join_or_refuse(name, Some(group), after, out).await;
+        match line::parse(&text)? {
+            Command::Join { name, group, after } => {
+                return self.join(name, group.as_str(), after).await.map(Next::Joined);
             }
-            Ok(Command::AskName) => {
+            Command::AskName => {
                 self.asked_name = true;
                 line::note(out, "your name? (one word)");
             }
-            Ok(Command::Exit) => {
+            Command::Exit => {
                 line::exit(out);
-                return Next::End;
+                return Ok(Next::End);
             }
-            Ok(Command::Help) => line::help(out),
-            Ok(Command::Ping(text)) => line::ping(out, text),
-            Ok(Command::Groups) => groups(&self.directory, &self.caller, out),
-            Ok(Command::Pass(password)) => match self.directory.accounts.check_way(&self.caller) {
-                Ok(()) => {
-                    self.password = Some(password.to_owned());
-                    line::ok_pass(out);
-                }
-                Err(denied) => line::err(out, &refusal_of_denied(&denied)),
-            },
-            Ok(Command::Token(token)) => {
-                let accounts = &self.directory.accounts;
-                match accounts.authenticate(&self.caller, token, crate::clock::wall_us()) {
-                    Ok(session) => {
-                        self.caller.session = Some(session);
-                        line::ok_pass(out);
-                    }
-                    Err(denied) => line::err(out, &refusal_of_denied(&denied)),
-                }
+            Command::Help => line::help(out),
+            Command::Ping(text) => line::ping(out, text),
+            Command::Groups => groups(&self.directory, &self.caller, out),
+            Command::Pass(password) => {
+                let checked = self.directory.accounts.check_way(&self.caller);
+                checked.map_err(|denied| refusal_of_denied(&denied))?;
+                self.password = Some(password.to_owned());
+                line::ok_pass(out);
             }
-            Ok(Command::Msg(_) | Command::Ack(_) | Command::Who | Command::History(_)) => {
-                line::err(out, &Refusal::new(LineCode::NotJoined, "say JOIN <name> first"));
+            Command::Token(token) => {
+                let (accounts, now) = (&self.directory.accounts, crate::clock::wall_us());
+                let session = accounts.authenticate(&self.caller, token, now);
+                let session = session.map_err(|denied| refusal_of_denied(&denied))?;
+                self.caller.session = Some(session);
+                line::ok_pass(out);
             }
-            Err(refusal) => line::err(out, &refusal),
+            Command::Msg(_) | Command::Ack(_) | Command::Who | Command::History(_) => {
+                return Err(Refusal::new(LineCode::NotJoined, "say JOIN <name> first"));
+            }
         }
-        Next::Line
+        Ok(Next::Line)
     }
 
     /// After `JOIN` alone, a single word is the name.
@@ -153,23 +173,6 @@ impl Lobby {
             return None;
         }
         std::str::from_utf8(text).ok().and_then(|text| Name::new(text.trim()).ok())
-    }
-
-    async fn join_or_refuse(
-        &mut self,
-        name: Name,
-        group: Option<Name>,
-        after: Option<Seq>,
-        out: &mut BytesMut,
-    ) -> Next {
-        let group = group.as_ref().map_or(GROUP_DEFAULT, Name::as_str);
-        match self.join(name, group, after).await {
-            Ok(listed) => Next::Joined(listed),
-            Err(refusal) => {
-                line::err(out, &refusal);
-                Next::Line
-            }
-        }
     }
 
     async fn join(

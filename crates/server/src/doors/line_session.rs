@@ -31,6 +31,7 @@ use crate::directory::{Denied, Directory};
 use crate::history::{self, Page};
 use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
+use crate::pace::Meter;
 
 /// Lines that wait to be written; the log waits while there are more.
 const OUT_BYTES: usize = 64 << 10;
@@ -79,7 +80,11 @@ struct Session<'a> {
     answers: BTreeMap<Seq, Answer>,
     marks: Marks,
     held: Held,
+    /// What it was refused; while too much, nothing is taken.
+    refused: Meter,
     last_call: Option<Instant>,
+    /// It ends by its own fault.
+    is_bad: bool,
 }
 
 /// A client that has said its last word; what it has said before is answered first.
@@ -104,7 +109,7 @@ enum Answer {
     Late,
 }
 
-/// Runs until the connection ends.
+/// Runs until the connection ends; whether that was its own fault.
 pub(crate) async fn run(
     hosted: &Rc<Hosted>,
     conn: &Conn,
@@ -112,7 +117,7 @@ pub(crate) async fn run(
     inbound: BytesMut,
     splitter: LineSplitter,
     directory: Arc<Directory>,
-) {
+) -> bool {
     let mut session = Session {
         hosted,
         conn,
@@ -137,14 +142,19 @@ pub(crate) async fn run(
         answers: BTreeMap::new(),
         marks: Marks::default(),
         held: hosted.shared.budget.holder(),
+        refused: Meter::default(),
         last_call: None,
+        is_bad: false,
     };
     session.take_inbox();
     session.take_lines();
-    match session.serve().await {
+    let served = session.serve().await;
+    let is_bad = session.is_bad;
+    match served {
         Ok(()) => super::farewell(session.stream).await,
         Err(error) => tracing::debug!(%error, conn = conn.id.0, "a connection ended"),
     }
+    is_bad
 }
 
 impl Session<'_> {
@@ -219,7 +229,7 @@ impl Session<'_> {
             Some(Parting::EndOfInput(until)) => Some(until),
             _ => None,
         };
-        [ack, host, part, self.last_call].into_iter().flatten().min()
+        [ack, host, part, self.last_call, self.paused()].into_iter().flatten().min()
     }
 
     fn read(&mut self) -> io::Result<()> {
@@ -241,8 +251,23 @@ impl Session<'_> {
         self.last_call.is_none()
             && self.parting.is_none()
             && self.history.is_none()
+            && self.paused().is_none()
             && self.out.len() < ANSWERS_BYTES_MAX
             && self.in_hand < UNANSWERED_MAX
+    }
+
+    /// Until when it is not heard, for what it was refused.
+    fn paused(&self) -> Option<Instant> {
+        self.refused.until(self.hosted.shared.config.limits.refusals, Instant::now())
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.was_refused();
+        line::err(&mut self.out, refusal);
+    }
+
+    fn was_refused(&mut self) {
+        self.refused.spend(self.hosted.shared.config.limits.refusals, 1, Instant::now());
     }
 
     /// Leaves, or ends (`true`), once a client that has said its last word has its answers.
@@ -272,6 +297,7 @@ impl Session<'_> {
         self.chunks.clear();
         self.hold();
         if self.out.len() > OUT_BYTES {
+            self.is_bad = true;
             return Err(io::Error::other("too much waited for it, and was not read"));
         }
         Ok(())
@@ -283,11 +309,14 @@ impl Session<'_> {
             match self.splitter.next(&mut self.inbound) {
                 Some(Line::Whole(text)) => {
                     if let Err(refusal) = self.take_line(&text) {
-                        line::err(&mut self.out, &refusal);
+                        self.refuse(&refusal);
                     }
                 }
-                Some(Line::TooLong) => line::err(&mut self.out, &Refusal::too_long()),
+                Some(Line::TooLong) => self.refuse(&Refusal::too_long()),
                 None => {
+                    if self.splitter.is_skipping() {
+                        self.was_refused();
+                    }
                     self.lines_wait = false;
                     break;
                 }
@@ -386,9 +415,9 @@ impl Session<'_> {
                 Output::MessageRefused(_, _, refusal) => {
                     self.in_hand = self.in_hand.saturating_sub(1);
                     self.untold = self.untold.saturating_sub(1);
-                    line::err(&mut self.out, &refusal_of(refusal));
+                    self.refuse(&refusal_of(refusal));
                 }
-                Output::Refused(_, refusal) => line::err(&mut self.out, &refusal_of(refusal)),
+                Output::Refused(_, refusal) => self.refuse(&refusal_of(refusal)),
                 Output::Gone(_, reason) => {
                     match reason {
                         LeaveReason::Exit => line::exit(&mut self.out),

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::directory::{Directory, Listed};
 use crate::node::Notice;
+use crate::pace::Meter;
 use crate::shard::{AttachedDoor, Attachment, Job};
 use crate::shared::Counted;
 
@@ -78,8 +79,14 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
     let mut lobby = JoinSet::new();
     let mut told: Option<Instant> = None;
     let app = (door == Door::Web).then(|| http::app(&directory));
+    let (mut taken, pace) = (Meter::default(), directory.shared.config.limits.accepts);
     loop {
         while lobby.try_join_next().is_some() {}
+        let now = tokio::time::Instant::now();
+        if let Some(until) = taken.until(pace, now) {
+            tokio::time::sleep_until(until).await;
+        }
+        taken.spend(pace, 1, now);
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             // Out of file descriptors, or the peer was gone already: others may still be served.
@@ -113,6 +120,9 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let arrival = Arrival { id, stream, address, dialled, counted, secure: false };
         let (directory, app) = (Arc::clone(&directory), app.clone());
         lobby.spawn(async move {
+            if let Some(until) = arrival.counted.waits_until() {
+                tokio::time::sleep_until(until).await;
+            }
             match app {
                 Some(app) => http::serve(arrival, app, directory).await,
                 None if door == Door::Line => line::serve(arrival, directory).await,

@@ -10,6 +10,7 @@ use tertulia_wire::native::{
 };
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::native_session::Opening;
 use super::{Arrival, identity, requests};
@@ -20,6 +21,7 @@ use crate::conn::Closing;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
 use crate::hosted::GroupKey;
+use crate::pace::Meter;
 use crate::shard::{AttachedDoor, Entrant, Job};
 
 /// Why a connection ends.
@@ -38,6 +40,8 @@ struct Lobby {
     caller: Caller,
     /// What it is logged in by.
     pass: Option<Pass>,
+    /// What it was refused.
+    refused: Meter,
 }
 
 /// Serves a connection until it has entered a group, or ended.
@@ -46,13 +50,15 @@ pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
     let held = directory.shared.budget.holder();
     let caller = Caller::new(arrival.address, arrival.secure);
     let inbound = BytesMut::new();
-    let mut lobby = Lobby { arrival, inbound, held, directory, caller, pass: None };
+    let refused = Meter::default();
+    let mut lobby = Lobby { arrival, inbound, held, directory, caller, pass: None, refused };
     let end = match tokio::time::timeout(hello, lobby.greet()).await {
         Ok(Ok(())) => None,
         Ok(Err(end)) => Some(end),
         Err(_) => Some(End::Told(Code::Idle, "say HELLO first".to_owned())),
     };
     let Some(end) = end else { return lobby.requests().await };
+    lobby.arrival.counted.ends_badly();
     lobby.finish(end).await;
 }
 
@@ -139,7 +145,11 @@ impl Lobby {
 
     async fn requests(mut self) {
         let idle = self.directory.shared.config.limits.idle;
+        let pace = self.directory.shared.config.limits.refusals;
         loop {
+            if let Some(until) = self.refused.until(pace, Instant::now()) {
+                tokio::time::sleep_until(until).await;
+            }
             let end = match tokio::time::timeout(idle, self.frame()).await {
                 Err(_) => {
                     let text = format!("nothing was asked for {} s", idle.as_secs());
@@ -178,6 +188,9 @@ impl Lobby {
                     Err(end) => end,
                 },
             };
+            if matches!(end, End::Told(Code::BadFrame | Code::Limit, _)) {
+                self.arrival.counted.ends_badly();
+            }
             return self.finish(end).await;
         }
     }
@@ -193,6 +206,9 @@ impl Lobby {
             }
             frame => requests::answer(&self.directory, &self.from(), id, frame).await,
         };
+        if matches!(answer, NodeFrame::Error { .. }) {
+            self.was_refused();
+        }
         self.write(answer).await
     }
 
@@ -217,11 +233,17 @@ impl Lobby {
         answer
     }
 
+    fn was_refused(&mut self) {
+        let pace = self.directory.shared.config.limits.refusals;
+        self.refused.spend(pace, 1, Instant::now());
+    }
+
     async fn refuse(
         &mut self,
         id: u32,
         denied: Denied,
     ) -> Result<Option<(Arc<Listed>, Opening)>, End> {
+        self.was_refused();
         self.write(NodeFrame::Error { id, code: denied.code, message: denied.message })
             .await
             .map(|()| None)

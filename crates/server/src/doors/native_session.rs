@@ -25,6 +25,7 @@ use crate::directory::Directory;
 use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::outbox::{Outbox, Wrote};
+use crate::pace::Meter;
 
 /// Read before somebody else on the shard has a turn.
 const READ_TURN_BYTES: usize = 256 << 10;
@@ -34,6 +35,8 @@ const READ_ROOM_BYTES: usize = 64 << 10;
 const REQUESTS_MAX: usize = 16;
 /// A part of a frame up to this long is kept in no more room than it needs.
 const PART_BYTES: usize = 4 << 10;
+/// So many bytes that came with a refused message count as another refusal.
+const REFUSED_STEP_BYTES: usize = 64 << 10;
 /// Beyond this, what waits on a connection that has to give up is not worth a last frame after it.
 const LAST_WORD_BYTES: usize = 64 << 10;
 /// What a connection that is being closed has to take its last bytes.
@@ -71,9 +74,15 @@ struct Session<'a> {
     last_call: Option<Instant>,
     /// Bytes of the last heartbeat.
     beat_bytes: u64,
+    /// What it was refused; while too much, nothing is read.
+    refused: Meter,
+    /// Bytes of messages that it has sent since the group's last answers.
+    offered_bytes: usize,
+    /// It ends by its own fault.
+    is_bad: bool,
 }
 
-/// Runs until the connection ends.
+/// Runs until the connection ends; whether that was its own fault.
 pub(crate) async fn run(
     hosted: &Rc<Hosted>,
     conn: &Conn,
@@ -81,7 +90,7 @@ pub(crate) async fn run(
     inbound: BytesMut,
     opening: Opening,
     directory: Arc<Directory>,
-) {
+) -> bool {
     let mut session = Session {
         hosted,
         conn,
@@ -97,13 +106,19 @@ pub(crate) async fn run(
         finished: false,
         last_call: None,
         beat_bytes: 0,
+        refused: Meter::default(),
+        offered_bytes: 0,
+        is_bad: false,
     };
     session.answer_inbox();
     session.take_in();
-    match session.serve().await {
+    let served = session.serve().await;
+    let is_bad = session.is_bad;
+    match served {
         Ok(()) => super::farewell(session.stream).await,
         Err(error) => tracing::debug!(%error, conn = conn.id.0, "a connection ended"),
     }
+    is_bad
 }
 
 impl Session<'_> {
@@ -142,6 +157,7 @@ impl Session<'_> {
         self.outbox.forget_chunks();
         self.hold();
         if self.held.is_counted() {
+            self.is_bad = true;
             if self.last_call.is_some() || self.outbox.held() > LAST_WORD_BYTES {
                 return Err(io::Error::other("too much waited for it, and was not read"));
             }
@@ -152,16 +168,19 @@ impl Session<'_> {
 
     /// Waits for whatever comes first, and takes it in.
     async fn wait(&mut self, blocked: bool) -> io::Result<()> {
-        let interest = match (self.last_call.is_some(), blocked) {
-            (true, _) => Interest::WRITABLE,
-            (false, true) => Interest::READABLE | Interest::WRITABLE,
-            (false, false) => Interest::READABLE,
+        let pace = self.hosted.shared.config.limits.refusals;
+        let paused = self.refused.until(pace, Instant::now());
+        let reads = self.last_call.is_none() && paused.is_none();
+        let interest = match (reads, blocked || self.last_call.is_some()) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
         };
-        let last_call =
-            self.last_call.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let until = self.last_call.or(paused);
         tokio::select! {
-            ready = self.stream.ready(interest) => {
-                if ready?.is_readable() && self.last_call.is_none() {
+            ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+                if ready?.is_readable() && reads {
                     self.read()?;
                 }
             }
@@ -183,7 +202,7 @@ impl Session<'_> {
                 }
             }
             () = self.held.called() => self.give_up()?,
-            () = tokio::time::sleep_until(last_call), if self.last_call.is_some() => {}
+            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
         }
         Ok(())
     }
@@ -222,8 +241,10 @@ impl Session<'_> {
         let body_max = self.hosted.shared.config.group_limits.message_bytes_max;
         let mut ack: Option<Ack> = None;
         while self.last_call.is_none() {
+            let before = self.inbound.len();
             match Run::split(&mut self.inbound, body_max) {
                 Ok(Some(run)) => {
+                    self.offered_bytes += before - self.inbound.len();
                     self.hosted.input(Input::Publish(self.conn.id, run));
                     continue;
                 }
@@ -305,9 +326,17 @@ impl Session<'_> {
         true
     }
 
+    /// Something was refused; what it cost to take in counts too.
+    fn was_refused(&mut self, cost: usize) {
+        let pace = self.hosted.shared.config.limits.refusals;
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        self.refused.spend(pace, cost, Instant::now());
+    }
+
     /// Has a request answered away from the shard.
     fn ask(&mut self, id: u32, frame: ClientFrame) {
         if self.asked >= REQUESTS_MAX {
+            self.was_refused(1);
             let message = "too many requests at once; wait for the answers".to_owned();
             NodeFrame::Error { id, code: Code::Limit, message }.encode(&mut self.outbox.control);
             return;
@@ -325,6 +354,7 @@ impl Session<'_> {
     /// The last frame; what is written before it goes out first.
     fn end(&mut self, code: Code, message: impl Into<String>) {
         if self.last_call.is_none() {
+            self.is_bad |= matches!(code, Code::BadFrame | Code::BadAck | Code::Limit);
             NodeFrame::Close { code, message: message.into() }.encode(&mut self.outbox.control);
             self.last_call = Some(Instant::now() + FAREWELL);
             self.inbound = BytesMut::new();
@@ -339,6 +369,13 @@ impl Session<'_> {
         if self.last_call.is_some() {
             // CLOSE is the last frame.
             return;
+        }
+        // A window of many small messages that are refused together is one mistake.
+        if outputs.iter().any(|output| matches!(output, Output::MessageRefused(..))) {
+            self.was_refused(1 + self.offered_bytes / REFUSED_STEP_BYTES);
+        }
+        if !outputs.is_empty() {
+            self.offered_bytes = 0;
         }
         for output in outputs {
             match output {

@@ -47,6 +47,11 @@ impl LineSplitter {
         }
     }
 
+    /// Whether it is within a line that is too long.
+    pub const fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// What to do with a buffer that holds part of a line only.
     fn without_end(&mut self, buffer: &mut BytesMut) -> Option<Line> {
         // One more for the `\r` of a line that is as long as it may be.

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use crate::cargo::Line;
 use crate::totals::Totals;
-use crate::{demo, fuzz, machine, sim, tidy};
+use crate::{demo, fuzz, machine, sim, tidy, torture};
 
 const FMT: Line = Line::new("cargo fmt --all --check");
 const CLIPPY: Line = Line::new("cargo clippy --workspace --all-targets --locked -- -D warnings");
@@ -38,6 +38,8 @@ pub fn run(root: &Path) -> Result<()> {
 
 /// A thousand worlds of five simulated minutes each.
 const SIM: [&str; 2] = ["--seeds", "1000"];
+/// Each fault a few times; the long run is made by hand.
+const TORTURE: [&str; 1] = ["--short"];
 /// Long enough to see that the targets run; the long runs are made by hand.
 const FUZZ: [&str; 2] = ["--seconds", "5"];
 
@@ -59,6 +61,7 @@ fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
         Some(reason) => skip("demo", reason),
     }
     own("sim", &SIM, |arguments| sim::run(root, arguments))?;
+    own("torture", &TORTURE, |arguments| torture::run(root, arguments))?;
     own("fuzz", &FUZZ, |arguments| fuzz::run(root, arguments))
 }
 

@@ -13,9 +13,15 @@ use super::*;
 use crate::config::NodeLimits;
 use crate::{doors, testing};
 
+mod paced;
+
 /// Runs a node of one shard and a client of it on the test's own runtime, whose clock stands still while anybody has work.
-async fn with_node<T>(door: Door, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
-    let shared = testing::shared(NodeLimits::default());
+async fn with_node<T>(
+    limits: NodeLimits,
+    door: Door,
+    client: impl AsyncFnOnce(SocketAddr) -> T,
+) -> T {
+    let shared = testing::shared(limits);
     let (limits, rules) = (shared.config.limits.accounts.clone(), shared.config.accounts);
     let catalog = Arc::clone(&shared.catalog);
     let accounts =
@@ -63,11 +69,15 @@ impl Client {
         }
     }
 
+    async fn greet(&mut self) {
+        let agent = "test".to_owned();
+        self.send(&ClientFrame::Hello(Hello { version: 1, features: 0, agent })).await;
+        assert!(matches!(self.frame().await, Some(NodeFrame::Greeting(_))));
+    }
+
     async fn member(address: SocketAddr) -> Self {
         let mut client = Self::connect(address).await;
-        let agent = "test".to_owned();
-        client.send(&ClientFrame::Hello(Hello { version: 1, features: 0, agent })).await;
-        assert!(matches!(client.frame().await, Some(NodeFrame::Greeting(_))));
+        client.greet().await;
         let join = Join {
             id: 1,
             durable: false,
@@ -88,7 +98,7 @@ impl Client {
 /// The bug: every other heartbeat was left out, because the one before counted as something that was written.
 #[tokio::test(start_paused = true)]
 async fn a_quiet_connection_gets_a_heartbeat_each_second() {
-    with_node(Door::Native, async |address| {
+    with_node(NodeLimits::default(), Door::Native, async |address| {
         let mut ana = Client::member(address).await;
         while !matches!(ana.frame().await, Some(NodeFrame::Heartbeat { .. })) {}
         let first = Instant::now();
@@ -103,7 +113,7 @@ async fn a_quiet_connection_gets_a_heartbeat_each_second() {
 
 /// How long the node bears somebody who says `bytes`, one each `pause`.
 async fn borne(door: Door, bytes: &[u8], pause: Duration) -> Duration {
-    with_node(door, async |address| {
+    with_node(NodeLimits::default(), door, async |address| {
         let started = Instant::now();
         let (mut read, mut write) =
             TcpStream::connect(address).await.expect("connects").into_split();

@@ -1,7 +1,10 @@
 //! Hostile clients of the line door: noise, endless lines, floods of questions, answers that nobody reads.
 
+use std::time::{Duration, Instant};
+
+use tertulia_server::Pace;
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::support::{Calm, LineClient, NativeClient, config, start, within};
 
@@ -122,4 +125,36 @@ async fn many_joins_and_leaves_leave_nothing_behind() {
     let answer = client.frame().await;
     assert!(matches!(answer, NodeFrame::Error { code: Code::Expired, .. }), "{answer:?}");
     within("the node's end", node.stop()).await;
+}
+
+/// Each membership costs all others two entries: who does nothing else has to wait. Who stays for a while does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_moment_wait_before_they_are_heard_again() {
+    for (short_stay, waits) in [(Duration::from_secs(3600), true), (Duration::ZERO, false)] {
+        let data = tempfile::tempdir().expect("a folder");
+        let mut config = config(data.path());
+        config.limits.short_stay = short_stay;
+        config.limits.bad_ends = Pace { burst: 0, per_s: 1 };
+        config.limits.bad_ends_wait_max = Duration::from_secs(5);
+        let node = start(config).await;
+        let line = node.endpoints().line.expect("line");
+        // All are there before the first of them goes.
+        let mut members = Vec::new();
+        for count in 0..6 {
+            members.push(LineClient::join(line, &format!("evil{count}"), "ops").await);
+        }
+        for mut member in members {
+            member.say("EXIT").await;
+            member.until("OK EXIT").await;
+            let mut rest = String::new();
+            within("the end", member.lines.read_line(&mut rest)).await.expect("reads");
+        }
+        let began = Instant::now();
+        let mut next = LineClient::connect(line).await;
+        next.say("PING").await;
+        assert_eq!(next.line().await, "OK PING");
+        let waited = began.elapsed() > Duration::from_secs(3);
+        assert_eq!(waited, waits, "{:?} after stays below {short_stay:?}", began.elapsed());
+        within("the node's end", node.stop()).await;
+    }
 }

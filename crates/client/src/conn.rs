@@ -7,11 +7,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tertulia_wire::native::{self, Credential, Greeting, Hello, split_from_node};
 use tertulia_wire::{ClientFrame, NodeFrame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout_at};
 
+use crate::halves::{self, ReadHalf, WriteHalf};
 use crate::{ConnectError, Error, Login, Target};
 
 /// How long an answer may take, beside what the question itself waits for.
@@ -26,10 +25,12 @@ pub(crate) struct Conn {
     pub address: String,
     pub greeting: Greeting,
     pub read: Reading,
-    pub write: OwnedWriteHalf,
+    pub write: WriteHalf,
     /// Frames on their way out.
     pub out: BytesMut,
     peer: Option<SocketAddr>,
+    /// Nobody between can read it: TLS.
+    secure: bool,
     last_id: u32,
     /// No answer is waited for after that.
     pub until: Option<Instant>,
@@ -38,7 +39,7 @@ pub(crate) struct Conn {
 /// The half that reads.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    half: OwnedReadHalf,
+    half: ReadHalf,
     buffer: BytesMut,
     message_bytes_max: u32,
 }
@@ -95,7 +96,11 @@ impl Conn {
     async fn open(stream: TcpStream, target: &Target) -> Result<Self, Error> {
         let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr().ok();
-        let (half, write) = stream.into_split();
+        let secure = target.is_tls();
+        let (half, write) = match target.trust() {
+            Some(trust) => halves::tls(trust.connect(stream, target.address()).await?),
+            None => halves::plain(stream),
+        };
         let mut conn = Self {
             address: target.address().to_owned(),
             greeting: no_greeting(),
@@ -103,6 +108,7 @@ impl Conn {
             write,
             out: BytesMut::new(),
             peer,
+            secure,
             last_id: 0,
             until: target.ends_at(),
         };
@@ -121,9 +127,10 @@ impl Conn {
         Ok(conn)
     }
 
-    /// Where passwords and tokens may be shown: on this machine. (Over TLS too, once there is any.)
+    /// Where passwords and tokens may be shown: over TLS, or on this machine.
     pub fn check_way(&self) -> Result<(), Error> {
         match self.peer {
+            _ if self.secure => Ok(()),
             Some(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
             _ => Err(Error::Insecure { address: self.address.clone() }),
         }
@@ -172,10 +179,8 @@ impl Conn {
 
     /// Writes everything.
     pub async fn flush(&mut self) -> io::Result<()> {
-        while self.out.has_remaining() {
-            if self.write.write_buf(&mut self.out).await? == 0 {
-                return Err(ErrorKind::WriteZero.into());
-            }
+        while self.out.has_remaining() || self.write.is_behind() {
+            self.write.write_some(&mut self.out).await?;
         }
         Ok(())
     }
@@ -315,6 +320,9 @@ async fn connect(address: &str) -> Result<TcpStream, ConnectError> {
     let Some((host, port)) = address.rsplit_once(':') else {
         return Err(other("not an address: write HOST:PORT".to_owned()));
     };
+    if host.contains("://") {
+        return Err(other("not an address: write HOST:PORT or tls://HOST:PORT".to_owned()));
+    }
     if port.parse::<u16>().is_err() {
         return Err(other(format!("{port} is not a port: write HOST:PORT")));
     }

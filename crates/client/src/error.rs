@@ -1,8 +1,9 @@
 //! What can go wrong, with what the caller can do about it.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use tertulia_wire::Code;
+use tertulia_wire::{Code, Fingerprint};
 
 /// Why there is no connection. Its text says what to check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +43,46 @@ pub enum ConnectError {
         /// What came instead.
         why: String,
     },
+    /// What listens there speaks no TLS, or breaks off.
+    #[error(
+        "{address} does not speak TLS as a node does ({why}): is it the right port, and was the \
+         node started with --tls-self or --tls-cert?"
+    )]
+    NoTls {
+        /// What was dialled.
+        address: String,
+        /// What came instead.
+        why: String,
+    },
+    /// No authority that the system knows vouches for the node's certificate, and there is no file of known nodes.
+    #[error(
+        "{address} shows the certificate {shown}, which is not trusted ({why}); where it is the \
+         one that the node printed at its start, give it: --tls-fingerprint {shown}"
+    )]
+    Untrusted {
+        /// What was dialled.
+        address: String,
+        /// Of the certificate.
+        shown: Fingerprint,
+        /// Why nobody vouches for it.
+        why: String,
+    },
+    /// The certificate is not the one whose fingerprint was given.
+    #[error(
+        "{address} shows the certificate {shown}, not {expected}, the only one to be trusted: \
+         somebody may be in between, or the node has a new one"
+    )]
+    OtherCertificate {
+        /// What was dialled.
+        address: String,
+        /// What was given.
+        expected: Fingerprint,
+        /// What is shown.
+        shown: Fingerprint,
+    },
+    /// The certificate is another one than that of the first time.
+    #[error(transparent)]
+    CertificateChanged(Box<Changed>),
     /// What the system says.
     #[error("{address}: {message}")]
     Other {
@@ -50,6 +91,27 @@ pub enum ConnectError {
         /// The system's words.
         message: String,
     },
+}
+
+/// A node shows another certificate than it did the first time. Nothing was said to it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{address}: THE CERTIFICATE HAS CHANGED. Somebody may be in between and read everything, or the \
+     node has a new one: ask whoever runs it for the fingerprint that it prints at its start. Known: \
+     {expected} ({}, line {line}); now: {shown}. Nothing was sent. If the new one is right, delete \
+     that line and try again", file.display()
+)]
+pub struct Changed {
+    /// What was dialled.
+    pub address: String,
+    /// That of the first time.
+    pub expected: Fingerprint,
+    /// What is shown now.
+    pub shown: Fingerprint,
+    /// Where the first is written down.
+    pub file: PathBuf,
+    /// In which line, from 1 on.
+    pub line: usize,
 }
 
 fn port_of(address: &str) -> &str {
@@ -86,7 +148,7 @@ pub enum Error {
     /// A password or a token would go where others may read it; nothing was sent.
     #[error(
         "{address} is not this machine and the connection is not encrypted: passwords and tokens \
-         are not sent there"
+         are not sent there; dial tls://{address} (the node is then started with --tls-self or --tls-cert)"
     )]
     Insecure {
         /// To whom.

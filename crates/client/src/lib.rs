@@ -25,6 +25,8 @@ mod attach;
 mod conn;
 mod directory;
 mod error;
+mod halves;
+mod known;
 mod member;
 mod outgoing;
 mod role;
@@ -34,20 +36,23 @@ mod sent;
 mod session;
 mod shared;
 mod target;
+mod tls;
 mod tracker;
 
 pub use account::{Identity, LoggedIn};
 pub use directory::{Directory, History, Located, ReceiptNow};
-pub use error::{ConnectError, Error};
+pub use error::{Changed, ConnectError, Error};
+pub use known::{KnownNodes, Pinned};
 pub use member::{Event, Handle, Member, MemberOptions, Place, Welcomed};
 pub use saved::{Saved, SavedError};
 pub use sender::{Sender, SenderOptions};
 pub use sent::Sent;
 pub use target::{Login, Target};
+pub use tls::Trust;
 
 pub use tertulia_group::{Entry, Kind, LogId, Missing, Receipt, SenderId, Seq, Why};
 pub use tertulia_wire::native::{
     Audience, Confirmed, GroupItem, GroupRules, HistoryMode, How, MemberItem, Presence, Start,
     StatusReply,
 };
-pub use tertulia_wire::{Code, Instance, Level, Secret};
+pub use tertulia_wire::{Code, Fingerprint, Instance, Level, Secret};

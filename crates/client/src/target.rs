@@ -5,6 +5,11 @@ use std::time::Duration;
 use tertulia_wire::{Instance, NATIVE_PORT};
 use tokio::time::Instant;
 
+use crate::Trust;
+
+/// What an address begins with where TLS is to be spoken.
+const TLS: &str = "tls://";
+
 /// The node to ask first. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -12,6 +17,8 @@ pub struct Target {
     agent: String,
     connect_timeout: Duration,
     silence: Duration,
+    /// `None`: plain.
+    tls: Option<Trust>,
     login: Option<Login>,
     /// Everything has to be done by then.
     until: Option<Instant>,
@@ -35,10 +42,19 @@ impl std::fmt::Debug for Login {
 }
 
 impl Target {
-    /// A node's native door as `host:port`; without a port it is [`NATIVE_PORT`]. Nothing is looked up or connected yet.
+    /// A node's native door as `host:port`, or `tls://host:port` for TLS (see [`Target::tls`]); without a port it is
+    /// [`NATIVE_PORT`]. Nothing is looked up or connected yet.
     pub fn new(address: impl Into<String>) -> Self {
+        let address: String = address.into();
+        let host = match address.get(..TLS.len()) {
+            Some(scheme) if scheme.eq_ignore_ascii_case(TLS) => Some(&address[TLS.len()..]),
+            _ => None,
+        };
+        let tls = host.map(|_| Trust::default());
+        let address = host.map_or_else(|| address.clone(), str::to_owned);
         Self {
-            address: with_port(address.into()),
+            address: with_port(address),
+            tls,
             agent: concat!("tertulia-client ", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(5),
             silence: Duration::from_secs(6),
@@ -69,6 +85,18 @@ impl Target {
         self
     }
 
+    /// Every connection speaks TLS, also to the coordinators that this node names, and trusts only whom `trust` says.
+    #[must_use]
+    pub fn tls(mut self, trust: Trust) -> Self {
+        self.tls = Some(trust);
+        self
+    }
+
+    /// Whether TLS is spoken.
+    pub const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Every connection is the account's of this token. It is shown over TLS and on this machine only.
     #[must_use]
     pub fn login(mut self, login: Option<Login>) -> Self {
@@ -81,13 +109,17 @@ impl Target {
         self.login.as_ref()
     }
 
-    /// The address, with its port.
+    /// The address, with its port and without `tls://`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
     pub(crate) fn agent_text(&self) -> &str {
         &self.agent
+    }
+
+    pub(crate) const fn trust(&self) -> Option<&Trust> {
+        self.tls.as_ref()
     }
 
     pub(crate) const fn timeout(&self) -> Duration {
@@ -140,6 +172,10 @@ mod tests {
             ("[::1]:7", "[::1]:7"),
         ] {
             assert_eq!(Target::new(given).address(), expected);
+            let tls = Target::new(format!("tls://{given}"));
+            assert!(tls.is_tls() && !Target::new(given).is_tls());
+            assert_eq!(tls.address(), expected);
+            assert!(tls.at("other:5001").is_tls(), "the coordinator is dialled in the same way");
         }
     }
 }

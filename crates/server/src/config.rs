@@ -18,6 +18,20 @@ pub enum Engine {
     Embedded,
 }
 
+/// Where the node's certificate comes from, with which it speaks TLS on the native and the HTTP door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSource {
+    /// Files in PEM, read again by [`crate::Node::reload_tls`].
+    Files {
+        /// The certificate, then those that vouch for it.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// Made by the node itself once, and kept in the data folder.
+    Own,
+}
+
 /// How long logs are kept: what is older, or beyond the size, is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
@@ -83,6 +97,9 @@ pub struct NodeLimits {
     pub reads: usize,
     /// The same for requests, up to half as many as CPUs: these have their own, so that no request delays a delivery.
     pub request_reads: usize,
+    /// Bytes of TLS handshakes that are under way, 16 KiB each; beyond it the one that has been at it for longest is closed. A
+    /// handshake has [`NodeLimits::hello`] from the connection on, HELLO included.
+    pub handshake_bytes: usize,
     /// Of accounts.
     pub accounts: AccountLimits,
 }
@@ -182,6 +199,7 @@ impl Default for NodeLimits {
             held_bytes: 256 << 20,
             reads: 8,
             request_reads: 4,
+            handshake_bytes: 16 << 20,
             accounts: AccountLimits::default(),
         }
     }
@@ -206,6 +224,8 @@ pub struct Config {
     pub guests: bool,
     /// What goes for accounts.
     pub accounts: AccountRules,
+    /// TLS beside plain, on the same ports; `None`: plain only.
+    pub tls: Option<TlsSource>,
     /// Retention.
     pub keep: Keep,
     /// Where logs are kept.

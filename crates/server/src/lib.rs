@@ -22,12 +22,15 @@ mod recovering;
 mod remote;
 mod shard;
 mod shared;
+mod stream;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod window;
 
 pub use accounts::HashCost;
-pub use config::{AccountLimits, AccountRules, Config, Engine, Keep, NodeLimits};
+pub use config::{AccountLimits, AccountRules, Config, Engine, Keep, NodeLimits, TlsSource};
 pub use node::{Endpoints, Node, Notice, StartError};
 pub use pace::Pace;
 pub use recovering::{group_of_record, verify};
+pub use tls::TlsError;

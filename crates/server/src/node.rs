@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tertulia_group::{Door, LeaveReason};
 use tertulia_journal::{Catalog, Embedded, Expect, Journal, Level, MemoryJournal, Options};
-use tertulia_wire::Instance;
+use tertulia_wire::{Fingerprint, Instance};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::doors;
 use crate::shard::{self, Job, ShardHandle};
 use crate::shared::Shared;
+use crate::tls::{Tls, TlsError};
 
 /// What the memory engine holds at most, all logs together.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
@@ -87,6 +88,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// There is no TLS as it was asked for.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store cannot be opened.
     #[error("{0}")]
     Store(String),
@@ -101,6 +105,7 @@ pub struct Node {
     /// The last to let go of the store: its end writes what says that it ended cleanly.
     journal: Arc<dyn Journal>,
     setup_code: Option<String>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// What a clean end waits for the store at most.
@@ -123,12 +128,19 @@ impl Node {
         let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
         let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
         let http = config.http_port.map(|port| listen("http", &config, port)).transpose()?;
+        let tls = load_tls(&config).await?;
         let (journal, catalog) = open_store(&config).await?;
         let instance = Instance(own_record(Arc::clone(&catalog), INSTANCE_KEYS).await?);
         let secret = own_record(Arc::clone(&catalog), SECRET_KEYS).await?;
         let accounts = load_accounts(&config, Arc::clone(&catalog)).await?;
         let own = Arc::clone(&journal);
-        let shared = Arc::new(Shared::new(config, (journal, catalog), (instance, secret), notices));
+        let shared = Arc::new(Shared::new(
+            config,
+            (journal, catalog),
+            (instance, secret),
+            tls.clone(),
+            notices,
+        ));
         let store_failed = shared.store_failed.subscribe();
         accounts.lost().iter().for_each(|(whose, what)| shared.tell_damage(whose, what));
         let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts));
@@ -161,7 +173,7 @@ impl Node {
             }
         });
         tasks.spawn(async move { directory.open_all().await });
-        Ok(Self { endpoints, shards, tasks, store_failed, journal: own, setup_code })
+        Ok(Self { endpoints, shards, tasks, store_failed, journal: own, setup_code, tls })
     }
 
     /// Where the doors are.
@@ -183,6 +195,21 @@ impl Node {
     /// administrator when the node started.
     pub fn setup_code(&self) -> Option<&str> {
         self.setup_code.as_deref()
+    }
+
+    /// The certificate that new connections are shown; none where the node speaks plain only.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tls.as_ref().map(|tls| tls.fingerprint())
+    }
+
+    /// Reads the certificate and its key again, for the connections to come; those that there are go on.
+    ///
+    /// # Errors
+    /// [`TlsError`] says what is wrong with them; new connections are shown the old certificate then.
+    pub async fn reload_tls(&self) -> Result<Option<Fingerprint>, TlsError> {
+        let Some(tls) = self.tls.clone() else { return Ok(None) };
+        let reloaded = tokio::task::spawn_blocking(move || tls.reload()).await;
+        reloaded.map_err(|error| TlsError(error.to_string())).flatten().map(Some)
     }
 
     /// A clean end: what was taken in is stored, cursors too, and connections are told.
@@ -265,6 +292,14 @@ fn read_own<const N: usize>(
         }
     }
     Ok(own)
+}
+
+async fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, StartError> {
+    let Some(source) = config.tls.clone() else { return Ok(None) };
+    let config = config.clone();
+    let loaded = tokio::task::spawn_blocking(move || Tls::load(&config, &source)).await;
+    let loaded = loaded.map_err(|error| TlsError(error.to_string())).flatten()?;
+    Ok(Some(Arc::new(loaded)))
 }
 
 async fn load_accounts(config: &Config, catalog: Arc<dyn Catalog>) -> Result<Accounts, StartError> {

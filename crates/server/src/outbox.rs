@@ -10,10 +10,10 @@ use tertulia_group::entry::FLAG_AGAIN;
 use tertulia_group::{Input, Seq};
 use tertulia_journal::{ReadError, Record};
 use tertulia_wire::NodeFrame;
-use tokio::net::TcpStream;
 
 use crate::conn::Conn;
 use crate::hosted::{Hosted, Reading};
+use crate::stream::Stream;
 use crate::window::frame_ends;
 
 /// Written in one call, about.
@@ -134,7 +134,12 @@ impl Outbox {
     }
 
     /// Writes what there is and the socket takes, at most a turn's worth.
-    pub fn write(&mut self, hosted: &Hosted, conn: &Conn, stream: &TcpStream) -> io::Result<Wrote> {
+    pub fn write(
+        &mut self,
+        hosted: &Hosted,
+        conn: &Conn,
+        stream: &mut Stream,
+    ) -> io::Result<Wrote> {
         let mut left = TURN_BYTES;
         loop {
             let wrote = if !self.rest.is_empty() {
@@ -213,7 +218,7 @@ impl Outbox {
     fn write_window(
         &mut self,
         hosted: &Hosted,
-        stream: &TcpStream,
+        stream: &mut Stream,
         place: u64,
     ) -> io::Result<usize> {
         let window = hosted.window.borrow();

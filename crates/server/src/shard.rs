@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::TcpStream as StdStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use crate::metrics::Crowd;
 use crate::recovering::Recovered;
 use crate::remote::{self, Said};
 use crate::shared::{Counted, Shared};
+use crate::stream::Detached;
 
 /// Jobs that wait for a shard; whoever brings more waits.
 const JOBS_MAX: usize = 1024;
@@ -47,7 +47,7 @@ pub(crate) struct Entrant {
 /// A connection that has entered its group and goes on at the group's shard.
 pub(crate) struct Attachment {
     pub conn: ConnId,
-    pub socket: StdStream,
+    pub stream: Detached,
     /// What came after the request.
     pub inbound: BytesMut,
     pub counted: Counted,
@@ -327,8 +327,8 @@ impl Shard {
         let Some(hosted) = self.group(key) else { return };
         let id = attachment.conn;
         let Some(conn) = hosted.conns.borrow().get(&id).cloned() else { return };
-        let Attachment { socket, inbound, counted, door, .. } = attachment;
-        let Ok(stream) = tokio::net::TcpStream::from_std(socket) else { return hosted.leave(id) };
+        let Attachment { stream, inbound, counted, door, .. } = attachment;
+        let Ok(stream) = stream.attach() else { return hosted.leave(id) };
         let directory = Arc::clone(&self.directory);
         let (is_member, since) = (hosted.group.borrow().stay(id).is_some(), Instant::now());
         tokio::task::spawn_local(async move {

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::node::Notice;
 use crate::pace::Conduct;
+use crate::tls::Tls;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     /// For requests.
     pub request_reads: Semaphore,
     pub budget: Budget,
+    /// Where it is spoken.
+    pub tls: Option<Arc<Tls>>,
     pub metrics: Metrics,
     /// For connections that are told that there are too many.
     pub turned_away: Arc<Semaphore>,
@@ -54,6 +57,7 @@ impl Shared {
         config: Config,
         (journal, catalog): (Arc<dyn Journal>, Arc<dyn Catalog>),
         (instance, secret): (Instance, [u8; 32]),
+        tls: Option<Arc<Tls>>,
         notices: mpsc::Sender<Notice>,
     ) -> Self {
         let limits = &config.limits;
@@ -79,6 +83,7 @@ impl Shared {
             reads: Semaphore::new(reads),
             request_reads: Semaphore::new(request_reads),
             budget: Budget::new(held_bytes),
+            tls,
             metrics: Metrics::default(),
             turned_away: Arc::new(Semaphore::new(turned_away)),
             notices,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::config::{Config, Engine, Keep, NodeLimits};
 use crate::hosted::{GroupKey, Hosted};
 use crate::shared::Shared;
+use crate::stream::Stream;
 
 /// A node's configuration with these limits; nothing is kept.
 pub(crate) fn config(limits: NodeLimits) -> Config {
@@ -25,6 +26,7 @@ pub(crate) fn config(limits: NodeLimits) -> Config {
         http_port: None,
         guests: true,
         accounts: crate::config::AccountRules::default(),
+        tls: None,
         keep: Keep { age: Duration::from_secs(3600), bytes: 1 << 30 },
         engine: Engine::Memory,
         fsync: false,
@@ -40,7 +42,8 @@ pub(crate) fn shared(limits: NodeLimits) -> Arc<Shared> {
     let catalog: Arc<dyn Catalog> = Arc::clone(&journal) as _;
     let journal: Arc<dyn Journal> = journal;
     let (notices, _) = mpsc::channel(1);
-    Arc::new(Shared::new(config(limits), (journal, catalog), (Instance([0; 16]), [0; 32]), notices))
+    let store = (Instance([0; 16]), [0; 32]);
+    Arc::new(Shared::new(config(limits), (journal, catalog), store, None, notices))
 }
 
 /// A group that nobody drives.
@@ -52,7 +55,7 @@ pub(crate) fn hosted(shared: &Arc<Shared>) -> Hosted {
 }
 
 /// Both ends of a connection that holds little: the node's, and a client's.
-pub(crate) async fn narrow() -> (TcpStream, TcpStream) {
+pub(crate) async fn narrow() -> (Stream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address: SocketAddr = listener.local_addr().expect("an address");
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -60,5 +63,5 @@ pub(crate) async fn narrow() -> (TcpStream, TcpStream) {
     let (client, accepted) = tokio::join!(socket.connect(address), listener.accept());
     let (ours, _) = accepted.expect("accepts");
     socket2::SockRef::from(&ours).set_send_buffer_size(4096).expect("a small buffer");
-    (ours, client.expect("connects"))
+    (Stream::Plain(ours), client.expect("connects"))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use tertulia_wire::Fingerprint;
 use tertulia_wire::native::{Audience, Start};
 
 use crate::units::{self, Wait};
@@ -16,9 +17,15 @@ use crate::units::{self, Wait};
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,
-    /// The node's native door; also after the command
+    /// The node's native door, tls://HOST:PORT for TLS; also after the command
     #[arg(long, short = 's', visible_aliases = ["server", "address"], value_name = "HOST:PORT")]
     pub node: Option<String>,
+    /// Speak TLS to the node; also after the command
+    #[arg(long)]
+    pub tls: bool,
+    /// Trust only this certificate of the node; also after the command
+    #[arg(long, value_name = "SHA256")]
+    pub tls_fingerprint: Option<Fingerprint>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -42,10 +49,10 @@ pub struct Common {
     pub verbose: u8,
 }
 
-/// Where the node is.
-#[derive(Clone, Debug, Default, Args)]
+/// Where the node is, and how to speak to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct NodeArgs {
-    /// The node's native door [env: TERTULIA_NODE] [default: 127.0.0.1:5001]
+    /// The node's native door, tls://HOST:PORT for TLS [env: TERTULIA_NODE] [default: 127.0.0.1:5001]
     #[arg(
         long,
         short = 's',
@@ -54,6 +61,24 @@ pub struct NodeArgs {
         value_name = "HOST:PORT"
     )]
     pub node: Option<String>,
+    /// Speak TLS to the node, as with tls:// before its address
+    #[arg(long, global = true)]
+    pub tls: bool,
+    /// Trust only the certificate with this fingerprint, which the node prints at its start; implies
+    /// --tls [env: TERTULIA_TLS_FINGERPRINT]
+    #[arg(long, global = true, value_name = "SHA256")]
+    pub tls_fingerprint: Option<Fingerprint>,
+}
+
+impl NodeArgs {
+    /// With what stands before the command, where nothing stands after it.
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            node: self.node.or(before.node),
+            tls: self.tls || before.tls,
+            tls_fingerprint: self.tls_fingerprint.or(before.tls_fingerprint),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -150,6 +175,17 @@ pub struct ServeArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "true|false", hide_possible_values = true)]
     pub insecure_line_logins: Option<bool>,
+    /// Speak TLS too, on the native and the HTTP port, with this certificate (PEM, those that vouch for
+    /// it after it); read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Speak TLS too, with a certificate that the node makes once and keeps in its data folder
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_name = "true|false", hide_possible_values = true)]
+    pub tls_self: Option<bool>,
     /// How long and how much of each group is kept [default: 30d,10GiB]
     #[arg(long, value_name = "AGE,SIZE")]
     pub keep: Option<String>,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use tertulia_group::{Limits, Name};
-use tertulia_server::{AccountRules, Config, Engine, Keep, NodeLimits};
+use tertulia_server::{AccountRules, Config, Engine, Keep, NodeLimits, TlsSource};
 use tertulia_wire::{HTTP_PORT, LINE_PORT, NATIVE_PORT};
 
 use crate::cli::ServeArgs;
@@ -25,6 +25,9 @@ struct Layer {
     no_guests: Option<bool>,
     no_register: Option<bool>,
     insecure_line_logins: Option<bool>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_self: Option<bool>,
     keep: Option<Keep>,
     engine: Option<Engine>,
     fsync: Option<bool>,
@@ -35,7 +38,7 @@ struct Layer {
 }
 
 /// Every key of the file; `TERTULIA_` and the same in capitals is the variable.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 22] = [
     "listen",
     "address",
     "advertise",
@@ -48,6 +51,9 @@ const KEYS: [&str; 19] = [
     "no_guests",
     "no_register",
     "insecure_line_logins",
+    "tls_cert",
+    "tls_key",
+    "tls_self",
     "keep",
     "engine",
     "sync",
@@ -84,6 +90,9 @@ fn from_flags(args: &ServeArgs) -> Result<Layer, Failure> {
         no_guests: args.no_guests,
         no_register: args.no_register,
         insecure_line_logins: args.insecure_line_logins,
+        tls_cert: args.tls_cert.clone(),
+        tls_key: args.tls_key.clone(),
+        tls_self: args.tls_self,
         max_connections: args.max_connections,
         max_connections_per_address: args.max_connections_per_address,
         ..Layer::default()
@@ -227,6 +236,9 @@ impl Layer {
             "no_guests" => self.no_guests = Some(whether(text)?),
             "no_register" => self.no_register = Some(whether(text)?),
             "insecure_line_logins" => self.insecure_line_logins = Some(whether(text)?),
+            "tls_cert" => self.tls_cert = Some(PathBuf::from(text)),
+            "tls_key" => self.tls_key = Some(PathBuf::from(text)),
+            "tls_self" => self.tls_self = Some(whether(text)?),
             "keep" => self.keep = Some(units::keep(text).map_err(Wrong::Value)?),
             "engine" => self.engine = Some(engine(text)?),
             "sync" => {
@@ -268,6 +280,9 @@ impl Layer {
             no_guests: self.no_guests.or(weaker.no_guests),
             no_register: self.no_register.or(weaker.no_register),
             insecure_line_logins: self.insecure_line_logins.or(weaker.insecure_line_logins),
+            tls_cert: self.tls_cert.or(weaker.tls_cert),
+            tls_key: self.tls_key.or(weaker.tls_key),
+            tls_self: self.tls_self.or(weaker.tls_self),
             keep: self.keep.or(weaker.keep),
             engine: self.engine.or(weaker.engine),
             fsync: self.fsync.or(weaker.fsync),
@@ -281,10 +296,27 @@ impl Layer {
     }
 }
 
+/// Where the certificate comes from, where there is to be TLS.
+fn tls(layer: &Layer) -> Result<Option<TlsSource>, Failure> {
+    let own = layer.tls_self == Some(true);
+    match (layer.tls_cert.clone(), layer.tls_key.clone()) {
+        (Some(_), _) | (_, Some(_)) if own => {
+            let text = "--tls-self makes a certificate: it goes without --tls-cert and --tls-key \
+                        (--tls-self=false takes it back)";
+            Err(Failure::usage(text))
+        }
+        (Some(certificate), Some(key)) => Ok(Some(TlsSource::Files { certificate, key })),
+        (Some(_), None) => Err(Failure::usage("--tls-cert needs its key: --tls-key FILE")),
+        (None, Some(_)) => Err(Failure::usage("--tls-key needs its certificate: --tls-cert FILE")),
+        (None, None) => Ok(own.then_some(TlsSource::Own)),
+    }
+}
+
 /// What one connection may have under way unstored has to hold the longest message.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 fn build(layer: Layer) -> Result<Config, Failure> {
+    let tls = tls(&layer)?;
     let data = match layer.data {
         Some(data) => data,
         None => state::data_folder()?,
@@ -310,6 +342,7 @@ fn build(layer: Layer) -> Result<Config, Failure> {
             open_registration: layer.no_register != Some(true),
             line_logins_anywhere: layer.insecure_line_logins == Some(true),
         },
+        tls,
         keep: layer.keep.unwrap_or_default(),
         engine: layer.engine.unwrap_or(Engine::Embedded),
         fsync: layer.fsync.unwrap_or(true),

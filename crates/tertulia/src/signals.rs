@@ -143,3 +143,33 @@ impl Source {
         Stop::Interrupt
     }
 }
+
+/// SIGHUP, where somebody listens: by itself it ends the process.
+pub struct Hangups(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
+
+impl Hangups {
+    /// Listens from now on, where it `listens`; to be called within the runtime.
+    #[cfg(unix)]
+    pub fn listen(listens: bool) -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signal = listens.then(|| signal(SignalKind::hangup())).transpose();
+        signal.map(Self).map_err(|error| Failure::io("cannot listen for signals", &error))
+    }
+
+    /// There are none here.
+    #[cfg(not(unix))]
+    pub fn listen(_: bool) -> Result<Self, Failure> {
+        Ok(Self())
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.0
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await;
+    }
+}

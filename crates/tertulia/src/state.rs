@@ -19,6 +19,11 @@ pub fn tokens_folder() -> Result<PathBuf, Failure> {
     xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("tokens"))
 }
 
+/// The file of nodes that were met over TLS: `$XDG_CONFIG_HOME/tertulia/known_nodes`.
+pub fn known_nodes_file() -> Result<PathBuf, Failure> {
+    xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("known_nodes"))
+}
+
 /// The folder of members' states: `$XDG_STATE_HOME/tertulia`.
 pub fn state_folder() -> Result<PathBuf, Failure> {
     xdg("XDG_STATE_HOME", ".local/state")

@@ -3,6 +3,7 @@
 //! What stands here byte by byte is described in `docs/protocol.md`; `tests/golden.txt` holds it fast.
 
 pub mod file;
+mod fingerprint;
 pub mod json;
 mod level;
 pub mod line;
@@ -11,6 +12,7 @@ pub mod safe;
 pub mod text;
 pub mod time;
 
+pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use level::Level;
 pub use native::{ClientFrame, Code, FrameError, Instance, NodeFrame, Secret};
 

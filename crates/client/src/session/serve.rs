@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tertulia_wire::ClientFrame;
 use tertulia_wire::NodeFrame;
-use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Ended, Inlets, Publish, Session, Wish, closed};
@@ -39,7 +38,7 @@ struct Served {
 
 enum Happened {
     Read(std::io::Result<usize>),
-    Wrote(std::io::Result<usize>),
+    Wrote(std::io::Result<()>),
     Publish(Option<Publish>),
     Wish(Option<Wish>),
     Progress,
@@ -72,10 +71,11 @@ impl Session {
             }
             let deadline = self.deadline(&served, ack_at);
             let may_read = !served.paused;
+            let may_write = !conn.out.is_empty() || conn.write.is_behind();
             let may_take = !publishes_ended && self.outgoing.has_room();
             let happened = tokio::select! {
                 read = conn.read.more(), if may_read => Happened::Read(read),
-                wrote = conn.write.write_buf(&mut conn.out), if !conn.out.is_empty() => Happened::Wrote(wrote),
+                wrote = conn.write.write_some(&mut conn.out), if may_write => Happened::Wrote(wrote),
                 publish = inlets.publishes.recv(), if may_take => Happened::Publish(publish),
                 wish = inlets.wishes.recv() => Happened::Wish(wish),
                 () = self.role.progress() => Happened::Progress,
@@ -85,14 +85,13 @@ impl Session {
                 Happened::Read(Ok(0)) if served.leave_until.is_some() => return Ended::Done,
                 Happened::Read(Ok(0)) => return Ended::Lost("the node closed it".to_owned()),
                 Happened::Read(Ok(_)) => (served.heard_at, served.pinged) = (Instant::now(), false),
-                Happened::Wrote(Ok(0)) => return Ended::Lost("nothing can be written".to_owned()),
                 // The reading side knows more: what the node said before it closed.
                 Happened::Wrote(Err(error)) if served.paused => {
                     return Ended::Lost(error.to_string());
                 }
                 Happened::Wrote(Err(_)) => conn.out.clear(),
                 Happened::Read(Err(error)) => return Ended::Lost(error.to_string()),
-                Happened::Wrote(Ok(_)) | Happened::Progress => {}
+                Happened::Wrote(Ok(())) | Happened::Progress => {}
                 Happened::Publish(Some(publish)) => self.take_in(publish, conn, inlets),
                 Happened::Publish(None) => publishes_ended = true,
                 Happened::Wish(Some(wish)) => self.wish(wish, conn, inlets),

@@ -50,6 +50,7 @@ async fn start(guests: bool) -> Node {
         http_port: Some(0),
         guests,
         accounts: AccountRules::default(),
+        tls: None,
         keep: Keep::default(),
         engine: Engine::Memory,
         fsync: false,

@@ -193,8 +193,8 @@ impl Accounts {
         if caller.may_show_credentials() {
             return Ok(());
         }
-        let message = "passwords and tokens are taken over TLS, or on the node's own machine, \
-                       not where others may read them";
+        let message = "passwords and tokens are taken over TLS (tls://HOST:PORT, https://), or on \
+                       the node's own machine, not where others may read them";
         Err(Denied::new(Code::Denied, message))
     }
 

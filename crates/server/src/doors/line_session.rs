@@ -16,7 +16,6 @@ use tertulia_journal::{ReadError, Record};
 use tertulia_wire::line::{self, Command, Line, LineCode, LineSplitter, Refusal};
 use tertulia_wire::native::HistoryMode;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -32,6 +31,7 @@ use crate::history::{self, Page};
 use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::pace::Meter;
+use crate::stream::Stream;
 
 /// Lines that wait to be written; the log waits while there are more.
 const OUT_BYTES: usize = 64 << 10;
@@ -51,7 +51,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 struct Session<'a> {
     hosted: &'a Rc<Hosted>,
     conn: &'a Conn,
-    stream: TcpStream,
+    stream: Stream,
     inbound: BytesMut,
     splitter: LineSplitter,
     /// There may be whole lines in `inbound`.
@@ -113,7 +113,7 @@ enum Answer {
 pub(crate) async fn run(
     hosted: &Rc<Hosted>,
     conn: &Conn,
-    stream: TcpStream,
+    stream: Stream,
     inbound: BytesMut,
     splitter: LineSplitter,
     directory: Arc<Directory>,

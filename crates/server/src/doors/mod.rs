@@ -25,6 +25,8 @@ use crate::node::Notice;
 use crate::pace::Meter;
 use crate::shard::{AttachedDoor, Attachment, Job};
 use crate::shared::Counted;
+use crate::stream::Stream;
+use crate::tls;
 
 /// A dead host is noticed within 30 s: asked after 10 s of silence, every 5 s, three times.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -40,7 +42,9 @@ const BACKLOG: i32 = 1024;
 /// A connection before it has entered any group.
 pub(crate) struct Arrival {
     pub id: ConnId,
-    pub stream: TcpStream,
+    pub stream: Stream,
+    /// When it had its turn: what it has to say at first has its time from then on.
+    pub since: tokio::time::Instant,
     pub address: IpAddr,
     /// The address at which it reached the node.
     pub dialled: SocketAddr,
@@ -53,9 +57,9 @@ impl Arrival {
     /// Goes on at the shard of the group that it has entered; `inbound` is what came after its request.
     async fn attach(self, listed: &Listed, inbound: BytesMut, door: AttachedDoor) {
         let (key, conn) = (listed.key, self.id);
-        let job = match self.stream.into_std() {
-            Ok(socket) => {
-                let attachment = Attachment { conn, socket, inbound, counted: self.counted, door };
+        let job = match self.stream.detach() {
+            Ok(stream) => {
+                let attachment = Attachment { conn, stream, inbound, counted: self.counted, door };
                 Job::Attach { key, attachment: Box::new(attachment) }
             }
             Err(_) => Job::Abandon { key, conn },
@@ -117,12 +121,15 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let Ok(dialled) = stream.local_addr() else { continue };
         directory.shared.notice(Notice::Connected { door, address });
         let id = ConnId(directory.shared.new_id());
-        let arrival = Arrival { id, stream, address, dialled, counted, secure: false };
+        let (stream, since) = (Stream::Plain(stream), tokio::time::Instant::now());
+        let mut arrival = Arrival { id, stream, since, address, dialled, counted, secure: false };
         let (directory, app) = (Arc::clone(&directory), app.clone());
         lobby.spawn(async move {
             if let Some(until) = arrival.counted.waits_until() {
                 tokio::time::sleep_until(until).await;
             }
+            arrival.since = tokio::time::Instant::now();
+            let Some(arrival) = tls::settle(arrival, door, &directory).await else { return };
             match app {
                 Some(app) => http::serve(arrival, app, directory).await,
                 None if door == Door::Line => line::serve(arrival, directory).await,
@@ -143,7 +150,8 @@ fn set_up(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-async fn turn_away(mut stream: TcpStream, door: Door) {
+async fn turn_away(stream: TcpStream, door: Door) {
+    let mut stream = Stream::Plain(stream);
     let mut out = BytesMut::new();
     let message = "too many connections; try again later";
     match door {
@@ -173,15 +181,16 @@ async fn turn_away(mut stream: TcpStream, door: Door) {
 }
 
 /// Ends a connection so that its last bytes arrive: closes the sending side, then reads what is still coming, for a while.
-pub(crate) async fn farewell(mut stream: TcpStream) {
+pub(crate) async fn farewell(mut stream: Stream) {
     let drain = async {
         let _ = stream.shutdown().await;
         let mut sink = [0; 4096];
+        let socket = stream.socket();
         loop {
-            if stream.readable().await.is_err() {
+            if socket.readable().await.is_err() {
                 return;
             }
-            match stream.try_read(&mut sink) {
+            match socket.try_read(&mut sink) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

@@ -51,8 +51,9 @@ pub(crate) async fn serve(arrival: Arrival, directory: Arc<Directory>) {
     let caller = Caller::new(arrival.address, arrival.secure);
     let inbound = BytesMut::new();
     let refused = Meter::default();
+    let until = arrival.since + hello;
     let mut lobby = Lobby { arrival, inbound, held, directory, caller, pass: None, refused };
-    let end = match tokio::time::timeout(hello, lobby.greet()).await {
+    let end = match tokio::time::timeout_at(until, lobby.greet()).await {
         Ok(Ok(())) => None,
         Ok(Err(end)) => Some(end),
         Err(_) => Some(End::Told(Code::Idle, "say HELLO first".to_owned())),
@@ -114,8 +115,13 @@ impl Lobby {
         drop(frame);
         self.held.set(out.len(), true);
         let answer = self.directory.shared.config.limits.answer;
+        let stream = &mut self.arrival.stream;
+        let write = async {
+            stream.write_all(&out).await?;
+            stream.flush().await
+        };
         let written = tokio::select! {
-            written = tokio::time::timeout(answer, self.arrival.stream.write_all(&out)) => written,
+            written = tokio::time::timeout(answer, write) => written,
             // Nobody reads a last frame here.
             () = self.held.called() => return Err(End::Gone),
         };

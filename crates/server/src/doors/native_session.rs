@@ -14,7 +14,6 @@ use tertulia_journal::ReadError;
 use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,6 +25,7 @@ use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::outbox::{Outbox, Wrote};
 use crate::pace::Meter;
+use crate::stream::Stream;
 
 /// Read before somebody else on the shard has a turn.
 const READ_TURN_BYTES: usize = 256 << 10;
@@ -58,7 +58,7 @@ pub(crate) struct Opening {
 struct Session<'a> {
     hosted: &'a Rc<Hosted>,
     conn: &'a Conn,
-    stream: TcpStream,
+    stream: Stream,
     inbound: BytesMut,
     outbox: Outbox,
     opening: Opening,
@@ -86,7 +86,7 @@ struct Session<'a> {
 pub(crate) async fn run(
     hosted: &Rc<Hosted>,
     conn: &Conn,
-    stream: TcpStream,
+    stream: Stream,
     inbound: BytesMut,
     opening: Opening,
     directory: Arc<Directory>,
@@ -149,7 +149,8 @@ impl Session<'_> {
     /// Tells the node's budget what waits here.
     fn hold(&mut self) {
         let finished = std::mem::take(&mut self.finished);
-        self.held.set(self.inbound.capacity() + self.outbox.held(), finished);
+        let bytes = self.inbound.capacity() + self.outbox.held() + self.stream.held();
+        self.held.set(bytes, finished);
     }
 
     /// The node has no room for what waits here: gives up what can be read again, otherwise ends.
@@ -212,7 +213,7 @@ impl Session<'_> {
             // Only what makes the last frame readable; the log goes on at the next connection.
             self.outbox.finish();
         }
-        self.outbox.write(self.hosted, self.conn, &self.stream)
+        self.outbox.write(self.hosted, self.conn, &mut self.stream)
     }
 
     fn read(&mut self) -> io::Result<()> {

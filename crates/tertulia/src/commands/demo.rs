@@ -60,6 +60,7 @@ fn config(data: &Path) -> Config {
         http_port: Some(0),
         guests: true,
         accounts: tertulia_server::AccountRules::default(),
+        tls: None,
         keep: Keep::default(),
         engine: Engine::Embedded,
         fsync: true,

@@ -18,24 +18,28 @@ mod send;
 mod serve;
 mod status;
 
-use tertulia_client::{Directory, Error, Target};
+use tertulia_client::{Directory, Error, Fingerprint, KnownNodes, Pinned, Target, Trust};
+use tertulia_wire::NotAFingerprint;
+use tertulia_wire::safe::make_safe;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, NodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::logins;
-use crate::output::Output;
+use crate::output::{Output, error_line};
+use crate::{logins, state};
 
 /// Runs the command.
 pub async fn run(mut cli: Cli) -> Outcome {
-    let own = match (cli.command.node_mut(), &cli.node) {
-        (Some(args), _) => args.node.take(),
-        (None, None) => None,
-        (None, Some(_)) => {
-            let text = "--node is for commands that talk to a node, which this one does not";
+    let before = NodeArgs { node: cli.node, tls: cli.tls, tls_fingerprint: cli.tls_fingerprint };
+    let args = match cli.command.node_mut() {
+        Some(args) => args.clone().or(before),
+        None if before == NodeArgs::default() => before,
+        None => {
+            let text =
+                "--node and --tls are for commands that talk to a node, which this one does not";
             return Err(Failure::usage(text));
         }
     };
-    let target = target(own.or(cli.node), &cli.command)?;
+    let target = target(args, &cli.command)?;
     let mut out = Output::new(&cli.common);
     let out = &mut out;
     match cli.command {
@@ -69,11 +73,13 @@ fn listed(outcome: Outcome) -> Outcome {
 }
 
 /// The node to ask: the flag, or the environment's, or this host's; with the token that is kept for it.
-fn target(flag: Option<String>, command: &Command) -> Result<Target, Failure> {
-    let address = flag
+fn target(args: NodeArgs, command: &Command) -> Result<Target, Failure> {
+    let address = args
+        .node
         .or_else(|| std::env::var("TERTULIA_NODE").ok().filter(|node| !node.is_empty()))
         .unwrap_or_else(|| "127.0.0.1".to_owned());
     let target = Target::new(address).agent(concat!("tertulia ", env!("CARGO_PKG_VERSION")));
+    let target = trusting(target, args.tls, args.tls_fingerprint)?;
     // A token that is not valid any more must not be in the way of the next one.
     let login = match command {
         Command::Login(_) | Command::Demo(_) | Command::Serve(_) | Command::Check(_) => None,
@@ -81,6 +87,32 @@ fn target(flag: Option<String>, command: &Command) -> Result<Target, Failure> {
         _ => logins::find(target.address())?,
     };
     Ok(target.login(login))
+}
+
+/// With TLS where it is asked for: a node that no authority vouches for is known by its certificate of the first time.
+fn trusting(
+    target: Target,
+    tls: bool,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Target, Failure> {
+    let given = std::env::var("TERTULIA_TLS_FINGERPRINT").ok().filter(|text| !text.is_empty());
+    let given = given.map(|text| text.parse()).transpose().map_err(|error: NotAFingerprint| {
+        Failure::usage(format!("TERTULIA_TLS_FINGERPRINT: {error}"))
+    })?;
+    let fingerprint = fingerprint.or(given);
+    if !tls && !target.is_tls() && fingerprint.is_none() {
+        return Ok(target);
+    }
+    let known = KnownNodes::new(state::known_nodes_file()?, |pinned: &Pinned| {
+        let Pinned { address, fingerprint, file } = pinned;
+        let line = format!(
+            "{address} is met for the first time; its certificate is {fingerprint}. Compare it with \
+             what the node printed at its start: from now on no other is taken ({})",
+            file.display()
+        );
+        error_line(&make_safe(&line, usize::MAX));
+    });
+    Ok(target.tls(Trust::default().only(fingerprint).known(known)))
 }
 
 /// A connection for questions.
@@ -113,6 +145,9 @@ const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
         ConnectError::TimedOut { .. } | ConnectError::Silent { .. } => "CONNECTION_TIMED_OUT",
         ConnectError::UnknownHost { .. } => "UNKNOWN_HOST",
         ConnectError::NotTertulia { .. } => "NOT_TERTULIA",
+        ConnectError::NoTls { .. } => "NO_TLS",
+        ConnectError::Untrusted { .. } | ConnectError::OtherCertificate { .. } => "NOT_TRUSTED",
+        ConnectError::CertificateChanged(_) => "CERTIFICATE_CHANGED",
         ConnectError::Other { .. } => "CONNECTION_FAILED",
     }
 }

@@ -14,7 +14,7 @@ use crate::cli::ServeArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Output;
 use crate::settings;
-use crate::signals::Signals;
+use crate::signals::{Hangups, Signals};
 
 /// Notices that wait to be printed; more are dropped by the node.
 const NOTICES_MAX: usize = 4096;
@@ -29,11 +29,15 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let mut node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
     let endpoints = node.endpoints();
     folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
-    announce(&config, endpoints, node.setup_code(), out)?;
+    announce(&config, &node, out)?;
     print_notices(notices, out);
-    let failed = tokio::select! {
-        _ = signals.stopped() => None,
-        why = node.store_failed() => Some(why),
+    let mut hangups = Hangups::listen(config.tls.is_some())?;
+    let failed = loop {
+        tokio::select! {
+            _ = signals.stopped() => break None,
+            why = node.store_failed() => break Some(why),
+            () = hangups.next() => reload(&node).await,
+        }
     };
     node.stop().await;
     folder.clear();
@@ -41,6 +45,16 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
         None => Ok(Exit::Done),
         Some(why) => Err(store_failed(&config, &why)),
     }
+}
+
+/// SIGHUP: the certificate's files are new.
+async fn reload(node: &Node) {
+    let line = match node.reload_tls().await {
+        Ok(Some(fingerprint)) => format!("TLS: new connections are shown {fingerprint}"),
+        Ok(None) => return,
+        Err(error) => format!("TLS: the certificate stays as it was: {error}"),
+    };
+    crate::output::error_line(&make_safe(&line, usize::MAX));
 }
 
 /// A connection is an open file, and many systems begin with 1,024: takes as many as this user may have.
@@ -95,6 +109,7 @@ fn refused(error: StartError) -> Failure {
                 ),
             )
         }
+        StartError::Tls(error) => Failure::failed("TLS", error.to_string()),
         StartError::Store(text) => Failure::failed("STORE", text),
     }
 }
@@ -173,15 +188,12 @@ fn dialable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Where the node is: a line a door, and copyable lines for other machines.
-fn announce(
-    config: &Config,
-    endpoints: Endpoints,
-    setup_code: Option<&str>,
-    out: &mut Output,
-) -> Result<(), Failure> {
+fn announce(config: &Config, node: &Node, out: &mut Output) -> Result<(), Failure> {
+    let endpoints = node.endpoints();
+    let fingerprint = node.fingerprint();
     let doors = [("native", endpoints.native), ("line", endpoints.line), ("http", endpoints.http)];
     // On this machine the first to register needs none.
-    let setup_code = setup_code.filter(|_| !config.listen.is_loopback());
+    let setup_code = node.setup_code().filter(|_| !config.listen.is_loopback());
     if out.json {
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         out.object(&NoticeLine::Ready {
@@ -189,6 +201,7 @@ fn announce(
             line: text(endpoints.line),
             http: text(endpoints.http),
             setup_code: setup_code.map(str::to_owned),
+            tls: fingerprint.map(|fingerprint| fingerprint.to_string()),
         })?;
         return out.flush();
     }
@@ -196,6 +209,13 @@ fn announce(
         if let Some(address) = address {
             out.text(&format!("{door:<7} {address}"))?;
         }
+    }
+    if let Some(fingerprint) = fingerprint {
+        out.text(&format!(
+            "tls     native and http, beside plain on the same ports; {fingerprint}"
+        ))?;
+    } else if !config.listen.is_loopback() {
+        out.text("tls     off (--tls-self): no passwords or tokens from other machines")?;
     }
     if let Some(code) = setup_code {
         out.text(&format!(
@@ -207,14 +227,16 @@ fn announce(
         for host in hosts(config) {
             out.text(&format!("on {host}:"))?;
             if let Some(native) = endpoints.native {
-                out.text(&format!("  tertulia join --node {host}:{}", native.port()))?;
+                let tls = if fingerprint.is_some() { "tls://" } else { "" };
+                out.text(&format!("  tertulia join --node {tls}{host}:{}", native.port()))?;
             }
             if let Some(line) = endpoints.line {
                 let bare = host.trim_start_matches('[').trim_end_matches(']');
                 out.text(&format!("  nc {bare} {}", line.port()))?;
             }
             if let Some(http) = endpoints.http {
-                out.text(&format!("  curl http://{host}:{}/api/groups", http.port()))?;
+                let curl = if fingerprint.is_some() { "curl -k https" } else { "curl http" };
+                out.text(&format!("  {curl}://{host}:{}/api/groups", http.port()))?;
             }
         }
     }
@@ -256,6 +278,9 @@ enum NoticeLine {
         http: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         setup_code: Option<String>,
+        /// The certificate's fingerprint.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<String>,
     },
     Connected {
         address: IpAddr,

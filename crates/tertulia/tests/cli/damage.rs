@@ -33,6 +33,7 @@ fn config(data: &Path) -> Config {
         http_port: None,
         guests: true,
         accounts: tertulia_server::AccountRules::default(),
+        tls: None,
         keep: Keep::default(),
         engine: Engine::Embedded,
         fsync: false,

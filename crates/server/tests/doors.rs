@@ -28,5 +28,7 @@ mod mended;
 mod native;
 #[path = "doors/support.rs"]
 mod support;
+#[path = "doors/tls.rs"]
+mod tls;
 #[path = "doors/web.rs"]
 mod web;

@@ -170,6 +170,6 @@ impl Hangups {
         {
             return;
         }
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }

@@ -11,7 +11,7 @@ use tertulia_wire::native::{
     Ack, Hello, Join, OpenSender, SenderReady, Start, Welcome, split_from_node,
 };
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -93,8 +93,8 @@ impl LineClient {
 }
 
 /// A client of the native door.
-pub struct NativeClient {
-    pub stream: TcpStream,
+pub struct NativeClient<S = TcpStream> {
+    pub stream: S,
     inbound: BytesMut,
 }
 
@@ -102,6 +102,43 @@ impl NativeClient {
     /// Connected, and nothing said.
     pub async fn bare(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connects");
+        Self::over(stream)
+    }
+
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::bare(address).await.greeted().await
+    }
+
+    /// One whose host takes little of what it does not read.
+    pub async fn narrow(address: SocketAddr) -> Self {
+        Self::over(narrow_stream(address).await).greeted().await
+    }
+
+    pub async fn member(address: SocketAddr, name: &str, group: &str) -> (Self, Welcome) {
+        Self::connect(address).await.joined(name, group).await
+    }
+
+    pub async fn sender(
+        address: SocketAddr,
+        name: &str,
+        group: &str,
+        id: SenderId,
+        known: bool,
+    ) -> (Self, SenderReady) {
+        Self::connect(address).await.sends(name, group, id, known).await
+    }
+}
+
+/// A connection whose host takes little of what it does not read.
+pub async fn narrow_stream(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect(address).await.expect("connects")
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> NativeClient<S> {
+    /// One on a connection of whatever kind; nothing is said.
+    pub fn over(stream: S) -> Self {
         Self { stream, inbound: BytesMut::new() }
     }
 
@@ -115,19 +152,7 @@ impl NativeClient {
         }
     }
 
-    pub async fn connect(address: SocketAddr) -> Self {
-        Self::bare(address).await.greeted().await
-    }
-
-    /// One whose host takes little of what it does not read.
-    pub async fn narrow(address: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(4096).expect("a small buffer");
-        let stream = socket.connect(address).await.expect("connects");
-        Self { stream, inbound: BytesMut::new() }.greeted().await
-    }
-
-    async fn greeted(mut self) -> Self {
+    pub async fn greeted(mut self) -> Self {
         let hello = Hello { version: 1, features: 0, agent: "test".to_owned() };
         self.send(&ClientFrame::Hello(hello)).await;
         assert!(matches!(self.frame().await, NodeFrame::Greeting(_)));
@@ -141,7 +166,11 @@ impl NativeClient {
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
-        within("a write", self.stream.write_all(bytes)).await.expect("writes");
+        let write = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        within("a write", write).await.expect("writes");
     }
 
     pub async fn publish(&mut self, name: &str, counter: u64, body: &[u8]) {
@@ -209,25 +238,23 @@ impl NativeClient {
         }
     }
 
-    pub async fn member(address: SocketAddr, name: &str, group: &str) -> (Self, Welcome) {
-        let mut client = Self::connect(address).await;
-        let welcome = client.try_join(join(name, group)).await.expect("joins");
-        (client, welcome)
+    pub async fn joined(mut self, name: &str, group: &str) -> (Self, Welcome) {
+        let welcome = self.try_join(join(name, group)).await.expect("joins");
+        (self, welcome)
     }
 
-    pub async fn sender(
-        address: SocketAddr,
+    pub async fn sends(
+        mut self,
         name: &str,
         group: &str,
         id: SenderId,
         known: bool,
     ) -> (Self, SenderReady) {
-        let mut client = Self::connect(address).await;
         let (group, name) = (group.to_owned(), name.to_owned());
         let open = OpenSender { id: 1, known, follow: false, group, name, sender: id };
-        client.send(&ClientFrame::OpenSender(open)).await;
-        match client.frame().await {
-            NodeFrame::SenderReady(ready) => (client, *ready),
+        self.send(&ClientFrame::OpenSender(open)).await;
+        match self.frame().await {
+            NodeFrame::SenderReady(ready) => (self, *ready),
             other => panic!("{other:?}"),
         }
     }

@@ -20,12 +20,24 @@ pub(crate) async fn check(
     next: Next,
 ) -> Response {
     let advertised = door.directory.shared.config.advertise.as_deref();
-    match judge(request.headers(), peer.dialled.ip(), advertised) {
+    let plain_page = peer.caller.secure && came_in_plain(request.headers());
+    let judged = judge(request.headers(), peer.dialled.ip(), advertised);
+    match judged.and_then(|()| if plain_page { Err(PLAIN_PAGE.to_owned()) } else { Ok(()) }) {
         Ok(()) => next.run(request).await,
         Err(detail) => {
             Problem::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", detail).into_response()
         }
     }
+}
+
+/// Whoever is between could have written it.
+const PLAIN_PAGE: &str = "a page that came without TLS may not ask over TLS; open it with https://";
+
+/// Whether a page asks that did not come over TLS.
+fn came_in_plain(headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
+    let scheme = origin.and_then(|origin| origin.split_once("://")).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case("https"))
 }
 
 fn judge(headers: &HeaderMap, dialled: IpAddr, advertised: Option<&str>) -> Result<(), String> {

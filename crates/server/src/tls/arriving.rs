@@ -41,21 +41,30 @@ pub(crate) async fn settle(
     held.set(HANDSHAKE_BYTES, true);
     let done = tokio::select! {
         done = timeout_at(until, shake_hands(&socket, config, tls)) => done,
-        () = held.called() => Ok(Err(io::Error::other("it gave way to newer ones"))),
+        () = held.called() => {
+            tracing::debug!("a TLS handshake gave way to newer ones");
+            counted.ends_badly();
+            return None;
+        }
     };
-    let error = match done {
+    match done {
         Ok(Ok((session, state))) => {
             let stream = Stream::tls(socket, session, &state);
-            return Some(Arrival { stream, counted, secure: true, ..arrival });
+            Some(Arrival { stream, counted, secure: true, ..arrival })
         }
-        Ok(Err(error)) => error,
-        Err(_) => io::ErrorKind::TimedOut.into(),
-    };
-    tracing::debug!(%error, "a TLS handshake failed");
-    counted.ends_badly();
-    // The alert that says why is to arrive.
-    farewell(Stream::Plain(socket)).await;
-    None
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            counted.ends_badly();
+            // The alert that says why is to arrive.
+            farewell(Stream::Plain(socket)).await;
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            counted.ends_badly();
+            None
+        }
+    }
 }
 
 async fn shake_hands(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_group::SenderId;
-use tertulia_server::{Config, Node, NodeLimits, TlsSource};
+use tertulia_server::{Config, Node, NodeLimits, Pace, TlsSource};
 use tertulia_wire::NodeFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -248,7 +248,10 @@ async fn half_handshakes_are_bounded_and_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_handshakes_leaves_a_group_alone() {
     let data = tempfile::tempdir().expect("a folder");
-    let node = start(with_tls(data.path())).await;
+    // They are to come one after the other, however badly they end.
+    let bad_ends = Pace { burst: 100_000, per_s: 100_000 };
+    let limits = NodeLimits { bad_ends, ..NodeLimits::default() };
+    let node = start(Config { limits, ..with_tls(data.path()) }).await;
     let address = native(&node);
     let mut calm = Calm::new(address, "ops").await;
     let hello = Arc::new(client_hello(data.path()));

@@ -24,3 +24,4 @@ mod sending;
 mod showing;
 mod stuck;
 mod support;
+mod tls;

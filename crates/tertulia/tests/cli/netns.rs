@@ -104,12 +104,34 @@ impl Net {
 
     /// A node on the machine `server`, on the usual ports, once it is ready.
     fn serve(&self, advertise: &str) -> Program {
+        self.serve_with(advertise, &[])
+    }
+
+    fn serve_with(&self, advertise: &str, more: &[&str]) -> Program {
         let data = self.data.path().to_str().unwrap();
         let all = ["serve", "--listen", "0.0.0.0", "--advertise", advertise, "--data", data];
-        let server = self.tertulia("server", &all);
+        let server = self.tertulia("server", &[&all, more].concat());
         server.says("native  0.0.0.0:5001");
         server.says(&format!("nc {advertise} 5000"));
         server
+    }
+
+    /// A command on a machine that reads a password; the exit code and the lines.
+    fn with_password(&self, machine: &str, args: &[&str]) -> (Option<i32>, Vec<String>) {
+        let mut program = self.tertulia(machine, &[args, &["--password-stdin"]].concat());
+        program.write("correct horse\n");
+        (program.end(), program.said())
+    }
+
+    /// `curl` on a machine; the status, and what was said.
+    fn curl(&self, machine: &str, args: &[&str]) -> (String, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-w", "\n%{http_code}\n", "--noproxy", "*"]).args(args);
+        let mut program = self.run(machine, &curl);
+        program.end();
+        let mut said = program.said();
+        let status = said.pop().unwrap_or_default();
+        (status, said.join("\n"))
     }
 
     /// A member on a machine, once it is one.
@@ -275,6 +297,84 @@ fn the_public_address_may_be_on_no_interface_of_the_server() {
         assert!(luis.says("MSG").ends_with(" eva ¿qué tal?"));
     }
     ana.kill();
+}
+
+/// Passwords and tokens are taken from another machine over TLS only; told plainly where they are not.
+#[test]
+fn credentials_of_other_machines_are_taken_over_tls_only() {
+    let Some(net) = Net::new(&["server", "other"]) else { return };
+    net.cable(("server", "10.77.0.1/24"), ("other", "10.77.0.2/24"));
+    let http = ["--http-port", "5080", "--tls-self"];
+    let mut server = net.serve_with("10.77.0.1", &http);
+    assert!(server.said().contains(&"  tertulia join --node tls://10.77.0.1:5001".to_owned()));
+    let (plain, tls) = ("10.77.0.1:5001", "tls://10.77.0.1:5001");
+
+    // Guests need no credentials, and come in plain as before.
+    let luis = net.join("other", "luis", plain);
+    let (code, said) = net.with_password("other", &["register", "ana", "--node", plain]);
+    assert_eq!(code, Some(1), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("dial tls://10.77.0.1:5001")), "{said:?}");
+    for command in ["register", "login"] {
+        let (code, said) = net.with_password("other", &[command, "ana", "--node", tls]);
+        assert_eq!(code, Some(0), "{command}: {said:?}");
+    }
+    let who = |node| {
+        let mut who = net.tertulia("other", &["whoami", "--node", node]);
+        (who.end(), who.said().join(" "))
+    };
+    assert!(who(tls).1.starts_with("ana"));
+    let (code, said) = who(plain);
+    assert!(code == Some(1) && said.contains("tokens are not sent there"), "{said}");
+    let ana = net.join("other", "ana", tls);
+    let (code, said) = net.send("server", "127.0.0.1", &["hola", "--expect", "2"]);
+    assert_eq!(code, Some(0), "{said:?}");
+    ana.says("hola");
+    luis.says("hola");
+
+    if is_there("curl") {
+        let at = |scheme: &str, path: &str| format!("{scheme}://10.77.0.1:5080/api/{path}");
+        let json = ["-k", "-H", "Content-Type: application/json", "-d"];
+        let body = r#"{"name":"eva","password":"correct horse"}"#;
+        for path in ["register", "login"] {
+            let ask = |scheme| net.curl("other", &[&json[..], &[body, &at(scheme, path)]].concat());
+            let (status, problem) = ask("http");
+            assert_eq!(status, "403", "{problem}");
+            assert!(problem.contains("https://"), "{problem}");
+            let (status, answer) = ask("https");
+            assert!(status == "201" || status == "200", "{status} {answer}");
+            if path == "login" {
+                let token = object(&answer)["token"].as_str().unwrap().to_owned();
+                for shown in
+                    [format!("Authorization: Bearer {token}"), format!("Cookie: tertulia={token}")]
+                {
+                    let ask =
+                        |scheme| net.curl("other", &["-k", "-H", &shown, &at(scheme, "whoami")]);
+                    let (status, problem) = ask("http");
+                    assert!(status == "403" && problem.contains("https://"), "{status} {problem}");
+                    let (status, answer) = ask("https");
+                    assert_eq!(
+                        (&*status, &object(&answer)["name"]),
+                        ("200", &"eva".into()),
+                        "{shown}"
+                    );
+                }
+            }
+        }
+    }
+    if is_there("nc") {
+        let pass = |machine, host, wanted: &str| {
+            let mut nc = net.nc(machine, host);
+            nc.write("PASS correct horse\n");
+            nc.says(wanted);
+            nc.write("TOKEN tt_nonsense\n");
+            nc.says("ERR DENIED");
+        };
+        pass("other", "10.77.0.1", "ERR DENIED passwords and tokens are taken over TLS");
+        pass("server", "127.0.0.1", "OK PASS");
+        server.kill();
+        let _told_otherwise = net.serve_with("10.77.0.1", &["--insecure-line-logins"]);
+        pass("other", "10.77.0.1", "OK PASS");
+    }
 }
 
 /// Passes connections on, on a machine of its own, until it is killed.

@@ -15,6 +15,9 @@ use crate::hosted::{GroupKey, Hosted};
 use crate::shared::Shared;
 use crate::stream::Stream;
 
+/// Nothing in these tests takes this long unless it is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A node's configuration with these limits; nothing is kept.
 pub(crate) fn config(limits: NodeLimits) -> Config {
     Config {

@@ -67,7 +67,8 @@ pub(crate) async fn settle(
     }
 }
 
-async fn shake_hands(
+/// The handshake, however long it takes.
+pub(super) async fn shake_hands(
     socket: &TcpStream,
     config: Arc<ServerConfig>,
     tls: &Tls,

@@ -95,3 +95,6 @@ fn names(config: &Config) -> Vec<String> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,6 @@ use rustls::{IoState, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
-/// What waits for the socket in encrypted form, at most (and the overhead of a few records).
-pub(crate) const TLS_BUFFER_BYTES: usize = 64 << 10;
 /// Read from the socket at once.
 const READ_BYTES: usize = 32 << 10;
 /// What rustls keeps for a connection that says nothing, about: two sets of keys and room for a read.
@@ -55,9 +53,15 @@ pub(crate) struct Detached {
 }
 
 impl Stream {
-    /// What comes of a handshake: `state` is what the last bytes that were read have left.
-    pub fn tls(socket: TcpStream, mut session: ServerConnection, state: &IoState) -> Self {
-        session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+    /// What comes of a handshake: `state` is what the last bytes that were read have left. At most `waiting_max` bytes (and the
+    /// overhead of a few records) wait in encrypted form for the socket.
+    pub fn tls(
+        socket: TcpStream,
+        mut session: ServerConnection,
+        state: &IoState,
+        waiting_max: usize,
+    ) -> Self {
+        session.set_buffer_limit(Some(waiting_max));
         let unread = state.plaintext_bytes_to_read() > 0;
         let tls = Tls { session, unread, ended: state.peer_has_closed(), closed: false, behind: 0 };
         Self::Tls(Box::new(TlsStream { socket, tls }))

@@ -24,7 +24,8 @@ pub(crate) async fn settle(
     directory: &Arc<Directory>,
 ) -> Option<Arrival> {
     let Some(tls) = &directory.shared.tls else { return Some(arrival) };
-    let (Stream::Plain(socket), Some(config)) = (&arrival.stream, tls.of_door(door)) else {
+    let (Stream::Plain(socket), Some((config, waiting_max))) = (&arrival.stream, tls.of_door(door))
+    else {
         return Some(arrival);
     };
     let until = arrival.since + directory.shared.config.limits.hello;
@@ -49,7 +50,7 @@ pub(crate) async fn settle(
     };
     match done {
         Ok(Ok((session, state))) => {
-            let stream = Stream::tls(socket, session, &state);
+            let stream = Stream::tls(socket, session, &state, waiting_max);
             Some(Arrival { stream, counted, secure: true, ..arrival })
         }
         Ok(Err(error)) => {

@@ -21,6 +21,11 @@ use crate::config::{Config, TlsSource};
 const NATIVE_ALPN: &[u8] = b"tertulia/1";
 const HTTP_ALPN: &[u8] = b"http/1.1";
 
+/// What waits in encrypted form for a socket, at most. A session counts it as held; what a request's answer has waiting is within
+/// what the node's budget leaves free to each connection.
+const NATIVE_WAITING_BYTES: usize = 64 << 10;
+const HTTP_WAITING_BYTES: usize = 16 << 10;
+
 /// Why there is no TLS, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -72,10 +77,11 @@ impl Tls {
         self.certificate.fingerprint()
     }
 
-    fn of_door(&self, door: Door) -> Option<Arc<ServerConfig>> {
+    /// How a door speaks it, and what may wait on one of its connections.
+    fn of_door(&self, door: Door) -> Option<(Arc<ServerConfig>, usize)> {
         match door {
-            Door::Native => Some(Arc::clone(&self.native)),
-            Door::Web => Some(Arc::clone(&self.http)),
+            Door::Native => Some((Arc::clone(&self.native), NATIVE_WAITING_BYTES)),
+            Door::Web => Some((Arc::clone(&self.http), HTTP_WAITING_BYTES)),
             Door::Line => None,
         }
     }

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::*;
 use crate::config::NodeLimits;
-use crate::stream::{Stream, TLS_BUFFER_BYTES};
+use crate::stream::Stream;
 use crate::testing;
 
 /// Both ends of a connection that holds little.
@@ -36,7 +36,7 @@ async fn narrow() -> (Stream, TlsStream<TcpStream>) {
     let server = arriving::shake_hands(&ours, Arc::clone(&tls.native), &tls);
     let (server, client) = tokio::join!(server, connector.connect(name, theirs));
     let (session, state) = server.expect("shakes hands");
-    (Stream::tls(ours, session, &state), client.expect("shakes hands"))
+    (Stream::tls(ours, session, &state, NATIVE_WAITING_BYTES), client.expect("shakes hands"))
 }
 
 fn is_blocked(wrote: &std::io::Result<usize>) -> bool {
@@ -57,7 +57,7 @@ async fn what_the_socket_does_not_take_is_bounded_counted_and_comes_in_the_end()
     assert!(is_blocked(&blocked), "{blocked:?}");
     assert!(taken < 512 << 10, "{taken} bytes were taken, and nobody reads");
     assert!(
-        ours.held() > 1 << 10 && ours.held() < TLS_BUFFER_BYTES + (16 << 10),
+        ours.held() > 1 << 10 && ours.held() < NATIVE_WAITING_BYTES + (16 << 10),
         "{}",
         ours.held()
     );

@@ -1,7 +1,7 @@
 //! The one place where the node reads clocks.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tertulia_group::Now;
 
@@ -21,4 +21,17 @@ pub(crate) fn mono_ms() -> u64 {
 pub(crate) fn wall_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Time that the calling thread has spent on CPUs.
+#[cfg(unix)]
+pub(crate) fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Where that is not told, time that has passed.
+#[cfg(not(unix))]
+pub(crate) fn thread_cpu() -> Duration {
+    START.elapsed()
 }

@@ -69,8 +69,11 @@ pub struct NodeLimits {
     pub bad_ends: Pace,
     /// And so long at most.
     pub bad_ends_wait_max: Duration,
-    /// Addresses of which that is remembered.
-    pub bad_ends_remembered: usize,
+    /// Addresses of which that, or what their requests cost, is remembered.
+    pub addresses_remembered: usize,
+    /// What answering the requests of one address (of IPv6: of one /64 network) may cost of the CPUs, in microseconds; beyond it they
+    /// are answered more slowly, and on the line door `ERR BUSY`. Sending, being sent to and confirming are no requests.
+    pub request_work: Pace,
     /// A membership that is shorter costs everybody else two entries for nothing.
     pub short_stay: Duration,
     /// Groups; whoever would make one more is refused (`LIMIT`, on the line door `BUSY`).
@@ -187,7 +190,8 @@ impl Default for NodeLimits {
             refusals: Pace { burst: 64, per_s: 50 },
             bad_ends: Pace { burst: 200, per_s: 20 },
             bad_ends_wait_max: Duration::from_secs(2),
-            bad_ends_remembered: 65_536,
+            addresses_remembered: 65_536,
+            request_work: Pace { burst: 500_000, per_s: 100_000 },
             short_stay: Duration::from_secs(1),
             groups: 100_000,
             pool_members: 100,

@@ -1,14 +1,18 @@
 //! How fast somebody may go on with what only costs others: a rate, and what may come at once before it holds.
 //!
-//! Three things are metered: connections that a door takes, what one connection has been refused, and how often the connections of
-//! one address have ended badly. Whoever is too fast waits and is not read meanwhile; nobody is turned away for it.
+//! Four things are metered: connections that a door takes, what one connection has been refused, how often the connections of one
+//! address have ended badly, and what answering the requests of one address costs. Whoever is too fast waits; nobody is turned away
+//! for it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::clock::thread_cpu;
 
 /// A rate (GCRA, ITU-T I.371).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,30 +53,28 @@ impl Meter {
     }
 }
 
-/// How the connections of each address have ended lately.
+/// A [`Meter`] for each address.
 #[derive(Debug)]
-pub(crate) struct Conduct {
+struct Meters {
     pace: Pace,
-    wait_max: Duration,
     remembered_max: usize,
     by_address: Mutex<HashMap<IpAddr, Meter>>,
 }
 
-impl Conduct {
-    /// A new connection waits `wait_max` at most; so many addresses are remembered, and those that owe least are forgotten.
-    pub fn new(pace: Pace, wait_max: Duration, remembered_max: usize) -> Self {
-        Self { pace, wait_max, remembered_max, by_address: Mutex::default() }
+impl Meters {
+    /// So many addresses are remembered, and those that owe nothing are forgotten first.
+    fn new(pace: Pace, remembered_max: usize) -> Self {
+        Self { pace, remembered_max, by_address: Mutex::default() }
     }
 
-    /// Until when a new connection from this address waits before it is read.
-    pub fn until(&self, address: IpAddr, now: Instant) -> Option<Instant> {
+    fn until(&self, address: IpAddr, now: Instant) -> Option<Instant> {
         let meters = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = meters.get(&address).and_then(|meter| meter.until(self.pace, now));
-        until.map(|at| at.min(now + self.wait_max))
+        meters.get(&address).and_then(|meter| meter.until(self.pace, now))
     }
 
-    /// A connection from this address has ended badly.
-    pub fn ended_badly(&self, address: IpAddr, now: Instant) {
+    /// Uses `count`, but not by somebody who would have to wait longer than `wait_max` already: what is owed has an end, so that a
+    /// long attack is not paid for long after it.
+    fn spend(&self, address: IpAddr, count: u32, wait_max: Duration, now: Instant) {
         let mut meters = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if meters.len() >= self.remembered_max && !meters.contains_key(&address) {
             meters.retain(|_, meter| !meter.is_even(now));
@@ -82,10 +84,78 @@ impl Conduct {
             }
         }
         let meter = meters.entry(address).or_default();
-        // What is owed has an end, so that a long attack is not paid for long after it.
-        if meter.until(self.pace, now).is_none_or(|at| at < now + self.wait_max) {
-            meter.spend(self.pace, 1, now);
+        if meter.until(self.pace, now).is_none_or(|at| at < now + wait_max) {
+            meter.spend(self.pace, count, now);
         }
+    }
+}
+
+/// How the connections of each address have ended lately.
+#[derive(Debug)]
+pub(crate) struct Conduct {
+    meters: Meters,
+    wait_max: Duration,
+}
+
+impl Conduct {
+    /// A new connection waits `wait_max` at most; so many addresses are remembered.
+    pub fn new(pace: Pace, wait_max: Duration, remembered_max: usize) -> Self {
+        Self { meters: Meters::new(pace, remembered_max), wait_max }
+    }
+
+    /// Until when a new connection from this address waits before it is read.
+    pub fn until(&self, address: IpAddr, now: Instant) -> Option<Instant> {
+        self.meters.until(address, now).map(|at| at.min(now + self.wait_max))
+    }
+
+    /// A connection from this address has ended badly.
+    pub fn ended_badly(&self, address: IpAddr, now: Instant) {
+        self.meters.spend(address, 1, self.wait_max, now);
+    }
+}
+
+/// What answering the requests of each address has cost of the CPUs lately: the unit of its pace is a microsecond.
+#[derive(Debug)]
+pub(crate) struct Work(Meters);
+
+/// An address waits about so long for what one of its requests has cost, whatever it was.
+const WORK_WAIT_MAX: Duration = Duration::from_secs(10);
+
+impl Work {
+    /// So many addresses are remembered.
+    pub fn new(pace: Pace, remembered_max: usize) -> Self {
+        Self(Meters::new(pace, remembered_max))
+    }
+
+    /// Whether requests of this address have to wait.
+    pub fn has_to_wait(&self, address: IpAddr) -> bool {
+        self.0.until(address, Instant::now()).is_some()
+    }
+
+    /// Waits until a request of this address may cost something.
+    pub async fn turn(&self, address: IpAddr) {
+        while let Some(until) = self.0.until(address, Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Does something for this address, on this thread.
+    pub fn count<T>(&self, address: IpAddr, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu();
+        let done = work();
+        self.spend(address, thread_cpu().saturating_sub(before));
+        done
+    }
+
+    /// The same for something that waits now and then, which costs nothing.
+    pub async fn count_polls<F: Future>(&self, address: IpAddr, work: F) -> F::Output {
+        let mut work = pin!(work);
+        std::future::poll_fn(|context| self.count(address, || work.as_mut().poll(context))).await
+    }
+
+    fn spend(&self, address: IpAddr, cost: Duration) {
+        let micros = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX).max(1);
+        self.0.spend(address, micros, WORK_WAIT_MAX, Instant::now());
     }
 }
 
@@ -137,7 +207,7 @@ mod tests {
         let now = Instant::now();
         for host in 0..200 {
             conduct.ended_badly(IpAddr::from([10, 0, 0, host]), now);
-            assert!(conduct.by_address.lock().unwrap().len() <= 10);
+            assert!(conduct.meters.by_address.lock().unwrap().len() <= 10);
         }
         // Those that owe something are kept before those that do not.
         (0..9).for_each(|_| conduct.ended_badly(ADDRESS, now));
@@ -145,7 +215,43 @@ mod tests {
             conduct
                 .ended_badly(IpAddr::from([10, 0, 1, host]), now + ms(500 + u64::from(host) * 200));
         }
-        let meters = conduct.by_address.lock().unwrap();
+        let meters = conduct.meters.by_address.lock().unwrap();
         assert!(meters.len() <= 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_requests_cost_much_waits_and_nobody_else() {
+        let work = Work::new(Pace { burst: 100_000, per_s: 50_000 }, 10);
+        let began = Instant::now();
+        work.turn(ADDRESS).await;
+        work.spend(ADDRESS, ms(50));
+        work.turn(ADDRESS).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        work.spend(ADDRESS, ms(150));
+        work.turn(OTHER).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(work.has_to_wait(ADDRESS) && !work.has_to_wait(OTHER));
+        // A hundred milliseconds of work at twenty to one; the timer's own grain is a millisecond.
+        work.turn(ADDRESS).await;
+        assert!((ms(2_000)..ms(2_002)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_dear_request_is_not_paid_for_ever() {
+        let work = Work::new(Pace { burst: 1_000, per_s: 1_000 }, 10);
+        for _ in 0..1_000 {
+            work.spend(ADDRESS, ms(15));
+        }
+        let began = Instant::now();
+        work.turn(ADDRESS).await;
+        assert!(began.elapsed() <= WORK_WAIT_MAX + ms(15_000), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn only_the_work_itself_counts() {
+        let work = Work::new(Pace { burst: 1, per_s: 1 }, 10);
+        assert!(!work.has_to_wait(ADDRESS));
+        work.count(ADDRESS, || std::hint::black_box((0..1_000_000_u64).fold(0, |a, b| a ^ b)));
+        assert!(work.has_to_wait(ADDRESS) && !work.has_to_wait(OTHER));
     }
 }

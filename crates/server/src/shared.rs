@@ -15,7 +15,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::node::Notice;
-use crate::pace::Conduct;
+use crate::pace::{Conduct, Work};
 use crate::tls::Tls;
 
 /// See the module.
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub reads: Semaphore,
     /// For requests.
     pub request_reads: Semaphore,
+    pub work: Work,
     pub budget: Budget,
     /// Where it is spoken.
     pub tls: Option<Arc<Tls>>,
@@ -64,13 +65,14 @@ impl Shared {
         let files = crate::linux::open_files_max();
         let connections_max = within_files(limits.connections, files, 12);
         let conduct =
-            Conduct::new(limits.bad_ends, limits.bad_ends_wait_max, limits.bad_ends_remembered);
+            Conduct::new(limits.bad_ends, limits.bad_ends_wait_max, limits.addresses_remembered);
         let connections =
             Connections::new(connections_max, limits.connections_per_address, conduct);
         // Readers must leave the shards their CPUs.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reads = limits.reads.min(cores.max(2));
         let request_reads = limits.request_reads.min(cores.div_ceil(2));
+        let work = Work::new(limits.request_work, limits.addresses_remembered);
         let held_bytes = limits.held_bytes;
         let turned_away = within_files(limits.turned_away, files, 1);
         Self {
@@ -82,6 +84,7 @@ impl Shared {
             main: Handle::current(),
             reads: Semaphore::new(reads),
             request_reads: Semaphore::new(request_reads),
+            work,
             budget: Budget::new(held_bytes),
             tls,
             metrics: Metrics::default(),

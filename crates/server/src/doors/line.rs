@@ -15,6 +15,7 @@ use crate::budget::Held;
 use crate::directory::{Denied, Directory, Listed};
 use crate::pace::Meter;
 use crate::shard::{AttachedDoor, Entrant, Job};
+use crate::shared::counted_as;
 
 struct Lobby {
     arrival: Arrival,
@@ -146,7 +147,11 @@ impl Lobby {
             }
             Command::Help => line::help(out),
             Command::Ping(text) => line::ping(out, text),
-            Command::Groups => groups(&self.directory, &self.caller, out),
+            Command::Groups => {
+                let (work, asker) = (&self.directory.shared.work, counted_as(self.caller.address));
+                work.turn(asker).await;
+                work.count(asker, || groups(&self.directory, &self.caller, out));
+            }
             Command::Pass(password) => {
                 let checked = self.directory.accounts.check_way(&self.caller);
                 checked.map_err(|denied| refusal_of_denied(&denied))?;

@@ -31,6 +31,7 @@ use crate::history::{self, Page};
 use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::pace::Meter;
+use crate::shared::counted_as;
 use crate::stream::Stream;
 
 /// Lines that wait to be written; the log waits while there are more.
@@ -344,14 +345,20 @@ impl Session<'_> {
                 self.marks.confirms = true;
                 self.hosted.input(Input::Ack(self.conn.id, Ack { cursor: seq, ..Ack::default() }));
             }
-            Command::Who => self.who(),
-            Command::Groups => groups(&self.directory, &self.caller(), &mut self.out),
+            Command::Who | Command::Groups | Command::History(_) if self.has_asked_much() => {
+                let hint = "too much was asked from your address; ask again in a while";
+                return Err(Refusal::new(LineCode::Busy, hint));
+            }
+            Command::Who => self.count(Self::who),
+            Command::Groups => self.count(|session| {
+                groups(&session.directory, &session.caller(), &mut session.out);
+            }),
             Command::History(count) => {
                 let (directory, log) = (Arc::clone(&self.directory), self.hosted.log);
-                let name = self.hosted.name.clone();
+                let (name, address) = (self.hosted.name.clone(), self.conn.address);
                 let limit = count.min(HISTORY_MAX);
                 self.history = Some(self.hosted.shared.main.spawn(async move {
-                    requests::read(&directory, &name, move |journal| {
+                    requests::read(&directory, address, &name, move |journal| {
                         history::page(journal, log, HistoryMode::Last, limit, history::said)
                             .map(|page| history_lines(&page))
                     })
@@ -374,6 +381,17 @@ impl Session<'_> {
     fn caller(&self) -> Caller {
         let session = self.conn.pass().and_then(Pass::session);
         Caller { session, ..Caller::new(self.conn.address, false) }
+    }
+
+    /// Answering its address has cost more than is its share.
+    fn has_asked_much(&self) -> bool {
+        self.hosted.shared.work.has_to_wait(counted_as(self.conn.address))
+    }
+
+    /// Answers something that costs its address.
+    fn count(&mut self, answer: impl FnOnce(&mut Self)) {
+        let shared = Arc::clone(&self.hosted.shared);
+        shared.work.count(counted_as(self.conn.address), || answer(self));
     }
 
     fn who(&mut self) {

@@ -282,9 +282,10 @@ impl Lobby {
             (None, Start::Seq(seq)) => tertulia_group::From::At(seq),
             (None, Start::Last(count)) => {
                 let (log, limit) = (listed.log, u32::try_from(count).unwrap_or(u32::MAX));
-                let page = requests::read(directory, &listed.name, move |journal| {
-                    history::page(journal, log, HistoryMode::Last, limit, history::said)
-                });
+                let page =
+                    requests::read(directory, caller.address, &listed.name, move |journal| {
+                        history::page(journal, log, HistoryMode::Last, limit, history::said)
+                    });
                 page.await?.entries.first().map_or(tertulia_group::From::Now, |entry| {
                     tertulia_group::From::At(entry.header.seq)
                 })

@@ -15,6 +15,7 @@ use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::requests;
@@ -67,6 +68,8 @@ struct Session<'a> {
     /// Answers to requests come back this way.
     replies: (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>),
     asked: usize,
+    /// They end with the session.
+    asking: JoinSet<()>,
     held: Held,
     /// A frame was finished since `held` was told last.
     finished: bool,
@@ -102,6 +105,7 @@ pub(crate) async fn run(
         reading: None,
         replies: mpsc::channel(REQUESTS_MAX),
         asked: 0,
+        asking: JoinSet::new(),
         held: hosted.shared.budget.holder(),
         finished: false,
         last_call: None,
@@ -345,11 +349,13 @@ impl Session<'_> {
         self.asked += 1;
         let (directory, from, reply) =
             (Arc::clone(&self.directory), self.opening.from.clone(), self.replies.0.clone());
-        self.hosted.shared.main.spawn(async move {
+        let answer = async move {
             let mut out = BytesMut::new();
             requests::answer(&directory, &from, id, frame).await.encode(&mut out);
             let _ = reply.send(out.freeze()).await;
-        });
+        };
+        while self.asking.try_join_next().is_some() {}
+        self.asking.spawn_on(answer, &self.hosted.shared.main);
     }
 
     /// The last frame; what is written before it goes out first.

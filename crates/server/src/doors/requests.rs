@@ -1,13 +1,13 @@
 //! What anybody may ask on the native door without being in a group: the directory, lists, history, receipts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tertulia_group::entry::FLAG_OUTSIDE;
 use tertulia_group::{Entry, Kind, Name, Receipt, Seq, Why};
-use tertulia_journal::ReadError;
+use tertulia_journal::{Journal, ReadError};
 use tertulia_wire::native::{GroupItem, GroupRules, HistoryMode, StatusReply};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 
@@ -19,6 +19,7 @@ use crate::config::Engine;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
 use crate::shard::Job;
+use crate::shared::counted_as;
 
 /// Items of one page.
 const PAGE_MAX: u16 = 1000;
@@ -72,8 +73,22 @@ pub(crate) async fn answer(
     }
 }
 
-/// The answer, or why there is none: what the table allows.
+/// The answer, or why there is none: what the table allows. What may be much waits while the asker's address has had more answered
+/// than is its share.
 pub(crate) async fn ask(
+    directory: &Arc<Directory>,
+    from: &From,
+    request: ClientFrame,
+) -> Result<NodeFrame, Denied> {
+    let (work, address) = (&directory.shared.work, counted_as(from.caller.address));
+    if matches!(request, ClientFrame::Groups { .. } | ClientFrame::Members { .. }) {
+        // Reading the journal waits by itself; the rest is little, and who shares an address with others wants it at once.
+        work.turn(address).await;
+    }
+    work.count_polls(address, ask_now(directory, from, request)).await
+}
+
+async fn ask_now(
     directory: &Arc<Directory>,
     from: &From,
     request: ClientFrame,
@@ -118,7 +133,7 @@ pub(crate) async fn ask(
         }
         ClientFrame::History { id, group, mode, limit } => {
             let listed = admit(Operation::History, &group).await?.listed;
-            history_page(directory, id, &listed, mode, limit).await?
+            history_page(directory, caller, id, &listed, (mode, limit)).await?
         }
         ClientFrame::Receipt { id, group, seq, wait_ms } => {
             let wait = Duration::from_millis(u64::from(wait_ms));
@@ -251,13 +266,13 @@ fn groups(directory: &Directory, from: &From, id: u32, after: &str, limit: u16) 
 
 async fn history_page(
     directory: &Directory,
+    caller: &Caller,
     id: u32,
     listed: &Listed,
-    mode: HistoryMode,
-    limit: u32,
+    (mode, limit): (HistoryMode, u32),
 ) -> Result<NodeFrame, Denied> {
     let log = listed.log;
-    read(directory, &listed.name, move |journal| {
+    read(directory, caller.address, &listed.name, move |journal| {
         let page = history::page(journal, log, mode, limit, history::visible)?;
         let (more, first_kept, entries) = (page.more, page.first_kept, page.bytes());
         Ok(NodeFrame::HistoryPage { id, more, first_kept, entries })
@@ -286,7 +301,8 @@ async fn receipt(
     };
     let expired = || Denied::new(Code::Expired, format!("the receipt of #{seq} is no longer kept"));
     let log = listed.log;
-    let entry = read(directory, &listed.name, move |journal| history::entry(journal, log, seq))
+    let find = move |journal: &dyn Journal| history::entry(journal, log, seq);
+    let entry = read(directory, from.caller.address, &listed.name, find)
         .await?
         .ok_or_else(|| if only_own { not_own() } else { expired() })?;
     if only_own && !is_own(from, &entry) {
@@ -325,14 +341,15 @@ pub(crate) fn without_names(mut receipt: Receipt) -> Receipt {
     receipt
 }
 
-/// Reads the journal where that may block, within the node's limit of reads.
+/// Reads the journal where that may block, within the node's limit of reads and the share of the asker's address.
 pub(crate) async fn read<T: Send + 'static>(
     directory: &Directory,
+    asker: IpAddr,
     group: &Name,
-    what: impl FnOnce(&dyn tertulia_journal::Journal) -> Result<T, ReadError> + Send + 'static,
+    what: impl FnOnce(&dyn Journal) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Denied> {
     let shared = &directory.shared;
-    read_records(directory, what).await?.map_err(|error| match error {
+    read_records(directory, asker, what).await?.map_err(|error| match error {
         ReadError::Trimmed { first } => {
             Denied::new(Code::Expired, format!("kept from #{first} on"))
         }
@@ -347,13 +364,26 @@ pub(crate) async fn read<T: Send + 'static>(
 /// The same, for who has to know what the journal answered.
 pub(crate) async fn read_records<T: Send + 'static>(
     directory: &Directory,
-    what: impl FnOnce(&dyn tertulia_journal::Journal) -> Result<T, ReadError> + Send + 'static,
+    asker: IpAddr,
+    what: impl FnOnce(&dyn Journal) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<Result<T, ReadError>, Denied> {
-    let shared = &directory.shared;
+    let (shared, asker) = (Arc::clone(&directory.shared), counted_as(asker));
     let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
-    let _permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
-    let journal = Arc::clone(&shared.journal);
-    shared.main.spawn_blocking(move || what(journal.as_ref())).await.map_err(|_| ending())
+    let permit = loop {
+        shared.work.turn(asker).await;
+        let permit = shared.request_reads.acquire().await.map_err(|_| ending())?;
+        // Others of the address have been answered meanwhile.
+        if !shared.work.has_to_wait(asker) {
+            break permit;
+        }
+    };
+    let main = shared.main.clone();
+    let reading = Arc::clone(&shared);
+    let read =
+        main.spawn_blocking(move || reading.work.count(asker, || what(reading.journal.as_ref())));
+    let read = read.await.map_err(|_| ending());
+    drop(permit);
+    read
 }
 
 fn status(directory: &Directory, id: u32) -> NodeFrame {

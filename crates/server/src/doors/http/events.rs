@@ -214,9 +214,11 @@ impl Stream {
 
     async fn read_behind(&mut self) -> Bytes {
         let (log, from) = (self.listed.log, self.next);
-        let read = crate::doors::requests::read_records(&self.door.directory, move |journal| {
-            journal.read(log, from, READ_BYTES)
-        });
+        let read = crate::doors::requests::read_records(
+            &self.door.directory,
+            self.peer.address,
+            move |journal| journal.read(log, from, READ_BYTES),
+        );
         match read.await {
             Ok(Ok(records)) => {
                 let mut out = Vec::new();

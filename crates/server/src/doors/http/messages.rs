@@ -199,7 +199,7 @@ async fn store(
     let id = sender_of_key(door, poster, key);
     let once = post_once(&door.directory, poster, id, &text).await.map_err(problem)?;
     if once.again {
-        compare(door, &poster.listed, once.seq, &text).await?;
+        compare(door, poster, once.seq, &text).await?;
     }
     Ok(once.seq)
 }
@@ -217,9 +217,9 @@ fn sender_of_key(door: &Door, poster: &Poster, key: &str) -> SenderId {
 }
 
 /// A key that was used before has to come with the text that it came with.
-async fn compare(door: &Door, listed: &Listed, seq: Seq, text: &Bytes) -> Result<(), Problem> {
-    let log = listed.log;
-    let read = requests::read(&door.directory, &listed.name, move |journal| {
+async fn compare(door: &Door, poster: &Poster, seq: Seq, text: &Bytes) -> Result<(), Problem> {
+    let (listed, log) = (&poster.listed, poster.listed.log);
+    let read = requests::read(&door.directory, poster.address, &listed.name, move |journal| {
         history::entry(journal, log, seq)
     });
     match read.await? {

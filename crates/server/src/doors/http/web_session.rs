@@ -248,9 +248,11 @@ impl<'a> Session<'a> {
     async fn read_behind(&mut self) -> Result<Utf8Bytes, End> {
         let (log, from) = (self.listed.log, self.next);
         let group = self.listed.name.as_str();
-        let read = crate::doors::requests::read_records(&self.door.directory, move |journal| {
-            journal.read(log, from, READ_BYTES)
-        });
+        let read = crate::doors::requests::read_records(
+            &self.door.directory,
+            self.peer.address,
+            move |journal| journal.read(log, from, READ_BYTES),
+        );
         match read.await? {
             Ok(records) => {
                 let mut out = String::new();

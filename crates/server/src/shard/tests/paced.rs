@@ -193,3 +193,57 @@ async fn a_door_takes_so_many_connections_a_second() {
     .await;
     assert!(took >= Duration::from_millis(1400) && took < Duration::from_secs(3), "{took:?}");
 }
+
+/// So little that each request owes a wait: a microsecond of work is a tenth of a second.
+fn little_work() -> NodeLimits {
+    NodeLimits { request_work: Pace { burst: 1, per_s: 10 }, ..NodeLimits::default() }
+}
+
+/// How long somebody at `host` waits for the answers to so many requests.
+async fn answered_after(address: SocketAddr, host: [u8; 4], count: u32) -> Duration {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((IpAddr::from(host), 0).into()).expect("all of 127/8 is this machine");
+    let stream = socket.connect(address).await.expect("connects");
+    let mut client = Client { stream, inbound: BytesMut::new() };
+    client.greet().await;
+    let began = Instant::now();
+    for id in 1..=count {
+        let ask = ClientFrame::Groups { id, after: String::new(), limit: 10 };
+        client.send(&ask).await;
+        assert!(matches!(client.frame().await, Some(NodeFrame::GroupsPage { .. })));
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_requests_cost_much_is_answered_more_slowly_and_nobody_else() {
+    let work = async |address| {
+        let dear = answered_after(address, [127, 0, 0, 1], 5).await;
+        // Another connection of the same address gains nothing.
+        let again = answered_after(address, [127, 0, 0, 1], 1).await;
+        (dear, again, answered_after(address, [127, 0, 0, 2], 1).await)
+    };
+    let (dear, again, other) = with_node(little_work(), Door::Native, work).await;
+    assert!(dear >= Duration::from_millis(400), "{dear:?}");
+    assert!(again >= Duration::from_millis(50), "{again:?}");
+    assert_eq!(other, Duration::ZERO);
+    let (dear, again, _) = with_node(NodeLimits::default(), Door::Native, work).await;
+    assert_eq!((dear, again), (Duration::ZERO, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_member_who_asks_much_is_told_and_still_heard() {
+    with_node(little_work(), Door::Line, async |address| {
+        let mut stream = begin(address, "JOIN ana\n").await;
+        stream.get_mut().write_all(b"WHO\nWHO\nMSG still here\n").await.expect("writes");
+        let mut lines = Vec::new();
+        while !lines.iter().any(|line: &String| line.starts_with("OK MSG")) {
+            let mut line = String::new();
+            assert!(stream.read_line(&mut line).await.expect("reads") > 0, "{lines:?}");
+            lines.push(line);
+        }
+        let said = |start| lines.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!((said("OK WHO"), said("ERR BUSY")), (1, 1), "{lines:?}");
+    })
+    .await;
+}

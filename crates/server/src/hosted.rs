@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Name, Output, Presence, Receipt, Refusal, Seq, Ticket,
+    Batch, ConnId, Group, Incarnation, Input, Kind, Name, Output, Presence, Receipt, Refusal, Seq,
+    Ticket,
 };
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
@@ -21,11 +22,15 @@ use tokio::task::JoinHandle;
 use crate::clock::now;
 use crate::conn::Conn;
 use crate::feed::Feed;
+use crate::finals::Final;
 use crate::keeping::Keeping;
 use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::shared::Shared;
 use crate::window::{Window, frame_ends};
+
+/// Messages of which somebody who begins to look on is told the receipts: the newest that are not final yet.
+const PENDING_MAX: usize = 256;
 
 /// What the rest of the node may know of a group without asking its shard.
 #[derive(Debug, Default)]
@@ -253,8 +258,32 @@ impl Hosted {
         }
     }
 
+    /// Somebody wants to know what becomes of messages, or nobody does any more.
+    fn watch_or_not(&self) {
+        let watched = self.feed.is_watched();
+        if watched == self.group.borrow().is_watched() {
+            return;
+        }
+        let input = if watched { Input::Watch(self.pending()) } else { Input::Unwatch };
+        self.group.borrow_mut().handle(now(), input);
+    }
+
+    /// The newest messages that somebody has not answered yet, as far as they are in memory.
+    fn pending(&self) -> Vec<(Seq, Option<Incarnation>)> {
+        let group = self.group.borrow();
+        let cursor = |member: &tertulia_group::Member| {
+            let open = member.open.first().map_or(Seq::MAX, |open| open - 1);
+            member.acked.max(member.reached).min(open)
+        };
+        let answered = group.members().map(cursor).min().unwrap_or(Seq::MAX);
+        let headers = self.window.borrow().newest(answered, PENDING_MAX);
+        let messages = headers.iter().filter(|header| header.kind == Kind::Message);
+        messages.map(|header| (header.seq, header.publisher())).collect()
+    }
+
     /// One turn: hands a batch to the journal, then carries out what the group says.
     pub fn turn(&self) {
+        self.watch_or_not();
         let batch = {
             let mut group = self.group.borrow_mut();
             group.settle(now());
@@ -338,7 +367,17 @@ impl Hosted {
 
     fn carry_out(&self) {
         let outputs: Vec<Output> = self.group.borrow_mut().outputs().collect();
-        outputs.into_iter().for_each(|output| self.carry_out_one(output));
+        let mut finals = Vec::new();
+        for output in outputs {
+            match output {
+                Output::WatchedComplete(run) => finals.push(Final::Complete(run)),
+                Output::Watched(receipt) => finals.push(Final::One(receipt)),
+                output => self.carry_out_one(output),
+            }
+        }
+        if !finals.is_empty() {
+            self.feed.tell(finals);
+        }
         let group = self.group.borrow();
         self.stats.members.store(group.member_count() as u32, Ordering::Relaxed);
         self.stats.tail.store(group.tail(), Ordering::Relaxed);
@@ -420,8 +459,8 @@ impl Hosted {
                     self.answer(ticket, Answer::Receipt(receipt));
                 }
             }
-            // Said by the door, which knows the address.
-            Output::Joined(..) => {}
+            // Said by the door, which knows the address; those for who looks on are gathered.
+            Output::Joined(..) | Output::Watched(..) | Output::WatchedComplete(..) => {}
             Output::Left(name, reason) => {
                 let (group, name) = (self.name.to_string(), name.to_string());
                 self.shared.notice(Notice::Left { group, name, reason: *reason });

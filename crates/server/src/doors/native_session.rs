@@ -456,6 +456,8 @@ impl Session<'_> {
             | Output::Close(..)
             | Output::Removed(..)
             | Output::Awaited(..)
+            | Output::Watched(..)
+            | Output::WatchedComplete(..)
             | Output::Joined(..)
             | Output::Left(..) => {}
         }

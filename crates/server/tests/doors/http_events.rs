@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use hyper::StatusCode;
 use serde_json::json;
 
-use crate::http_client::{Ask, Events};
-use crate::support::{LineClient, config, start};
+use crate::http_client::{Ask, Event, Events};
+use crate::support::{LineClient, NativeClient, config, start};
 
 async fn said(http: SocketAddr, text: &str) -> u64 {
     let ask = Ask::post(http, "/api/groups/ops/messages?wait=stored", text.to_owned());
@@ -129,9 +129,76 @@ async fn a_stream_ends_when_its_group_is_deleted() {
         (node.endpoints().http.expect("http"), node.endpoints().native.expect("native"));
     Ask::json(http, "/api/groups", &json!({ "name": "ops" })).answer().await;
     let mut events = follow(http, "").await;
-    let mut client = crate::support::NativeClient::connect(native).await;
+    let mut client = NativeClient::connect(native).await;
     let delete = tertulia_wire::ClientFrame::Delete { id: 1, group: "ops".to_owned() };
     client.send(&delete).await;
     assert!(matches!(client.frame().await, tertulia_wire::NodeFrame::Done { .. }));
     assert_eq!(events.next().await, None);
+}
+
+fn receipt_of(event: &Event) -> (u64, u64, Vec<&str>) {
+    assert_eq!((event.kind.as_str(), &event.id), ("receipt", &None), "{event:?}");
+    let data = &event.data;
+    assert_eq!((&data["group"], &data["final"]), (&json!("ops"), &json!(true)), "{data}");
+    let missing = data["missing"].as_array().expect("always there").iter();
+    let missing = missing.map(|one| one["name"].as_str().expect("a name"));
+    let number = |name: &str| data[name].as_u64().expect("a number");
+    (number("seq"), number("confirmed") + number("reached"), missing.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_is_told_a_receipt_once_it_is_final_whoever_waits_for_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let (http, native) =
+        (node.endpoints().http.expect("http"), node.endpoints().native.expect("native"));
+    let (mut ana, _) = NativeClient::member(native, "ana", "ops").await;
+    // From before anybody looked on, and nobody waits for it: its sender has its 202.
+    let late = said(http, "late").await;
+    let mut events = follow(http, "").await;
+    let (mut luis, _) = NativeClient::member(native, "luis", "ops").await;
+    let both = said(http, "both").await;
+    assert_eq!(ana.message().await.0, late);
+    ana.ack(late).await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(events.next().await.expect("an event"));
+    }
+    let kinds: Vec<_> = seen.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["joined", "message", "receipt"]);
+    assert_eq!(receipt_of(&seen[2]), (late, 1, vec![]));
+    // One confirms, the other leaves: nobody can still answer.
+    assert_eq!(ana.message().await.0, both);
+    ana.ack(both).await;
+    luis.send(&tertulia_wire::ClientFrame::Leave).await;
+    let left = events.next().await.expect("an event");
+    assert_eq!(left.kind, "left");
+    let last = events.next().await.expect("an event");
+    assert_eq!(receipt_of(&last), (both, 1, vec!["luis"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_never_comes_before_its_message_however_far_behind_one_begins() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let http = node.endpoints().http.expect("http");
+    Ask::json(http, "/api/groups", &json!({ "name": "ops" })).answer().await;
+    let _watching = follow(http, "").await;
+    for at in 0..300 {
+        said(http, &format!("m{at}")).await;
+    }
+    let mut events = follow(http, "?after=0").await;
+    let last = said(http, "last").await;
+    let mut newest = 0;
+    loop {
+        let event = events.next().await.expect("an event");
+        let seq = event.data["seq"].as_u64().expect("a number");
+        match event.kind.as_str() {
+            "receipt" => assert!(seq <= newest, "#{seq} is told before it is shown"),
+            _ => newest = seq,
+        }
+        if event.kind == "receipt" && seq == last {
+            break;
+        }
+    }
 }

@@ -52,6 +52,7 @@ pub(crate) fn id_of(frame: &ClientFrame) -> Option<u32> {
         | ClientFrame::Auth { id, .. }
         | ClientFrame::Register { id, .. }
         | ClientFrame::Login { id, .. }
+        | ClientFrame::Password { id, .. }
         | ClientFrame::Logout { id }
         | ClientFrame::WhoAmI { id }
         | ClientFrame::Status { id } => Some(*id),
@@ -139,6 +140,7 @@ pub(crate) async fn ask(
             NodeFrame::Done { id }
         }
         frame @ (ClientFrame::Register { .. }
+        | ClientFrame::Password { .. }
         | ClientFrame::Logout { .. }
         | ClientFrame::WhoAmI { .. }) => identity::answer(directory, caller, frame).await?,
         ClientFrame::Auth { .. } | ClientFrame::Login { .. } => {

@@ -115,6 +115,45 @@ pub(crate) async fn login(
     Ok((headers, Json(TokenShown { token, expires })).into_response())
 }
 
+/// Another password.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct NewPassword {
+    /// The old one; an administrator who changes somebody else's needs none.
+    #[serde(default)]
+    password: String,
+    /// 8 characters at least.
+    new: String,
+    /// Whose, for an administrator; one's own, where nothing is said.
+    #[serde(default)]
+    name: String,
+}
+
+/// Changes a password. Every other token of the account is revoked, and what they opened is closed.
+#[utoipa::path(
+    post,
+    path = "/api/password",
+    request_body = NewPassword,
+    responses(
+        (status = 204),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem, description = "The old password is wrong, or the account is another's."),
+        (status = 429, body = Problem, description = "Too many tries; `detail` says how long to wait."),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn password(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(changed): params::Json<NewPassword>,
+) -> Result<StatusCode, Problem> {
+    let NewPassword { name, password, new } = changed;
+    let (old, new) = (Credential(password), Credential(new));
+    match door.ask(&peer, ClientFrame::Password { id: 0, name, old, new }).await? {
+        NodeFrame::Done { .. } => Ok(StatusCode::NO_CONTENT),
+        other => not_an_answer(&other),
+    }
+}
+
 /// Gives the token back: it opens nothing any more, and what it opened is closed.
 #[utoipa::path(
     post,

@@ -107,6 +107,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .routes(routes!(groups::rules, groups::set_rules))
         .routes(routes!(accounts::register))
         .routes(routes!(accounts::login))
+        .routes(routes!(accounts::password))
         .routes(routes!(accounts::logout))
         .routes(routes!(accounts::whoami))
         .routes(routes!(groups::locate))

@@ -171,12 +171,17 @@ impl Hosted {
         }
     }
 
+    fn is_member(&self, conn: ConnId) -> bool {
+        self.group.borrow().stay(conn).is_some()
+    }
+
     fn tell_away(&self, conn: &Conn) {
         let group = self.group.borrow();
         let stay = group.stay(conn.id);
         let name = stay.and_then(|stay| group.members().find(|member| member.key == stay));
         if let Some(member) = name.filter(|_| conn.door != tertulia_group::Door::Line) {
             let (group, name) = (self.name.to_string(), member.name.to_string());
+            tracing::info!(%group, %name, conn = conn.id.0, "away");
             self.shared.notice(Notice::Away { group, name });
         }
     }
@@ -429,12 +434,16 @@ impl Hosted {
         match &output {
             Output::Welcome(conn, _) | Output::SenderReady(conn, _) => {
                 let conn = *conn;
+                let what = if self.is_member(conn) { "a member's" } else { "a sender's" };
+                tracing::debug!(group = %self.name, conn = conn.0, "a connection is {what}");
                 self.to(conn, output);
                 if let Some(entering) = self.entering.borrow_mut().remove(&conn) {
                     let _ = entering.send(Ok(()));
                 }
             }
             Output::Refused(conn, refusal) => {
+                let code = Code::of_refusal(*refusal).as_str();
+                tracing::debug!(group = %self.name, conn = conn.0, code, "refused");
                 if let Some(entering) = self.entering.borrow_mut().remove(conn) {
                     self.conns.borrow_mut().remove(conn);
                     let _ = entering.send(Err(*refusal));
@@ -459,9 +468,13 @@ impl Hosted {
                     self.answer(ticket, Answer::Receipt(receipt));
                 }
             }
-            // Said by the door, which knows the address; those for who looks on are gathered.
-            Output::Joined(..) | Output::Watched(..) | Output::WatchedComplete(..) => {}
+            Output::Joined(name, door) => {
+                tracing::info!(group = %self.name, %name, door = door.as_str(), "joined");
+            }
+            // Those for who looks on are gathered.
+            Output::Watched(..) | Output::WatchedComplete(..) => {}
             Output::Left(name, reason) => {
+                tracing::info!(group = %self.name, %name, why = reason.as_str(), "left");
                 let (group, name) = (self.name.to_string(), name.to_string());
                 self.shared.notice(Notice::Left { group, name, reason: *reason });
             }

@@ -209,6 +209,9 @@ pub struct ServeArgs {
     /// The longest message [default: 1MiB]
     #[arg(long, value_name = "SIZE")]
     pub max_message: Option<String>,
+    /// How the log on standard error is written; json: an object a line, with who comes and goes [default: text]
+    #[arg(long, value_name = "text|json")]
+    pub log_format: Option<String>,
     /// A TOML file with any of these
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

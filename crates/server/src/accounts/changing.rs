@@ -57,6 +57,7 @@ impl Accounts {
         self.end_others(&name, kept).await?;
         let record = self.store_password(&name, hashed).await?;
         self.write().set_record(name.folded(), record);
+        tracing::info!(account = %name, by = %own, address = %caller.address, "another password");
         self.end_others(&name, kept).await
     }
 

@@ -240,6 +240,7 @@ impl Accounts {
         let administrator = first && self.claim(&name).await?;
         self.write().add_account(&name, record, administrator);
         self.passes.reserved(&name);
+        tracing::info!(account = %name, administrator, address = %caller.address, "registered");
         Ok(Registered { name, administrator })
     }
 
@@ -384,6 +385,8 @@ impl Accounts {
         let _place = self.begin(caller, key.as_ref(), now)?;
         let right = self.passwords.is_right(password, kept.as_ref()).await.map_err(not_hashed)?;
         let (Some(name), Some(key), Some(password)) = (name.filter(|_| right), key, kept) else {
+            // Not the name: people type passwords there.
+            tracing::info!(address = %caller.address, "a wrong name or password");
             return Err(wrong());
         };
         self.attempts().succeeded(address, &key, now.mono_ms);
@@ -412,6 +415,7 @@ impl Accounts {
             self.put(format!("{}{}", records::TOKEN, digest.hex()), Expect::Any, None).await?;
             return Err(Denied::new(Code::NotLoggedIn, WRONG));
         };
+        tracing::info!(account = %name, %address, "logged in");
         for oldest in too_many {
             self.log_out(&oldest).await?;
         }
@@ -439,6 +443,7 @@ impl Accounts {
         self.write().close(session);
         session.end();
         self.passes.token_ended(session.digest);
+        tracing::info!(account = %session.account, "a token has ended");
         let key = format!("{}{}", records::TOKEN, session.digest.hex());
         self.put(key, Expect::Any, None).await
     }

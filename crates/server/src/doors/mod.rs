@@ -121,6 +121,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let Ok(dialled) = stream.local_addr() else { continue };
         directory.shared.notice(Notice::Connected { door, address });
         let id = ConnId(directory.shared.new_id());
+        tracing::debug!(conn = id.0, %address, door = door.as_str(), "connected");
         let (stream, since) = (Stream::Plain(stream), tokio::time::Instant::now());
         let mut arrival = Arrival { id, stream, since, address, dialled, counted, secure: false };
         let (directory, app) = (Arc::clone(&directory), app.clone());

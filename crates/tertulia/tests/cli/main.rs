@@ -13,6 +13,7 @@ mod exec;
 mod failing_disk;
 mod joining;
 mod line;
+mod logs;
 mod netns;
 mod nodes;
 mod order;

@@ -56,6 +56,8 @@ pub(crate) struct Door {
 /// The connection that a request came on.
 #[derive(Clone)]
 pub(crate) struct Peer {
+    /// The connection's number, for the log.
+    conn: u64,
     address: IpAddr,
     /// Who asks; of each request once it was looked at.
     caller: Caller,
@@ -141,14 +143,14 @@ async fn not_so(method: Method, uri: Uri) -> Problem {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(arrival: Arrival, app: Router, directory: Arc<Directory>) {
-    let Arrival { stream, address, dialled, counted, secure, .. } = arrival;
+    let Arrival { id, stream, address, dialled, counted, secure, .. } = arrival;
     let held = directory.shared.budget.holder();
     let answer = directory.shared.config.limits.answer;
     drop(directory);
     let called = held.caller();
     let (held, counted) = (Arc::new(Mutex::new(held)), Arc::new(counted));
     let caller = Caller::new(address, secure);
-    let peer = Peer { address, caller, dialled, held, _counted: counted };
+    let peer = Peer { conn: id.0, address, caller, dialled, held, _counted: counted };
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(BUFFER_BYTES);
     let mut stream = TimeoutStream::new(stream);
     // Who reads nothing of an answer for so long holds memory for nothing: streams can be resumed.
@@ -163,8 +165,8 @@ pub(crate) async fn serve(arrival: Arrival, app: Router, directory: Arc<Director
         .with_upgrades();
     tokio::select! {
         served = connection => if let Err(error) = served {
-            tracing::debug!(%error, "an HTTP connection ended");
+            tracing::debug!(conn = id.0, %error, "a connection ended");
         },
-        () = called.called() => tracing::debug!("too much waited for an HTTP connection"),
+        () = called.called() => tracing::debug!(conn = id.0, "too much waited for a connection"),
     }
 }

@@ -13,6 +13,7 @@ use super::table::{Operation, Verdict};
 use super::tokens::{Digest, Session};
 use super::{Accounts, Caller, ending, not_hashed};
 use crate::directory::Denied;
+use crate::shared::counted_as;
 
 impl Accounts {
     /// Changes the password of the caller's account, or of the account `name`, which only administrators may. All tokens of the
@@ -44,7 +45,9 @@ impl Accounts {
         self.check_new_password(new)?;
         let _place = if is_own {
             self.check_old(caller, &name, old, now).await?;
-            self.passwords.place().ok_or_else(|| not_hashed(NotHashed::Busy))?
+            self.passwords
+                .place(counted_as(caller.address))
+                .ok_or_else(|| not_hashed(NotHashed::Busy))?
         } else {
             self.begin(caller, None, now)?
         };

@@ -36,7 +36,7 @@ pub use self::passwords::HashCost;
 
 use self::limits::{Attempts, NameKey, Pace};
 use self::names::NotYours;
-use self::passwords::{Hashed, NotHashed, Passwords};
+use self::passwords::{Hashed, NotHashed, Passwords, Place};
 use self::records::{AccountRecord, AdministratorsRecord, TokenRecord};
 use self::rules::Asker;
 use self::state::State;
@@ -316,14 +316,10 @@ impl Accounts {
     }
 
     /// Takes a place in the queue and counts a try.
-    fn begin(
-        &self,
-        caller: &Caller,
-        name: Option<&NameKey>,
-        now: Now,
-    ) -> Result<tokio::sync::OwnedSemaphorePermit, Denied> {
-        let place = self.passwords.place().ok_or_else(|| not_hashed(NotHashed::Busy))?;
-        let begun = self.attempts().begin(counted_as(caller.address), name, now.mono_ms);
+    fn begin(&self, caller: &Caller, name: Option<&NameKey>, now: Now) -> Result<Place, Denied> {
+        let address = counted_as(caller.address);
+        let place = self.passwords.place(address).ok_or_else(|| not_hashed(NotHashed::Busy))?;
+        let begun = self.attempts().begin(address, name, now.mono_ms);
         begun.map_err(|wait_ms| {
             let seconds = wait_ms.div_ceil(1000);
             let message = format!("too many tries; try again in {seconds} s");

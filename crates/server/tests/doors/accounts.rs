@@ -372,6 +372,61 @@ async fn a_thousand_wrong_passwords_hold_up_nobody_else() {
     assert!(wrong <= 30 && wait >= 970, "{wrong} {wait}");
 }
 
+/// A log-in from another of this machine's addresses.
+async fn log_in_from(host: u8, http: SocketAddr, body: &Value) -> StatusCode {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("an address");
+    let stream = socket.connect(http).await.expect("connects");
+    Ask::json(http, "/api/login", body).over(stream).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_locks_nobody_out_elsewhere_nor_whom_a_token_has_let_in() {
+    let rig = Rig::with(|config| config.limits.accounts.hash_cost = HashCost::default()).await;
+    let [ana] = rig.accounts(["ana"]).await;
+    rig.register("luis").await;
+    let http = rig.doors().2;
+    // One address tries as hard as it can: one name, then all that it can think of.
+    let flood: Vec<_> = (0..1000)
+        .map(|n| {
+            let name = if n % 2 == 0 { "ana".to_owned() } else { format!("name{n}") };
+            let body = json!({ "name": name, "password": format!("wrong horse {n}") });
+            tokio::spawn(async move { log_in_from(66, http, &body).await })
+        })
+        .collect();
+    while log_in_from(66, http, &login_body("ana")).await != StatusCode::TOO_MANY_REQUESTS {}
+    // At the first try, where she has logged in before; with her token; and somebody else.
+    assert_eq!(log_in_from(1, http, &login_body("ana")).await, StatusCode::OK);
+    assert_eq!(log_in_from(1, http, &login_body("luis")).await, StatusCode::OK);
+    assert_eq!(rig.get("/api/whoami", Some(&ana)).await.json["name"], "ana");
+    for one in flood {
+        let status = one.await.expect("an answer");
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+        assert!(refused.contains(&status), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_node_and_of_nobody_opens_nothing_at_any_door() {
+    let (rig, other) = (Rig::new().await, Rig::new().await);
+    rig.register("ana").await;
+    let [ana] = other.accounts(["ana"]).await;
+    let (native, line, http) = rig.doors();
+    for token in [ana.as_str(), "tt_", "x", &format!("tt_{}", "A".repeat(43))] {
+        assert_eq!(rig.get("/api/groups", Some(token)).await.code(), "NOT_LOGGED_IN");
+        let events = with_token(Ask::get(http, "/api/groups/ops/events"), Some(token));
+        assert_eq!(events.answer().await.code(), "NOT_LOGGED_IN");
+        let ws = with_token(Ask::get(http, "/api/ws"), Some(token));
+        assert_eq!(ws.answer().await.code(), "NOT_LOGGED_IN");
+        let mut client = NativeClient::connect(native).await;
+        client.send(&auth(token)).await;
+        assert_eq!(error_code(client.frame().await), Code::NotLoggedIn);
+        let mut nc = LineClient::connect(line).await;
+        nc.say(&format!("TOKEN {token}")).await;
+        assert!(nc.line().await.starts_with("ERR DENIED "), "{token}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_is_for_the_page_only() {
     let rig = Rig::new().await;
@@ -393,6 +448,9 @@ async fn a_cookie_is_for_the_page_only() {
     };
     let bare = post("text/plain").answer().await;
     assert_eq!((bare.status, bare.code()), (StatusCode::FORBIDDEN, "FOREIGN_ORIGIN"));
+    // What another site's page can make a browser send: a form, with the cookie and that site's name.
+    let foreign = post("application/x-www-form-urlencoded").header("origin", "http://evil.example");
+    assert_eq!(foreign.answer().await.code(), "FOREIGN_ORIGIN");
     let form = post("application/x-www-form-urlencoded").header("origin", &origin).answer().await;
     assert_eq!(form.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let sent = post("text/plain").header("origin", &origin).answer().await;

@@ -6,6 +6,7 @@ mod accounts;
 mod arguments;
 mod crash;
 mod crowd;
+mod crowd_http;
 mod crowd_memory;
 mod damage;
 mod documented;

@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::params::{Path, Query};
 use super::problem::Problem;
+use super::refusals::{Refused, RefusedGroup};
 use super::{BUFFER_BYTES, Door, Peer};
 use crate::accounts::Pass;
 use crate::accounts::table::Operation;
@@ -61,14 +62,14 @@ pub(crate) struct Hello {
     get,
     path = "/api/groups/{group}/events",
     params(
-        ("group" = String, Path),
+        ("group" = String, Path, example = "ops"),
         Since,
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen."),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn events(

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tertulia_wire::Code;
 use utoipa::ToSchema;
 
+use super::refusals::PROBLEM;
 use crate::directory::Denied;
 
 /// A refusal. `code` is the word that the native door uses for it.
@@ -70,7 +71,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         let forget_cookie = self.forget_cookie;
         let mut response = (status, Json(self)).into_response();
-        let kind = HeaderValue::from_static("application/problem+json");
+        let kind = HeaderValue::from_static(PROBLEM);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -9,6 +9,7 @@ use axum::extract::{State, WebSocketUpgrade};
 use axum::response::Response;
 
 use super::problem::Problem;
+use super::refusals::Refused;
 use super::{Door, Peer, web_session};
 
 /// What a client says, one object a text frame.
@@ -109,7 +110,8 @@ pub(crate) enum Told {
     path = "/api/ws",
     responses(
         (status = 101, description = "A WebSocket."),
-        (status = "4XX", body = Problem),
+        (status = 426, body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(crate) async fn socket(

@@ -38,8 +38,8 @@ pub struct Limits {
     pub runs_per_sender_max: usize,
     /// Runs of messages of one connection that wait for a receipt; beyond it the oldest is answered as it stands.
     pub waiting_runs_max: usize,
-    /// Runs of messages whose receipts are to be told to those who look on; beyond it the oldest is not told, and has to be
-    /// asked for.
+    /// Runs of messages whose receipts are to be told to those who look on; beyond it the older half is not told, and has to
+    /// be asked for.
     pub watched_runs_max: usize,
     /// Members that left and are remembered for receipts; older receipts answer `expired`.
     pub departed_max: usize,

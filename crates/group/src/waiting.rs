@@ -39,14 +39,9 @@ impl Waiting {
         }
     }
 
-    /// Number of the first message that waits.
-    pub fn first(&self) -> Option<Seq> {
-        self.runs.front().map(|run| run.seq)
-    }
-
-    /// The oldest run is not waited for any more.
-    pub fn drop_oldest(&mut self) {
-        self.runs.pop_front();
+    /// Where each run begins.
+    pub fn numbers(&self) -> impl Iterator<Item = Seq> + '_ {
+        self.runs.iter().map(|run| run.seq)
     }
 
     /// Splits off the oldest messages, as many of one run as there are up to `bound`.

@@ -18,10 +18,21 @@ impl Watch {
         self.0.values().map(Waiting::len).sum()
     }
 
-    /// The oldest run is not told.
-    fn drop_oldest(&mut self) {
-        let oldest = self.0.values_mut().min_by_key(|waiting| waiting.first().unwrap_or(Seq::MAX));
-        oldest.into_iter().for_each(Waiting::drop_oldest);
+    /// The older half is not told: so seldom that it costs each run next to nothing.
+    fn drop_older_half(&mut self) {
+        let mut all: Vec<Seq> = self.0.values().flat_map(Waiting::numbers).collect();
+        let middle = all.len() / 2;
+        let (_, middle, _) = all.select_nth_unstable(middle);
+        let floor = *middle;
+        self.drop_below(floor);
+    }
+
+    /// Messages below `floor` are not told.
+    fn drop_below(&mut self, floor: Seq) {
+        for waiting in self.0.values_mut() {
+            while waiting.take_to(floor.saturating_sub(1)).is_some() {}
+        }
+        self.0.retain(|_, waiting| waiting.len() > 0);
     }
 }
 
@@ -70,16 +81,16 @@ impl Group {
             }
         }
         watch.0.retain(|_, waiting| waiting.len() > 0);
-        let beyond = watch.runs().saturating_sub(self.limits.watched_runs_max);
-        (0..beyond).for_each(|_| watch.drop_oldest());
+        while watch.runs() > self.limits.watched_runs_max {
+            watch.drop_older_half();
+        }
         self.watch = Some(watch);
     }
 
     /// Receipts below `floor` cannot be given any more.
     pub(crate) fn unwatch_below(&mut self, floor: Seq) {
-        let Some(watch) = &mut self.watch else { return };
-        for waiting in watch.0.values_mut() {
-            while waiting.take_to(floor.saturating_sub(1)).is_some() {}
+        if let Some(watch) = &mut self.watch {
+            watch.drop_below(floor);
         }
     }
 }

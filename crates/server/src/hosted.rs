@@ -230,11 +230,25 @@ impl Hosted {
         publisher: Option<Incarnation>,
         wait: Duration,
     ) -> Option<Receipt> {
-        let as_it_stands = || self.group.borrow().receipt(seq, publisher, now()).ok();
-        let receipt = as_it_stands()?;
-        if receipt.is_final() || wait.is_zero() {
+        let receipt = self.group.borrow().receipt(seq, publisher, now()).ok()?;
+        if wait.is_zero() {
             return Some(receipt);
         }
+        let receipt = match receipt.is_final() {
+            true => receipt,
+            false => self.wait_for_receipt(seq, publisher, wait).await?,
+        };
+        self.count_given(&receipt);
+        Some(receipt)
+    }
+
+    async fn wait_for_receipt(
+        &self,
+        seq: Seq,
+        publisher: Option<Incarnation>,
+        wait: Duration,
+    ) -> Option<Receipt> {
+        let as_it_stands = || self.group.borrow().receipt(seq, publisher, now()).ok();
         let (ticket, answer) = self.ask(|ticket| Input::Await(ticket, seq, publisher));
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(Answer::Receipt(receipt))) => receipt,
@@ -390,6 +404,22 @@ impl Hosted {
         self.stats.epoch.store(group.epoch(), Ordering::Relaxed);
     }
 
+    /// Since the message was given its number.
+    fn since(&self, seq: Seq) -> Option<Duration> {
+        let header = self.window.borrow().header(seq)?;
+        Some(Duration::from_micros(now().wall_us.saturating_sub(header.time_us)))
+    }
+
+    /// A receipt is given to somebody who waited for it.
+    fn count_given(&self, receipt: &Receipt) {
+        let (metrics, confirmed) = (&self.shared.metrics, u64::from(receipt.confirmed));
+        if receipt.is_complete() {
+            metrics.complete(1, confirmed, self.since(receipt.seq));
+        } else if receipt.is_final() {
+            metrics.missing(confirmed);
+        }
+    }
+
     fn count(&self, output: &Output) {
         let metrics = &self.shared.metrics;
         match output {
@@ -397,10 +427,7 @@ impl Hosted {
                 metrics.messages.inc_by(u64::from(run.count));
             }
             Output::Complete(_, run) => {
-                let header = self.window.borrow().header(run.seq);
-                let since = header.map(|header| {
-                    Duration::from_micros(now().wall_us.saturating_sub(header.time_us))
-                });
+                let since = self.since(run.seq);
                 let confirmed = u64::from(run.members - run.reached);
                 metrics.complete(u64::from(run.count), confirmed, since);
             }

@@ -69,7 +69,10 @@ pub(crate) async fn answer(
 ) -> NodeFrame {
     match ask(directory, from, request).await {
         Ok(frame) => frame,
-        Err(Denied { code, message }) => NodeFrame::Error { id, code, message },
+        Err(Denied { code, message }) => {
+            directory.shared.metrics.refused(code);
+            NodeFrame::Error { id, code, message }
+        }
     }
 }
 

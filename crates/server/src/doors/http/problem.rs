@@ -18,7 +18,7 @@ pub(crate) struct Problem {
     /// What the status says.
     title: &'static str,
     /// A word for programs.
-    code: String,
+    code: &'static str,
     /// What to do.
     detail: String,
     /// The browser is to forget its cookie.
@@ -26,17 +26,15 @@ pub(crate) struct Problem {
     forget_cookie: bool,
 }
 
+/// On an answer: that it is a refusal, and why.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub &'static str);
+
 impl Problem {
     /// A refusal that only this door knows.
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
-        Self {
-            status: status.as_u16(),
-            title,
-            code: code.to_owned(),
-            detail: detail.into(),
-            forget_cookie: false,
-        }
+        Self { status: status.as_u16(), title, code, detail: detail.into(), forget_cookie: false }
     }
 
     /// The request cannot be read.
@@ -70,7 +68,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         let forget_cookie = self.forget_cookie;
+        let code = self.code;
         let mut response = (status, Json(self)).into_response();
+        response.extensions_mut().insert(Refused(code));
         let kind = HeaderValue::from_static(PROBLEM);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {

@@ -247,6 +247,8 @@ impl<'a> Session<'a> {
     /// The rest of a piece, or the whole, which is rendered once for all members.
     fn of_piece(&mut self, piece: &Piece) -> Utf8Bytes {
         let from = std::mem::replace(&mut self.next, piece.last + 1);
+        let metrics = &self.door.directory.shared.metrics;
+        metrics.deliveries.inc_by(piece.last + 1 - from.max(piece.first));
         let group = self.listed.name.as_str();
         if from <= piece.first {
             let whole = piece.web.get_or_init(|| render(group, piece.bytes.clone(), 0));
@@ -269,7 +271,9 @@ impl<'a> Session<'a> {
                     if out.len() > FRAME_BYTES {
                         break;
                     }
-                    self.next = self.next.max(record.first + u64::from(record.count));
+                    let next = self.next.max(record.first + u64::from(record.count));
+                    let delivered = next - std::mem::replace(&mut self.next, next);
+                    self.door.directory.shared.metrics.deliveries.inc_by(delivered);
                     let lines = render(group, record.entries, from);
                     if !out.is_empty() && !lines.is_empty() {
                         out.push('\n');

@@ -1,6 +1,7 @@
 //! `cargo xtask`: what the project runs on itself, the same locally and in CI.
 
 mod api;
+mod bench;
 mod cargo;
 mod demo;
 mod fuzz;
@@ -40,6 +41,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Side by side, in one run, written to docs/benchmarks.md: http. Takes its options, such as --quick.
+    Bench {
+        /// What is measured, and how.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The HTTP door against its description, with schemathesis. Takes --examples N and --seed N.
     Api {
         /// How much is asked.
@@ -66,6 +73,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(&root),
         Task::Sim { arguments } => sim::run(&root, &arguments),
         Task::Torture { arguments } => torture::run(&root, &arguments),
+        Task::Bench { arguments } => bench::run(&root, &arguments),
         Task::Api { arguments } => api::run(&root, &arguments),
         Task::Fuzz { arguments } => fuzz::run(&root, &arguments),
         Task::Tidy { write } => tidy::run(&root, write),

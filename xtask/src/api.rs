@@ -65,7 +65,7 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
         let status = command.status().context("cannot run schemathesis")?;
         ensure!(status.success(), "the HTTP door answered what its description does not say");
     }
-    node.is_well()
+    node.check_well()
 }
 
 /// schemathesis in an environment of its own below `target`, made where it is not there yet.
@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// It has answered everything, and still does.
-    fn is_well(mut self) -> Result<()> {
+    fn check_well(mut self) -> Result<()> {
         ensure!(self.child.try_wait()?.is_none(), "the node has ended");
         self.post("/api/groups/ops/messages", r#"{"text":"still here"}"#).map(drop)
     }

@@ -111,7 +111,7 @@ impl Feed {
     pub fn tell(&self, finals: Vec<Final>) {
         let mut kept = self.kept();
         if kept.readers > 0 {
-            let pieces = kept.finals.push(finals);
+            let pieces = kept.finals.push(finals, self.tail());
             // Under the lock, so that the numbers of pieces and the pieces belong together.
             self.told.send_modify(|told| *told += pieces);
         }
@@ -152,7 +152,7 @@ impl Following {
         self.told.as_ref().is_some_and(|told| *told.borrow() > self.next_final)
     }
 
-    /// The next receipts, of messages before `next`: who has not come so far is given them later.
+    /// The next receipts, where the log had come to before `next`: who has not come so far is given them later.
     pub fn finals(&mut self, next: Seq) -> Option<Arc<FinalPiece>> {
         if !self.has_finals() {
             return None;

@@ -29,13 +29,6 @@ impl Final {
         }
     }
 
-    const fn last(&self) -> Seq {
-        match self {
-            Self::Complete(run) => run.seq + run.count as u64 - 1,
-            Self::One(receipt) => receipt.seq,
-        }
-    }
-
     /// Splits off what fits.
     fn split(&mut self, weight: usize) -> Option<Self> {
         let Self::Complete(run) = self else { return None };
@@ -52,7 +45,8 @@ impl Final {
 pub(crate) struct FinalPiece {
     finals: Vec<Final>,
     weight: usize,
-    /// The highest of their numbers: who has not come so far in the log is told later.
+    /// How far the log was when they became final: who has not come so far is told later, and so sees who left before it is
+    /// told whom a receipt misses.
     pub last: Seq,
     /// As server-sent events.
     pub events: OnceLock<Bytes>,
@@ -61,9 +55,8 @@ pub(crate) struct FinalPiece {
 }
 
 impl FinalPiece {
-    fn new(finals: Vec<Final>) -> Self {
+    fn new(finals: Vec<Final>, last: Seq) -> Self {
         let weight = finals.iter().map(Final::weight).sum();
-        let last = finals.iter().map(Final::last).max().unwrap_or(0);
         Self { finals, weight, last, events: OnceLock::new(), web: OnceLock::new() }
     }
 
@@ -100,8 +93,8 @@ pub(crate) struct Finals {
 }
 
 impl Finals {
-    /// Adds what became final in one turn and answers how many pieces that is.
-    pub fn push(&mut self, finals: Vec<Final>) -> u64 {
+    /// Adds what became final in one turn, when the log had come to `tail`, and answers how many pieces that is.
+    pub fn push(&mut self, finals: Vec<Final>, tail: Seq) -> u64 {
         let (mut piece, mut room, mut pieces) = (Vec::new(), PIECE_WEIGHT, Vec::new());
         for mut one in finals {
             while let Some(head) = one.split(room) {
@@ -118,7 +111,7 @@ impl Finals {
         }
         pieces.extend(Some(piece).filter(|piece| !piece.is_empty()));
         let count = pieces.len() as u64;
-        for piece in pieces.into_iter().map(FinalPiece::new) {
+        for piece in pieces.into_iter().map(|finals| FinalPiece::new(finals, tail)) {
             self.weight += piece.weight;
             self.pieces.push_back(Arc::new(piece));
         }
@@ -148,16 +141,17 @@ mod tests {
     #[test]
     fn a_long_run_comes_in_pieces_and_of_too_much_the_oldest_goes() {
         let mut finals = Finals::default();
-        assert_eq!(finals.push(vec![run(1, 100), run(101, 400)]), 2);
+        assert_eq!(finals.push(vec![run(1, 100), run(101, 400)], 501), 2);
         let (_, piece) = finals.at(0, 2).unwrap();
         let numbers: Vec<_> = piece.receipts().map(|receipt| receipt.seq).collect();
         assert_eq!(numbers, (1..=256).collect::<Vec<_>>());
-        assert_eq!(finals.at(1, 2).unwrap().1.last, 500);
-        let told = 2 + finals.push(vec![run(501, 100_000)]);
+        assert_eq!(finals.at(1, 2).unwrap().1.last, 501);
+        let told = 2 + finals.push(vec![run(501, 100_000)], 100_500);
         let (at, piece) = finals.at(2, told).unwrap();
-        assert!(at > 2 && piece.last > 501, "{at}");
-        let (_, last) = finals.at(told - 1, told).unwrap();
-        assert_eq!(last.last, 100_500);
+        let first = |piece: &FinalPiece| piece.receipts().next().map(|receipt| receipt.seq);
+        assert!(at > 2 && first(&piece) > Some(501), "{at}");
+        let (_, piece) = finals.at(told - 1, told).unwrap();
+        assert_eq!(piece.receipts().last().map(|receipt| receipt.seq), Some(100_500));
         assert!(finals.at(told, told).is_none() && finals.weight <= KEPT_WEIGHT);
     }
 }

@@ -252,7 +252,10 @@ fn a_failure_that_the_table_has_dropped_is_not_lost_with_its_batch() {
     assert_eq!(missing(&rig.receipt(second)), [("ana", "failed")]);
 }
 
-fn watched(said: &[Output]) -> Vec<(u64, u32, Vec<(&str, &str)>)> {
+/// Number, who confirmed, who is missing and why.
+type Told<'a> = (u64, u32, Vec<(&'a str, &'a str)>);
+
+fn watched(said: &[Output]) -> Vec<Told<'_>> {
     let mut all = Vec::new();
     for output in said {
         match output {

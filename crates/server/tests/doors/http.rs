@@ -263,6 +263,7 @@ async fn the_description_names_every_path() {
         "/api/groups/{group}/rules",
         "/api/login",
         "/api/logout",
+        "/api/password",
         "/api/register",
         "/api/whoami",
         "/api/ws",

@@ -10,6 +10,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nc", "netcat-openbsd"),
     ("ps", "procps"),
+    // An environment for schemathesis.
+    ("python3", "python3-venv"),
     ("tmux", "tmux"),
     // The torture: hosts, disks that fail, clocks that jump, calls that are cut short.
     ("faketime", "faketime"),
@@ -22,7 +24,7 @@ const TOOLS: &[(&str, &str)] = &[
 
 /// The command that repeats the step.
 pub const REPEAT: &str = "apt-get install e2fsprogs faketime iproute2 mount netcat-openbsd nftables \
-                          procps strace tmux util-linux";
+                          procps python3-venv strace tmux util-linux";
 
 /// Installs what is missing, where that is possible.
 ///

@@ -1,5 +1,7 @@
 //! `cargo xtask`: what the project runs on itself, the same locally and in CI.
 
+mod api;
+mod bench;
 mod cargo;
 mod demo;
 mod fuzz;
@@ -39,6 +41,18 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Side by side, in one run, written to docs/benchmarks.md: http. Takes its options, such as --quick.
+    Bench {
+        /// What is measured, and how.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The HTTP door against its description, with schemathesis. Takes --examples N and --seed N.
+    Api {
+        /// How much is asked.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The fuzz targets. Takes --seconds N, and names of targets.
     Fuzz {
         /// Handed to the targets as they stand.
@@ -59,6 +73,8 @@ fn main() -> ExitCode {
         Task::Test => test::run(&root),
         Task::Sim { arguments } => sim::run(&root, &arguments),
         Task::Torture { arguments } => torture::run(&root, &arguments),
+        Task::Bench { arguments } => bench::run(&root, &arguments),
+        Task::Api { arguments } => api::run(&root, &arguments),
         Task::Fuzz { arguments } => fuzz::run(&root, &arguments),
         Task::Tidy { write } => tidy::run(&root, write),
     };

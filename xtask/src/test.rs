@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use crate::cargo::Line;
 use crate::totals::Totals;
-use crate::{demo, fuzz, machine, sim, tidy, torture};
+use crate::{api, demo, fuzz, machine, sim, tidy, torture};
 
 const FMT: Line = Line::new("cargo fmt --all --check");
 const CLIPPY: Line = Line::new("cargo clippy --workspace --all-targets --locked -- -D warnings");
@@ -40,6 +40,8 @@ pub fn run(root: &Path) -> Result<()> {
 const SIM: [&str; 2] = ["--seeds", "1000"];
 /// Each fault a few times; the long run is made by hand.
 const TORTURE: [&str; 1] = ["--short"];
+/// Enough to see what has changed; long runs are made by hand.
+const API: [&str; 2] = ["--examples", "10"];
 /// Long enough to see that the targets run; the long runs are made by hand.
 const FUZZ: [&str; 2] = ["--seconds", "5"];
 
@@ -60,6 +62,7 @@ fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
         None => step("demo", &demo::COMMAND.shown(), || demo::run(root))?,
         Some(reason) => skip("demo", reason),
     }
+    own("api", &API, |arguments| api::run(root, arguments))?;
     own("sim", &SIM, |arguments| sim::run(root, arguments))?;
     own("torture", &TORTURE, |arguments| torture::run(root, arguments))?;
     own("fuzz", &FUZZ, |arguments| fuzz::run(root, arguments))

@@ -77,6 +77,28 @@ impl Directory {
         }
     }
 
+    /// Changes the password of who is logged in, or, as an administrator, of the account `name`, whose old password is not
+    /// looked at. All other tokens of the account end.
+    ///
+    /// # Errors
+    /// `DENIED` for a wrong old password or another one's account, `BAD_PASSWORD`, `BAD_NAME`, `NOT_LOGGED_IN`, `LIMIT`;
+    /// [`Error::Insecure`].
+    pub async fn change_password(
+        &mut self,
+        name: Option<&str>,
+        old: &str,
+        new: &str,
+    ) -> Result<(), Error> {
+        let question = |id| ClientFrame::Password {
+            id,
+            name: name.unwrap_or_default().to_owned(),
+            old: Credential(old.to_owned()),
+            new: Credential(new.to_owned()),
+        };
+        self.may_show_credentials().await?;
+        done(&self.ask(None, Asking::Changes, SLOW, question).await?)
+    }
+
     /// Revokes the token that the target has, and closes what it opened.
     ///
     /// # Errors

@@ -280,6 +280,7 @@ impl Group {
 
     fn apply_published(&mut self, run: Published) {
         self.unstored -= run.bytes;
+        self.watch_run(&run);
         // A connection whose membership was taken over may have joined again since: then this is not its message.
         let own = |role: &&mut Role| role.key == run.publisher;
         let Some(role) = self.roles.get_mut(&run.conn).filter(own) else { return };

@@ -14,6 +14,7 @@ use crate::name::Name;
 use crate::past::Past;
 use crate::senders::Senders;
 use crate::waiting::Waiting;
+use crate::watch::Watch;
 
 /// What a connection is to the group.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Tables {
     pub senders: usize,
     /// Runs of messages that wait for a receipt, of the connection that has most.
     pub waiting_runs: usize,
+    /// Runs of messages whose receipts somebody who looks on is to be told.
+    pub watched_runs: usize,
     /// Members that left and are remembered.
     pub departed: usize,
     /// Failures that are remembered.
@@ -91,6 +94,7 @@ pub struct Group {
     pub(crate) waiting: BTreeMap<ConnId, Waiting>,
     pub(crate) held: BTreeMap<(Seq, crate::waiting::HeldFor), Option<Incarnation>>,
     pub(crate) followers: BTreeSet<ConnId>,
+    pub(crate) watch: Option<Watch>,
     /// (when, who): away members whose grace ends.
     pub(crate) graces: BTreeSet<(u64, Incarnation)>,
     /// Members whose `left` entry could not be stored, with its reason; `graces` says when it is tried again.
@@ -126,6 +130,7 @@ impl Group {
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
             followers: BTreeSet::new(),
+            watch: None,
             graces: BTreeSet::new(),
             lost_lefts: HashMap::new(),
             unsaved_since: None,
@@ -151,6 +156,8 @@ impl Group {
             Input::Forget(ticket) => self.forget(ticket),
             Input::Stored => self.batch_stored(now),
             Input::NotStored => self.batch_not_stored(now),
+            Input::Watch(pending) => self.watch(pending),
+            Input::Unwatch => self.unwatch(),
             Input::Checkpoint => self.checkpoint(),
             Input::Trimmed(first) => self.trimmed(now, first),
             Input::Tick => self.tick(now),
@@ -265,6 +272,7 @@ impl Group {
             members: self.members.len() + self.joining.len(),
             senders: self.senders.count_stored(self.stored),
             waiting_runs: self.waiting.values().map(Waiting::len).max().unwrap_or(0),
+            watched_runs: self.watch.as_ref().map_or(0, Watch::runs),
             departed: self.past.departed.len(),
             failures: self.past.failure_count,
             unstored_bytes: self.unstored,

@@ -12,6 +12,7 @@
 //! | retries get their number back (*Once*) | `senders.rs` |
 //! | acknowledgements: a cursor and exceptions below it | `apply.rs` (`ack`, `acceptable`) |
 //! | who is asked, what counts, when a receipt is final | `waiting.rs` (`receipt`) |
+//! | receipts for those who look on | `watch.rs` |
 //! | the smallest cursor at a constant price | `lowest.rs` |
 //! | coming back, taking over, places in another log | `propose.rs` (`resume`, `place`) |
 //! | grace and leaving | `propose.rs` (`closed`, `set_away`, `propose_left`) |
@@ -40,6 +41,7 @@ pub mod receipt;
 mod recover;
 mod senders;
 pub mod waiting;
+mod watch;
 
 pub use codec::RecoverError;
 pub use entry::{Entry, Header, Kind, Run};

@@ -38,6 +38,9 @@ pub struct Limits {
     pub runs_per_sender_max: usize,
     /// Runs of messages of one connection that wait for a receipt; beyond it the oldest is answered as it stands.
     pub waiting_runs_max: usize,
+    /// Runs of messages whose receipts are to be told to those who look on; beyond it the older half is not told, and has to
+    /// be asked for.
+    pub watched_runs_max: usize,
     /// Members that left and are remembered for receipts; older receipts answer `expired`.
     pub departed_max: usize,
     /// Failed messages that are remembered for receipts; older receipts answer `expired`.
@@ -60,6 +63,7 @@ impl Default for Limits {
             senders_max: 65_536,
             runs_per_sender_max: 1024,
             waiting_runs_max: 65_536,
+            watched_runs_max: 4_096,
             departed_max: 100_000,
             failures_max: 100_000,
             grace_ms: 30_000,

@@ -34,6 +34,11 @@ pub enum Input {
     Await(Ticket, Seq, Option<Incarnation>),
     /// Whoever held the ticket does not wait any more.
     Forget(Ticket),
+    /// Somebody looks on: wants each message's receipt once it is final. With it come messages that are stored already and
+    /// whose receipts are to be told too, with their publishers; the driver bounds them.
+    Watch(Vec<(Seq, Option<Incarnation>)>),
+    /// Nobody looks on any more.
+    Unwatch,
     /// The batch that was taken last is stored.
     Stored,
     /// The batch that was taken last is not stored and will not be; the store goes on.
@@ -238,6 +243,10 @@ pub enum Output {
     Complete(ConnId, CompleteRun),
     /// The receipt of the message with this counter: final, or as it stands when it is not waited for any more.
     Receipt(ConnId, u64, Receipt),
+    /// For whoever looks on: the receipts of all of these are final, and everybody has answered. `counter` says nothing.
+    WatchedComplete(CompleteRun),
+    /// For whoever looks on: the receipt of a message, which is final.
+    Watched(Receipt),
     /// Cursors that moved since the last time, for a connection that follows.
     Confirmed(ConnId, Vec<Confirmation>),
     /// The member has left; nothing more comes.

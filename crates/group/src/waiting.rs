@@ -24,10 +24,39 @@ impl Waiting {
     pub fn len(&self) -> usize {
         self.runs.len()
     }
+
+    /// A run more; one that goes on where the last one ends is one with it.
+    pub fn push(&mut self, new: WaitingRun) {
+        match self.runs.back_mut() {
+            Some(last)
+                if last.last() + 1 == new.seq
+                    && last.counter.checked_add(last.count.into()) == Some(new.counter)
+                    && last.members == new.members =>
+            {
+                last.count += new.count;
+            }
+            _ => self.runs.push_back(new),
+        }
+    }
+
+    /// Where each run begins.
+    pub fn numbers(&self) -> impl Iterator<Item = Seq> + '_ {
+        self.runs.iter().map(|run| run.seq)
+    }
+
+    /// Splits off the oldest messages, as many of one run as there are up to `bound`.
+    pub fn take_to(&mut self, bound: Seq) -> Option<WaitingRun> {
+        let front = self.runs.front_mut().filter(|front| front.seq <= bound)?;
+        let done = front.split_to(bound);
+        if front.count == 0 {
+            self.runs.pop_front();
+        }
+        Some(done)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct WaitingRun {
+pub(crate) struct WaitingRun {
     counter: u64,
     seq: Seq,
     count: u32,
@@ -58,6 +87,24 @@ impl WaitingRun {
 pub(crate) enum HeldFor {
     Conn(ConnId, u64),
     Ticket(Ticket),
+    /// Whoever looks on ([`crate::watch`]).
+    Watch,
+}
+
+/// Who waits for the receipts of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WaitedBy {
+    Conn(ConnId),
+    Watch,
+}
+
+impl WaitedBy {
+    const fn held(self, counter: u64) -> HeldFor {
+        match self {
+            Self::Conn(conn) => HeldFor::Conn(conn, counter),
+            Self::Watch => HeldFor::Watch,
+        }
+    }
 }
 
 impl HeldFor {
@@ -128,33 +175,20 @@ impl Group {
     }
 
     pub(crate) fn wait_for(&mut self, run: Published) {
+        let new = self.waiting_run(&run, run.counter);
+        let waiting = self.waiting.entry(run.conn).or_default();
+        waiting.publisher = run.publisher;
+        waiting.push(new);
+        self.moved = true;
+    }
+
+    /// A run that is stored just now, with who is asked for it.
+    pub(crate) fn waiting_run(&self, run: &Published, counter: u64) -> WaitingRun {
         let own = run
             .publisher
             .is_some_and(|key| self.members.get(key).is_some_and(|member| member.key.0 < run.seq));
         let members = self.members.len() as u32 - u32::from(own);
-        let epoch = self.identity.epoch;
-        let waiting = self.waiting.entry(run.conn).or_default();
-        waiting.publisher = run.publisher;
-        match waiting.runs.back_mut() {
-            Some(last)
-                if last.last() + 1 == run.seq
-                    && last.counter.checked_add(last.count.into()) == Some(run.counter)
-                    && last.members == members =>
-            {
-                last.count += run.count;
-            }
-            _ => {
-                let new = WaitingRun {
-                    counter: run.counter,
-                    seq: run.seq,
-                    count: run.count,
-                    members,
-                    epoch,
-                };
-                waiting.runs.push_back(new);
-            }
-        }
-        self.moved = true;
+        WaitingRun { counter, seq: run.seq, count: run.count, members, epoch: self.identity.epoch }
     }
 
     /// Holds one message until its receipt is final.
@@ -179,6 +213,7 @@ impl Group {
         self.tell_followers();
         let conns: Vec<ConnId> = self.waiting.keys().copied().collect();
         conns.into_iter().for_each(|conn| self.answer_waiting(now, conn));
+        self.answer_watch(now);
         self.answer_held(now);
     }
 
@@ -204,7 +239,7 @@ impl Group {
     }
 
     /// Everybody but the publisher has answered for every number up to here.
-    fn bound(&mut self, publisher: Option<Incarnation>) -> Seq {
+    pub(crate) fn bound(&mut self, publisher: Option<Incarnation>) -> Seq {
         let answered = match publisher {
             Some(key) => self.members.answered_but(key),
             None => self.members.answered(),
@@ -215,12 +250,8 @@ impl Group {
     fn answer_waiting(&mut self, now: Now, conn: ConnId) {
         let Some(mut waiting) = self.waiting.remove(&conn) else { return };
         let bound = self.bound(waiting.publisher);
-        while let Some(front) = waiting.runs.front_mut().filter(|front| front.seq <= bound) {
-            let done = front.split_to(bound);
-            if front.count == 0 {
-                waiting.runs.pop_front();
-            }
-            self.answer_run(now, conn, done, waiting.publisher);
+        while let Some(done) = waiting.take_to(bound) {
+            self.answer_run(now, WaitedBy::Conn(conn), done, waiting.publisher);
         }
         // Beyond the limit the oldest is answered as it stands: its sender can ask again by its number.
         while waiting.runs.len() > self.limits.waiting_runs_max {
@@ -251,16 +282,13 @@ impl Group {
     pub(crate) fn give_up_below(&mut self, now: Now, floor: Seq) {
         let mut all = std::mem::take(&mut self.waiting);
         for (conn, waiting) in &mut all {
-            while let Some(front) = waiting.runs.front_mut().filter(|front| front.seq < floor) {
-                let given_up = front.split_to(floor - 1);
-                if front.count == 0 {
-                    waiting.runs.pop_front();
-                }
+            while let Some(given_up) = waiting.take_to(floor.saturating_sub(1)) {
                 self.answer_as_it_stands(now, *conn, given_up, waiting.publisher);
             }
         }
         all.retain(|_, waiting| !waiting.runs.is_empty());
         self.waiting = all;
+        self.unwatch_below(floor);
         while let Some(((seq, held_for), publisher)) =
             self.held.first_key_value().map(|(key, publisher)| (*key, *publisher))
             && seq < floor
@@ -272,27 +300,31 @@ impl Group {
                 (HeldFor::Conn(conn, counter), receipt) => {
                     receipt.map(|receipt| Output::Receipt(conn, counter, receipt))
                 }
+                // It is told of what is final.
+                (HeldFor::Watch, _) => None,
             });
         }
     }
 
-    fn answer_run(
+    pub(crate) fn answer_run(
         &mut self,
         now: Now,
-        conn: ConnId,
+        by: WaitedBy,
         run: WaitingRun,
         publisher: Option<Incarnation>,
     ) {
         let WaitingRun { counter, seq, count, members, epoch } = run;
         if self.is_plain(seq, run.last()) {
             let complete = CompleteRun { counter, seq, count, members, reached: 0, epoch };
-            return self.outputs.push(Output::Complete(conn, complete));
+            return self.outputs.push(match by {
+                WaitedBy::Conn(conn) => Output::Complete(conn, complete),
+                WaitedBy::Watch => Output::WatchedComplete(complete),
+            });
         }
         for i in 0..u64::from(count) {
-            if !self.answer_one(now, seq + i, HeldFor::Conn(conn, counter + i), publisher)
-                && !planted(Bug::LoseReceipt)
-            {
-                self.held.insert((seq + i, HeldFor::Conn(conn, counter + i)), publisher);
+            let held_for = by.held(counter + i);
+            if !self.answer_one(now, seq + i, held_for, publisher) && !planted(Bug::LoseReceipt) {
+                self.held.insert((seq + i, held_for), publisher);
             }
         }
     }
@@ -330,7 +362,8 @@ impl Group {
                 Some(Output::Receipt(conn, counter, receipt))
             }
             // Nothing is known any more; the sender asks by its number and is told so.
-            (HeldFor::Conn(..), None) => None,
+            (HeldFor::Conn(..) | HeldFor::Watch, None) => None,
+            (HeldFor::Watch, Some(receipt)) => Some(Output::Watched(receipt)),
         });
         true
     }

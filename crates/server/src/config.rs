@@ -85,6 +85,11 @@ pub struct NodeLimits {
     /// What a connection that is in no group may go without a request, or on the line door a line; then CLOSE `IDLE`, or it is
     /// closed.
     pub idle: Duration,
+    /// What the head of an HTTP request may take to come, and how long a connection may be idle before the next one; then it is
+    /// closed.
+    pub head: Duration,
+    /// What the body of an HTTP request may take to come; then it is refused (`TOO_SLOW`).
+    pub body: Duration,
     /// What a connection that is in no group has to take one answer; then it is closed.
     pub answer: Duration,
     /// Bytes of a group's log that are held in memory for those who are nearly up to date; others read from the journal.
@@ -124,7 +129,7 @@ pub struct AccountLimits {
     pub hash_cost: HashCost,
     /// Passwords that are hashed at once; more wait.
     pub hashes_at_once: usize,
-    /// And at most so many wait; one more is refused (`LIMIT`).
+    /// And at most so many wait; one more is refused (`LIMIT`). No address has more than half of them.
     pub hashes_waiting: usize,
     /// And at most so long, then `LIMIT`.
     pub hash_wait: Duration,
@@ -197,6 +202,8 @@ impl Default for NodeLimits {
             pool_members: 100,
             hello: Duration::from_secs(10),
             idle: Duration::from_secs(300),
+            head: Duration::from_secs(15),
+            body: Duration::from_secs(30),
             answer: Duration::from_secs(60),
             window_bytes: 8 << 20,
             answers_bytes: 8 << 20,

@@ -409,6 +409,7 @@ impl Directory {
         match stored.await {
             Ok(Ok(version)) => {
                 let listed = self.list(&name, log, rules, version);
+                tracing::info!(group = %name, "made");
                 drop(creating);
                 self.opened(listed).await
             }
@@ -436,6 +437,7 @@ impl Directory {
                 let rules = Arc::new(rules);
                 *write(&listed.rules) = (Arc::clone(&rules), version);
                 let guests = self.shared.config.guests;
+                tracing::info!(group = %listed.name, "the rules are others");
                 self.accounts.passes.rules_changed(listed.key, &rules, guests);
                 Ok(())
             }
@@ -486,6 +488,7 @@ impl Directory {
         gone.await
             .map_err(|_| ending())?
             .map_err(|error| Denied::new(Code::StoreFailed, error.to_string()))?;
+        tracing::info!(group = %name, "deleted");
         write(&self.groups).remove(name.folded());
         write(&self.skeletons).remove(name.skeleton());
         Ok(())

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Name, Output, Presence, Receipt, Refusal, Seq, Ticket,
+    Batch, ConnId, Group, Incarnation, Input, Kind, Name, Output, Presence, Receipt, Refusal, Seq,
+    Ticket,
 };
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
@@ -21,11 +22,15 @@ use tokio::task::JoinHandle;
 use crate::clock::now;
 use crate::conn::Conn;
 use crate::feed::Feed;
+use crate::finals::Final;
 use crate::keeping::Keeping;
 use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::shared::Shared;
 use crate::window::{Window, frame_ends};
+
+/// Messages of which somebody who begins to look on is told the receipts: the newest that are not final yet.
+const PENDING_MAX: usize = 256;
 
 /// What the rest of the node may know of a group without asking its shard.
 #[derive(Debug, Default)]
@@ -166,12 +171,17 @@ impl Hosted {
         }
     }
 
+    fn is_member(&self, conn: ConnId) -> bool {
+        self.group.borrow().stay(conn).is_some()
+    }
+
     fn tell_away(&self, conn: &Conn) {
         let group = self.group.borrow();
         let stay = group.stay(conn.id);
         let name = stay.and_then(|stay| group.members().find(|member| member.key == stay));
         if let Some(member) = name.filter(|_| conn.door != tertulia_group::Door::Line) {
             let (group, name) = (self.name.to_string(), member.name.to_string());
+            tracing::info!(%group, %name, conn = conn.id.0, "away");
             self.shared.notice(Notice::Away { group, name });
         }
     }
@@ -220,11 +230,25 @@ impl Hosted {
         publisher: Option<Incarnation>,
         wait: Duration,
     ) -> Option<Receipt> {
-        let as_it_stands = || self.group.borrow().receipt(seq, publisher, now()).ok();
-        let receipt = as_it_stands()?;
-        if receipt.is_final() || wait.is_zero() {
+        let receipt = self.group.borrow().receipt(seq, publisher, now()).ok()?;
+        if wait.is_zero() {
             return Some(receipt);
         }
+        let receipt = match receipt.is_final() {
+            true => receipt,
+            false => self.wait_for_receipt(seq, publisher, wait).await?,
+        };
+        self.count_given(&receipt);
+        Some(receipt)
+    }
+
+    async fn wait_for_receipt(
+        &self,
+        seq: Seq,
+        publisher: Option<Incarnation>,
+        wait: Duration,
+    ) -> Option<Receipt> {
+        let as_it_stands = || self.group.borrow().receipt(seq, publisher, now()).ok();
         let (ticket, answer) = self.ask(|ticket| Input::Await(ticket, seq, publisher));
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(Answer::Receipt(receipt))) => receipt,
@@ -253,8 +277,32 @@ impl Hosted {
         }
     }
 
+    /// Somebody wants to know what becomes of messages, or nobody does any more.
+    fn watch_or_not(&self) {
+        let watched = self.feed.is_watched();
+        if watched == self.group.borrow().is_watched() {
+            return;
+        }
+        let input = if watched { Input::Watch(self.pending()) } else { Input::Unwatch };
+        self.group.borrow_mut().handle(now(), input);
+    }
+
+    /// The newest messages that somebody has not answered yet, as far as they are in memory.
+    fn pending(&self) -> Vec<(Seq, Option<Incarnation>)> {
+        let group = self.group.borrow();
+        let cursor = |member: &tertulia_group::Member| {
+            let open = member.open.first().map_or(Seq::MAX, |open| open - 1);
+            member.acked.max(member.reached).min(open)
+        };
+        let answered = group.members().map(cursor).min().unwrap_or(Seq::MAX);
+        let headers = self.window.borrow().newest(answered, PENDING_MAX);
+        let messages = headers.iter().filter(|header| header.kind == Kind::Message);
+        messages.map(|header| (header.seq, header.publisher())).collect()
+    }
+
     /// One turn: hands a batch to the journal, then carries out what the group says.
     pub fn turn(&self) {
+        self.watch_or_not();
         let batch = {
             let mut group = self.group.borrow_mut();
             group.settle(now());
@@ -338,12 +386,38 @@ impl Hosted {
 
     fn carry_out(&self) {
         let outputs: Vec<Output> = self.group.borrow_mut().outputs().collect();
-        outputs.into_iter().for_each(|output| self.carry_out_one(output));
+        let mut finals = Vec::new();
+        for output in outputs {
+            match output {
+                Output::WatchedComplete(run) => finals.push(Final::Complete(run)),
+                Output::Watched(receipt) => finals.push(Final::One(receipt)),
+                output => self.carry_out_one(output),
+            }
+        }
+        if !finals.is_empty() {
+            self.feed.tell(finals);
+        }
         let group = self.group.borrow();
         self.stats.members.store(group.member_count() as u32, Ordering::Relaxed);
         self.stats.tail.store(group.tail(), Ordering::Relaxed);
         self.stats.first.store(group.first(), Ordering::Relaxed);
         self.stats.epoch.store(group.epoch(), Ordering::Relaxed);
+    }
+
+    /// Since the message was given its number.
+    fn since(&self, seq: Seq) -> Option<Duration> {
+        let header = self.window.borrow().header(seq)?;
+        Some(Duration::from_micros(now().wall_us.saturating_sub(header.time_us)))
+    }
+
+    /// A receipt is given to somebody who waited for it.
+    fn count_given(&self, receipt: &Receipt) {
+        let (metrics, confirmed) = (&self.shared.metrics, u64::from(receipt.confirmed));
+        if receipt.is_complete() {
+            metrics.complete(1, confirmed, self.since(receipt.seq));
+        } else if receipt.is_final() {
+            metrics.missing(confirmed);
+        }
     }
 
     fn count(&self, output: &Output) {
@@ -353,10 +427,7 @@ impl Hosted {
                 metrics.messages.inc_by(u64::from(run.count));
             }
             Output::Complete(_, run) => {
-                let header = self.window.borrow().header(run.seq);
-                let since = header.map(|header| {
-                    Duration::from_micros(now().wall_us.saturating_sub(header.time_us))
-                });
+                let since = self.since(run.seq);
                 let confirmed = u64::from(run.members - run.reached);
                 metrics.complete(u64::from(run.count), confirmed, since);
             }
@@ -390,12 +461,16 @@ impl Hosted {
         match &output {
             Output::Welcome(conn, _) | Output::SenderReady(conn, _) => {
                 let conn = *conn;
+                let what = if self.is_member(conn) { "a member's" } else { "a sender's" };
+                tracing::debug!(group = %self.name, conn = conn.0, "a connection is {what}");
                 self.to(conn, output);
                 if let Some(entering) = self.entering.borrow_mut().remove(&conn) {
                     let _ = entering.send(Ok(()));
                 }
             }
             Output::Refused(conn, refusal) => {
+                let code = Code::of_refusal(*refusal).as_str();
+                tracing::debug!(group = %self.name, conn = conn.0, code, "refused");
                 if let Some(entering) = self.entering.borrow_mut().remove(conn) {
                     self.conns.borrow_mut().remove(conn);
                     let _ = entering.send(Err(*refusal));
@@ -420,9 +495,13 @@ impl Hosted {
                     self.answer(ticket, Answer::Receipt(receipt));
                 }
             }
-            // Said by the door, which knows the address.
-            Output::Joined(..) => {}
+            Output::Joined(name, door) => {
+                tracing::info!(group = %self.name, %name, door = door.as_str(), "joined");
+            }
+            // Those for who looks on are gathered.
+            Output::Watched(..) | Output::WatchedComplete(..) => {}
             Output::Left(name, reason) => {
+                tracing::info!(group = %self.name, %name, why = reason.as_str(), "left");
                 let (group, name) = (self.name.to_string(), name.to_string());
                 self.shared.notice(Notice::Left { group, name, reason: *reason });
             }

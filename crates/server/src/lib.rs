@@ -9,6 +9,7 @@ mod conn;
 mod directory;
 mod doors;
 mod feed;
+mod finals;
 mod history;
 mod hosted;
 mod keeping;

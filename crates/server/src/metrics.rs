@@ -21,7 +21,7 @@ struct Outcome {
 /// Why something was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
-    /// A code of the native door.
+    /// A code of the native door, or a word of HTTP.
     reason: &'static str,
 }
 
@@ -134,7 +134,12 @@ impl Metrics {
 
     /// Something was refused.
     pub fn refused(&self, code: Code) {
-        self.refusals.get_or_create(&Reason { reason: code.as_str() }).inc();
+        self.refused_for(code.as_str());
+    }
+
+    /// The same for what only one door knows: a word of its own.
+    pub fn refused_for(&self, reason: &'static str) {
+        self.refusals.get_or_create(&Reason { reason }).inc();
     }
 
     /// The journal has answered for a batch.
@@ -202,5 +207,56 @@ mod tests {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    /// What promtool looks at: each family is described and of one type, counters end in `_total`, units are base units,
+    /// buckets rise and end with all.
+    #[test]
+    fn the_text_keeps_to_the_conventions() {
+        let metrics = Metrics::default();
+        metrics.complete(2, 5, Some(Duration::from_millis(3)));
+        metrics.missing(4);
+        metrics.refused(Code::Busy);
+        metrics.set_shards(&[(4, Crowd::default())]);
+        let text = metrics.text();
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let of = |kind: &str| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
+            lines.map(words).collect::<Vec<_>>()
+        };
+        let (types, helps) = (of("# TYPE "), of("# HELP "));
+        for family in &types {
+            let (name, kind) = (&family[0], family[1].as_str());
+            assert!(name.starts_with("tertulia_") && !name.contains("_ms"), "{name}");
+            let help = helps.iter().find(|help| help[0] == *name).expect(name);
+            assert!(
+                help.len() > 2 && help.last().is_some_and(|word| word.ends_with('.')),
+                "{name}"
+            );
+            let samples: Vec<_> =
+                text.lines().filter(|line| line.starts_with(name.as_str())).collect();
+            assert!(!samples.is_empty(), "{name} has no sample");
+            match kind {
+                "counter" => {
+                    let total = format!("{name}_total");
+                    assert!(samples.iter().all(|line| line.starts_with(&total)), "{name}");
+                }
+                "histogram" => {
+                    assert!(name.ends_with("_seconds"), "{name}");
+                    let counts = samples.iter().filter(|line| line.contains("_bucket{"));
+                    let counts: Vec<u64> = counts
+                        .map(|line| {
+                            line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
+                        })
+                        .collect();
+                    assert!(
+                        counts.is_sorted()
+                            && samples.iter().any(|line| line.contains("le=\"+Inf\""))
+                    );
+                }
+                _ => assert!(!name.ends_with("_total"), "{name}"),
+            }
+        }
+        assert_eq!(types.len(), helps.len());
     }
 }

@@ -157,6 +157,26 @@ impl Window {
         Header::read(&piece).ok()
     }
 
+    /// The headers of the newest `most` entries above `above`, the newest first.
+    pub fn newest(&self, above: Seq, most: usize) -> Vec<Header> {
+        let mut headers = Vec::new();
+        for segment in self.segments.iter().rev().take_while(|segment| segment.last > above) {
+            if headers.len() >= most {
+                break;
+            }
+            let mut at = 0;
+            for (seq, end) in frame_ends(&segment.bytes) {
+                let begin = std::mem::replace(&mut at, end);
+                if seq > above {
+                    headers.extend(Header::read(&segment.bytes[begin..]));
+                }
+            }
+        }
+        headers.sort_unstable_by_key(|header| std::cmp::Reverse(header.seq));
+        headers.truncate(most);
+        headers
+    }
+
     /// A piece of whole frames from the boundary `at` on, sharing the segment's bytes, and the last number in it.
     pub fn piece(&self, at: u64) -> Option<(Bytes, Seq)> {
         let index = self.segments.partition_point(|segment| segment.end() <= at);
@@ -226,5 +246,11 @@ mod tests {
         assert!(!window.holds(0));
         assert_eq!(window.header(20).map(|header| header.counter), Some(20));
         assert_eq!(window.header(21), None);
+        let newest = |above, most| {
+            window.newest(above, most).iter().map(|header| header.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(newest(0, 2), [20, 19]);
+        assert_eq!(newest(19, 9), [20]);
+        assert!(newest(20, 9).is_empty());
     }
 }

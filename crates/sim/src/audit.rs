@@ -3,7 +3,8 @@
 use std::collections::btree_map;
 
 use tertulia_group::{
-    Confirmation, Entry, Kind, LeaveReason, Moved, Output, Receipt, Refusal, Welcome, Why,
+    CompleteRun, Confirmation, Entry, Kind, LeaveReason, Moved, Output, Receipt, Refusal, Welcome,
+    Why,
 };
 
 use crate::checks::{self, Verdict};
@@ -57,6 +58,18 @@ impl World {
                         missing,
                     })?;
                 }
+            }
+            Output::WatchedComplete(run) => {
+                for seq in (run.seq..).take(run.count as usize) {
+                    let CompleteRun { epoch, members, reached, .. } = *run;
+                    let (confirmed, missing) = (members - reached, Vec::new());
+                    let receipt = Receipt { seq, epoch, members, confirmed, reached, missing };
+                    self.check_receipt(&receipt)?;
+                }
+            }
+            Output::Watched(receipt) => {
+                checks::told_is_final(receipt)?;
+                self.check_receipt(receipt)?;
             }
             Output::Receipt(_, _, receipt) | Output::Awaited(_, Some(receipt)) => {
                 self.check_receipt(receipt)?;

@@ -307,12 +307,18 @@ pub fn one_connection(connections: usize) -> Verdict {
     ensure(connections <= 1, || format!("views: one stay has {connections} connections"))
 }
 
+/// Promise 2: who looks on is told of what nobody can change any more.
+pub fn told_is_final(receipt: &Receipt) -> Verdict {
+    ensure(receipt.is_final(), || format!("receipt: {} is told and not final", receipt.seq))
+}
+
 /// Promise 10: what a group keeps is within its limits.
 pub fn bounds(tables: &Tables, limits: &Limits) -> Verdict {
     let each = [
         ("members", tables.members, limits.members_max),
         ("senders", tables.senders, limits.senders_max),
         ("runs wait", tables.waiting_runs, limits.waiting_runs_max),
+        ("runs watched", tables.watched_runs, limits.watched_runs_max),
         ("departed", tables.departed, limits.departed_max),
         ("failures", tables.failures, limits.failures_max),
         ("unstored bytes", tables.unstored_bytes, limits.group_unstored_bytes_max),

@@ -300,7 +300,11 @@ impl Node {
                 };
                 self.write(*conn, &NodeFrame::Confirmed(all.iter().map(one).collect()));
             }
-            Output::Removed(..) | Output::Joined(..) | Output::Left(..) => {}
+            Output::Removed(..)
+            | Output::Joined(..)
+            | Output::Left(..)
+            | Output::WatchedComplete(..)
+            | Output::Watched(..) => {}
         }
     }
 

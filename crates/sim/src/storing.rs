@@ -155,6 +155,10 @@ impl World {
         };
         checks::nothing_answered_is_lost(&self.truth, group.tail())?;
         group.take_over(self.clock(), epoch, "sim");
+        if epoch % 2 == 0 {
+            // Somebody looks on, every other time.
+            group.handle(self.clock(), Input::Watch(Vec::new()));
+        }
         self.note("a node starts with epoch {} after {}", [u64::from(epoch), group.tail()]);
         self.generation += 1;
         self.node = Some(Node::new(group, &self.temper.limits));

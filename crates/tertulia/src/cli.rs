@@ -109,6 +109,8 @@ pub enum Command {
     Login(LoginArgs),
     /// Logs out: the token opens nothing any more, and what it opened is closed
     Logout(WhoArgs),
+    /// Changes your password, or, as an administrator, somebody else's: all other tokens of the account end
+    Passwd(PasswdArgs),
     /// Says who you are on the node
     Whoami(WhoArgs),
     /// Says how the node is
@@ -207,6 +209,9 @@ pub struct ServeArgs {
     /// The longest message [default: 1MiB]
     #[arg(long, value_name = "SIZE")]
     pub max_message: Option<String>,
+    /// How the log on standard error is written; json: an object a line, with who comes and goes [default: text]
+    #[arg(long, value_name = "text|json")]
+    pub log_format: Option<String>,
     /// A TOML file with any of these
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -402,6 +407,18 @@ pub struct LoginArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct PasswdArgs {
+    /// Somebody else's account, for administrators
+    pub name: Option<String>,
+    /// Read the passwords from standard input instead of asking for them: the old one, then the new one, a line each (for
+    /// somebody else's account the new one only)
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct WhoArgs {
     #[command(flatten)]
     pub node: NodeArgs,
@@ -444,6 +461,7 @@ impl Command {
             Self::Receipt(args) => &mut args.node,
             Self::Register(args) => &mut args.node,
             Self::Login(args) => &mut args.node,
+            Self::Passwd(args) => &mut args.node,
             Self::Logout(args) | Self::Whoami(args) => &mut args.node,
             Self::Status(args) => &mut args.node,
             Self::Demo(_) | Self::Serve(_) | Self::Check(_) | Self::Completions(_) | Self::Man => {

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod failure;
 mod input;
+mod log;
 mod logins;
 mod names;
 mod output;
@@ -17,9 +18,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -27,8 +27,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
-    start_log(cli.common.verbose);
-    let json = cli.common.json;
+    let log_format = match &cli.command {
+        Command::Serve(args) => settings::log_format(args),
+        _ => log::Format::Text,
+    };
+    let json = cli.common.json || log_format == log::Format::Json;
+    // Dropped, and so written, before a failure is reported.
+    let log = log::start(log_format, cli.common.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(commands::run(cli));
     // A thread may still be reading the terminal: nobody waits for it.
     runtime.shutdown_background();
+    drop(log);
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => failure.report(json),
@@ -69,19 +75,4 @@ fn usage_text(error: &clap::Error) -> String {
         .map(in_one_line)
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// What the libraries have to say goes to standard error: warnings, more with `-v` or `RUST_LOG`.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 | 1 => "warn",
-        2 => "tertulia=debug,tertulia_client=debug,tertulia_server=debug,info",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(output::colours(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -9,6 +9,7 @@ use tertulia_wire::{HTTP_PORT, LINE_PORT, NATIVE_PORT};
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
+use crate::log::Format;
 use crate::{names, state, units};
 
 /// One place's say: what it leaves open is `None`.
@@ -35,10 +36,11 @@ struct Layer {
     max_connections: Option<usize>,
     max_connections_per_address: Option<usize>,
     max_message: Option<usize>,
+    log_format: Option<Format>,
 }
 
 /// Every key of the file; `TERTULIA_` and the same in capitals is the variable.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "listen",
     "address",
     "advertise",
@@ -61,17 +63,26 @@ const KEYS: [&str; 22] = [
     "max_connections",
     "max_connections_per_address",
     "max_message",
+    "log_format",
 ];
 
 /// What this node is told.
 pub fn config(args: &ServeArgs) -> Result<Config, Failure> {
+    build(layers(args)?)
+}
+
+/// How this node logs; as people read it where the settings cannot be read, which [`config`] tells.
+pub fn log_format(args: &ServeArgs) -> Format {
+    layers(args).ok().and_then(|layer| layer.log_format).unwrap_or_default()
+}
+
+fn layers(args: &ServeArgs) -> Result<Layer, Failure> {
     let file = args.config.clone().or_else(|| env("config").map(PathBuf::from));
     let mut layers = vec![from_flags(args)?, from_env(env)?];
     if let Some(path) = file {
         layers.push(from_file(&path)?);
     }
-    let layer = layers.into_iter().reduce(Layer::or).unwrap_or_default();
-    build(layer)
+    Ok(layers.into_iter().reduce(Layer::or).unwrap_or_default())
 }
 
 fn env(key: &str) -> Option<String> {
@@ -105,6 +116,7 @@ fn from_flags(args: &ServeArgs) -> Result<Layer, Failure> {
         ("sync", &args.sync),
         ("node_id", &args.node_id),
         ("max_message", &args.max_message),
+        ("log_format", &args.log_format),
     ] {
         if let Some(value) = value {
             let flag = key.replace('_', "-");
@@ -262,6 +274,10 @@ impl Layer {
                 let wrong = || Wrong::Value(format!("at most {MESSAGE_BYTES_MAX} bytes"));
                 self.max_message = Some(fits.ok_or_else(wrong)?);
             }
+            "log_format" => {
+                let wrong = || Wrong::Value(format!("{text:?}: write text or json"));
+                self.log_format = Some(Format::parse(text).ok_or_else(wrong)?);
+            }
             _ => return Err(Wrong::Value(format!("there is no setting {key}"))),
         }
         Ok(())
@@ -292,6 +308,7 @@ impl Layer {
                 .max_connections_per_address
                 .or(weaker.max_connections_per_address),
             max_message: self.max_message.or(weaker.max_message),
+            log_format: self.log_format.or(weaker.log_format),
         }
     }
 }

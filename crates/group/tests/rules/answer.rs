@@ -89,7 +89,9 @@ fn spread(output: Output) -> Vec<Answer> {
         Output::Receipt(conn, counter, receipt) => {
             Answer::Final { conn: conn.0, counter, receipt: Plain::of(&receipt) }
         }
-        Output::Confirmed(..) => return Vec::new(),
+        Output::Confirmed(..) | Output::Watched(..) | Output::WatchedComplete(..) => {
+            return Vec::new();
+        }
         Output::Gone(conn, why) => Answer::Gone { conn: conn.0, why: format!("{why:?}") },
         Output::Close(conn, why) => Answer::Close { conn: conn.0, why: format!("{why:?}") },
         Output::Removed(ticket, there) => Answer::Removed { ticket: ticket.0, there },

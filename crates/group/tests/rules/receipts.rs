@@ -251,3 +251,95 @@ fn a_failure_that_the_table_has_dropped_is_not_lost_with_its_batch() {
     assert!(rig.group.receipt(first, None, rig.now).is_err(), "nobody says that it was done");
     assert_eq!(missing(&rig.receipt(second)), [("ana", "failed")]);
 }
+
+/// Number, who confirmed, who is missing and why.
+type Told<'a> = (u64, u32, Vec<(&'a str, &'a str)>);
+
+fn watched(said: &[Output]) -> Vec<Told<'_>> {
+    let mut all = Vec::new();
+    for output in said {
+        match output {
+            Output::WatchedComplete(run) => {
+                let one = |seq| (seq, run.members - run.reached, Vec::new());
+                all.extend((run.seq..run.seq + u64::from(run.count)).map(one));
+            }
+            Output::Watched(receipt) => {
+                all.push((receipt.seq, receipt.confirmed, missing(receipt)));
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn who_looks_on_is_told_each_receipt_once_it_is_final_whoever_sent_it() {
+    let mut rig = Rig::with(&["ana", "bo"]);
+    rig.give(Input::Watch(Vec::new()));
+    let own = rig.publish(1, "ana", 1);
+    rig.open(9, 9);
+    let outside = rig.publish(9, "out", 1);
+    // The sender has gone; its message is told all the same.
+    rig.give(Input::Closed(ConnId(9)));
+    assert_eq!(watched(&rig.said()), []);
+    rig.ack(2, outside);
+    assert_eq!(watched(&rig.said()), [(own, 1, vec![])], "ana is not asked for her own");
+    rig.ack_with(1, outside, &[], &[(outside, "exit 7")]);
+    assert_eq!(watched(&rig.said()), [(outside, 1, vec![("ana", "failed")])]);
+    rig.give(Input::Unwatch);
+    let last = rig.publish(1, "ana", 2);
+    rig.ack(2, last);
+    assert_eq!(watched(&rig.said()), [], "nobody looks on");
+}
+
+#[test]
+fn who_looks_on_is_told_of_open_work_and_of_who_left_when_nobody_can_still_answer() {
+    let mut rig = Rig::with(&["ana", "bo", "cy"]);
+    rig.give(Input::Watch(Vec::new()));
+    let first = rig.publish(1, "ana", 1);
+    let second = rig.publish(1, "ana", 2);
+    rig.ack_with(2, second, &[first], &[]);
+    rig.ack(3, first);
+    assert_eq!(watched(&rig.said()), [], "bo is at work on the first, cy has not seen the second");
+    rig.give(Input::Leave(ConnId(3)));
+    rig.flush();
+    assert_eq!(watched(&rig.said()), [(second, 1, vec![("cy", "left")])]);
+    rig.ack(2, second);
+    assert_eq!(watched(&rig.said()), [(first, 2, vec![])]);
+}
+
+#[test]
+fn who_begins_to_look_on_is_told_of_what_was_stored_before() {
+    let mut rig = Rig::with(&["ana", "bo"]);
+    let publisher = rig.group.stay(ConnId(1));
+    let first = rig.publish(1, "ana", 1);
+    let second = rig.publish(1, "ana", 2);
+    rig.ack(2, first);
+    rig.said();
+    rig.give(Input::Watch(vec![(second, publisher)]));
+    rig.settle();
+    assert_eq!(watched(&rig.said()), []);
+    rig.ack(2, second);
+    assert_eq!(watched(&rig.said()), [(second, 1, vec![])]);
+}
+
+#[test]
+fn of_more_than_can_be_watched_the_oldest_is_not_told() {
+    let limits = Limits { watched_runs_max: 2, ..Limits::default() };
+    let mut rig = Rig::new(limits);
+    ["ana", "bo"].iter().zip(1..).for_each(|(text, n)| drop(rig.join(n, text)));
+    rig.open(9, 9);
+    rig.give(Input::Watch(Vec::new()));
+    let mut numbers = Vec::new();
+    for counter in 1..=2 {
+        numbers.push(rig.publish(1, "ana", counter));
+        numbers.push(rig.publish(9, "out", counter));
+    }
+    rig.said();
+    assert_eq!(rig.group.tables().watched_runs, 2);
+    rig.ack(1, rig.group.tail());
+    rig.ack(2, rig.group.tail());
+    let mut told: Vec<_> = watched(&rig.said()).into_iter().map(|(seq, ..)| seq).collect();
+    told.sort_unstable();
+    assert_eq!(told, numbers[2..]);
+}

@@ -262,6 +262,10 @@ fn frame_of(kind: u8, group: &str, name: &str) -> Option<ClientFrame> {
             let (password, code) = (Credential("short".into()), Credential(String::new()));
             ClientFrame::Register { id, name, password, code }
         }
+        kind::PASSWORD => {
+            let (old, new) = (Credential(String::new()), Credential("short".into()));
+            ClientFrame::Password { id, name: "ivo".into(), old, new }
+        }
         kind::LOGOUT => ClientFrame::Logout { id },
         kind::WHOAMI => ClientFrame::WhoAmI { id },
         // They say themselves who asks: wrong ones are refused whoever shows them, which other tests look at.
@@ -279,6 +283,7 @@ fn request_of(route: &str, group: &str) -> Option<(String, String, String)> {
         "POST /api/allocate" => r#"{"name":"eva"}"#.to_owned(),
         "POST /api/register" => r#"{"name":"eva","password":"short"}"#.to_owned(),
         "POST /api/groups/{group}/messages" => r#"{"text":"hola"}"#.to_owned(),
+        "POST /api/password" => r#"{"name":"ivo","new":"short"}"#.to_owned(),
         "PUT /api/groups/{group}/rules" => "{}".to_owned(),
         // They say themselves who asks.
         "POST /api/login" => return None,

@@ -4,6 +4,7 @@
 //! reserved names ([`names`]), tokens ([`tokens`]), the pace of attempts ([`limits`]). Records stand in the catalog; everything
 //! that is asked often is in memory.
 
+mod changing;
 pub(crate) mod limits;
 pub(crate) mod names;
 mod passes;
@@ -35,7 +36,7 @@ pub use self::passwords::HashCost;
 
 use self::limits::{Attempts, NameKey, Pace};
 use self::names::NotYours;
-use self::passwords::{NotHashed, Passwords};
+use self::passwords::{Hashed, NotHashed, Passwords, Place};
 use self::records::{AccountRecord, AdministratorsRecord, TokenRecord};
 use self::rules::Asker;
 use self::state::State;
@@ -99,6 +100,13 @@ pub(crate) struct LoggedIn {
 pub(crate) struct Registered {
     pub name: Name,
     pub administrator: bool,
+}
+
+/// A name and its password were right.
+struct Right {
+    name: Name,
+    /// What is kept of the password that was looked at.
+    password: Hashed,
 }
 
 /// See the module.
@@ -232,6 +240,7 @@ impl Accounts {
         let administrator = first && self.claim(&name).await?;
         self.write().add_account(&name, record, administrator);
         self.passes.reserved(&name);
+        tracing::info!(account = %name, administrator, address = %caller.address, "registered");
         Ok(Registered { name, administrator })
     }
 
@@ -307,14 +316,10 @@ impl Accounts {
     }
 
     /// Takes a place in the queue and counts a try.
-    fn begin(
-        &self,
-        caller: &Caller,
-        name: Option<&NameKey>,
-        now: Now,
-    ) -> Result<tokio::sync::OwnedSemaphorePermit, Denied> {
-        let place = self.passwords.place().ok_or_else(|| not_hashed(NotHashed::Busy))?;
-        let begun = self.attempts().begin(counted_as(caller.address), name, now.mono_ms);
+    fn begin(&self, caller: &Caller, name: Option<&NameKey>, now: Now) -> Result<Place, Denied> {
+        let address = counted_as(caller.address);
+        let place = self.passwords.place(address).ok_or_else(|| not_hashed(NotHashed::Busy))?;
+        let begun = self.attempts().begin(address, name, now.mono_ms);
         begun.map_err(|wait_ms| {
             let seconds = wait_ms.div_ceil(1000);
             let message = format!("too many tries; try again in {seconds} s");
@@ -331,8 +336,8 @@ impl Accounts {
         password: &str,
         now: Now,
     ) -> Result<LoggedIn, Denied> {
-        let name = self.check_right(caller, name, password, now).await?;
-        self.issue(&name, counted_as(caller.address), now).await
+        let right = self.check_right(caller, name, password, now).await?;
+        self.issue(&right, counted_as(caller.address), now).await
     }
 
     /// The same where there is nowhere to keep a token: what it opens lasts as long as the connection.
@@ -343,16 +348,11 @@ impl Accounts {
         password: &str,
         now: Now,
     ) -> Result<Arc<Session>, Denied> {
-        let name = self.check_right(caller, name, password, now).await?;
+        let right = self.check_right(caller, name, password, now).await?;
         let mut state = self.write();
-        state.remember(name.folded(), counted_as(caller.address));
-        let account = state.account(name.folded());
-        let (name, administrator) = account
-            .map(|account| (account.name.clone(), account.administrator))
-            .ok_or_else(|| Denied::new(Code::NotLoggedIn, WRONG))?;
-        drop(state);
-        let digest = Token::random().digest();
-        Ok(Arc::new(Session::new(digest, name, administrator, u64::MAX)))
+        state.remember(right.name.folded(), counted_as(caller.address));
+        let session = state.pass(&right.password, Token::random().digest(), right.name.folded());
+        session.ok_or_else(|| Denied::new(Code::NotLoggedIn, WRONG))
     }
 
     async fn check_right(
@@ -361,7 +361,7 @@ impl Accounts {
         name: &str,
         password: &str,
         now: Now,
-    ) -> Result<Name, Denied> {
+    ) -> Result<Right, Denied> {
         self.check_way(caller)?;
         let wrong = || Denied::new(Code::NotLoggedIn, WRONG);
         let name = Name::new(name).ok();
@@ -380,12 +380,17 @@ impl Accounts {
         };
         let _place = self.begin(caller, key.as_ref(), now)?;
         let right = self.passwords.is_right(password, kept.as_ref()).await.map_err(not_hashed)?;
-        let (Some(name), Some(key)) = (name.filter(|_| right), key) else { return Err(wrong()) };
+        let (Some(name), Some(key), Some(password)) = (name.filter(|_| right), key, kept) else {
+            // Not the name: people type passwords there.
+            tracing::info!(address = %caller.address, "a wrong name or password");
+            return Err(wrong());
+        };
         self.attempts().succeeded(address, &key, now.mono_ms);
-        Ok(name)
+        Ok(Right { name, password })
     }
 
-    async fn issue(&self, name: &Name, address: IpAddr, now: Now) -> Result<LoggedIn, Denied> {
+    async fn issue(&self, right: &Right, address: IpAddr, now: Now) -> Result<LoggedIn, Denied> {
+        let Right { name, password } = right;
         let token = Token::random();
         let life_us = u64::try_from(self.limits.token_life.as_micros()).unwrap_or(u64::MAX);
         let expires_us = now.wall_us.saturating_add(life_us);
@@ -396,12 +401,17 @@ impl Accounts {
         self.put(key, Expect::Absent, Some(records::write(record))).await?;
         let (session, too_many) = {
             let mut state = self.write();
-            let session = state
-                .open(digest, name.folded(), expires_us)
-                .ok_or_else(|| Denied::new(Code::NotLoggedIn, WRONG))?;
+            // The password may have been changed since it was looked at.
+            let same = state.is_password(name.folded(), password);
+            let session = same.then(|| state.open(digest, name.folded(), expires_us)).flatten();
             state.remember(name.folded(), address);
             (session, state.beyond(name.folded(), self.limits.tokens_per_account))
         };
+        let Some(session) = session else {
+            self.put(format!("{}{}", records::TOKEN, digest.hex()), Expect::Any, None).await?;
+            return Err(Denied::new(Code::NotLoggedIn, WRONG));
+        };
+        tracing::info!(account = %name, %address, "logged in");
         for oldest in too_many {
             self.log_out(&oldest).await?;
         }
@@ -429,6 +439,7 @@ impl Accounts {
         self.write().close(session);
         session.end();
         self.passes.token_ended(session.digest);
+        tracing::info!(account = %session.account, "a token has ended");
         let key = format!("{}{}", records::TOKEN, session.digest.hex());
         self.put(key, Expect::Any, None).await
     }

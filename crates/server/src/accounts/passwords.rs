@@ -1,7 +1,9 @@
 //! Hashing passwords: argon2id, so many at once and no more, and a hash for names that there are not.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -56,10 +58,33 @@ pub(crate) struct Passwords {
     turns: Semaphore,
     /// Turns and those who wait for one.
     places: Arc<Semaphore>,
+    places_per_address: usize,
+    /// Places that are taken, by address.
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
     wait: Duration,
     /// What is checked against where there is no account.
     nobody: Hashed,
     runs: AtomicU64,
+}
+
+/// One of the places; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = taken.get_mut(&self.address) {
+            *here -= 1;
+            if *here == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
 }
 
 impl Passwords {
@@ -74,15 +99,24 @@ impl Passwords {
             cost,
             turns: Semaphore::new(at_once.max(1)),
             places: Arc::new(Semaphore::new(at_once.max(1) + waiting)),
+            places_per_address: (at_once.max(1) + waiting).div_ceil(2),
+            taken: Arc::default(),
             wait,
             nobody,
             runs: AtomicU64::new(0),
         }
     }
 
-    /// A place in the queue; `None` where it is full.
-    pub fn place(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// A place in the queue for somebody at this address; `None` where it is full, or half of it is that address's.
+    pub fn place(&self, address: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let place = Place { taken: Arc::clone(&self.taken), address, _permit: permit };
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = taken.entry(address).or_default();
+        *here += 1;
+        let fits = *here <= self.places_per_address;
+        drop(taken);
+        fits.then_some(place)
     }
 
     /// What to keep of a new password.
@@ -152,8 +186,16 @@ mod tests {
     #[tokio::test]
     async fn so_many_at_once_and_in_the_queue_and_no_more() {
         let passwords = Passwords::new(CHEAP, 1, 2, Duration::from_millis(20));
-        let places: Vec<_> = (0..4).map(|_| passwords.place()).collect();
-        assert_eq!(places.iter().filter(|place| place.is_some()).count(), 3);
+        let place = |host| passwords.place(IpAddr::from([10, 0, 0, host]));
+        let places: Vec<_> = [1, 1, 1, 2, 3].into_iter().map(place).collect();
+        let given: Vec<_> = places.iter().map(Option::is_some).collect();
+        assert_eq!(
+            given,
+            [true, true, false, true, false],
+            "two are half of three; then it is full"
+        );
+        drop(places);
+        assert!(place(3).is_some() && passwords.taken.lock().unwrap().is_empty());
         let held = passwords.turns.acquire().await.unwrap();
         assert_eq!(passwords.hash("x").await, Err(NotHashed::Busy));
         assert_eq!(passwords.runs(), 0);

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tertulia_group::Name;
 use tertulia_journal::{Catalog, ReadError};
 
 use super::names::Reserved;
+use super::passwords::Hashed;
 use super::records::{self, AccountRecord, AdministratorsRecord, TokenRecord};
 use super::tokens::{Digest, Session};
 
@@ -22,6 +23,8 @@ pub(crate) struct Account {
     pub administrator: bool,
     /// Oldest first.
     sessions: VecDeque<Arc<Session>>,
+    /// Of connections that have shown the password itself.
+    passing: Vec<Weak<Session>>,
     /// From where it has logged in since the node started, the last at the end.
     known: VecDeque<IpAddr>,
 }
@@ -105,6 +108,7 @@ impl State {
             record,
             administrator,
             sessions: VecDeque::new(),
+            passing: Vec::new(),
             known: VecDeque::new(),
         };
         self.accounts.insert(name.folded().to_owned(), account);
@@ -123,6 +127,43 @@ impl State {
         self.sessions.insert(digest, Arc::clone(&session));
         self.by_expiry.insert((expires_us, digest.0));
         Some(session)
+    }
+
+    /// Whether this is what is kept of the account's password.
+    pub fn is_password(&self, folded: &str, password: &Hashed) -> bool {
+        self.accounts.get(folded).is_some_and(|account| account.record.password == *password)
+    }
+
+    /// A connection has shown the password: a session without a token. `None` where the password is another one by now.
+    pub fn pass(
+        &mut self,
+        password: &Hashed,
+        digest: Digest,
+        folded: &str,
+    ) -> Option<Arc<Session>> {
+        let account = self.accounts.get_mut(folded)?;
+        if account.record.password != *password {
+            return None;
+        }
+        let (name, administrator) = (account.name.clone(), account.administrator);
+        let session = Arc::new(Session::new(digest, name, administrator, u64::MAX));
+        account.passing.retain(|other| other.strong_count() > 0);
+        account.passing.push(Arc::downgrade(&session));
+        Some(session)
+    }
+
+    /// The account has another password.
+    pub fn set_record(&mut self, folded: &str, record: AccountRecord) {
+        if let Some(account) = self.accounts.get_mut(folded) {
+            account.record = record;
+        }
+    }
+
+    /// An account's sessions: those of tokens, and those of connections that have shown the password.
+    pub fn sessions_of(&self, folded: &str) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
+        let Some(account) = self.accounts.get(folded) else { return Default::default() };
+        let passing = account.passing.iter().filter_map(Weak::upgrade);
+        (account.sessions.iter().cloned().collect(), passing.collect())
     }
 
     pub fn session(&self, digest: Digest) -> Option<Arc<Session>> {

@@ -115,6 +115,9 @@ table! {
     /// Gives the token back.
     LogOut: node            [LogIn    LogIn Yes     Yes]
         http ["POST /api/logout"] native [LOGOUT] line []
+    /// Changes a password: one's own, with the old one.
+    ChangePassword: node    [LogIn    LogIn Own     Yes]
+        http ["POST /api/password"] native [PASSWORD] line []
     /// Asks who one is.
     WhoAmI: node            [Yes      Yes   Yes     Yes]
         http ["GET /api/whoami"] native [WHOAMI] line []

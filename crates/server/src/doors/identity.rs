@@ -6,6 +6,7 @@ use tertulia_wire::native::Credential;
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 
 use crate::accounts::Caller;
+use crate::accounts::table::Operation;
 use crate::accounts::tokens::Session;
 use crate::clock::{now, wall_us};
 use crate::directory::{Denied, Directory};
@@ -39,7 +40,7 @@ pub(crate) async fn identify(
     }
 }
 
-/// Answers REGISTER, LOGOUT and WHOAMI.
+/// Answers REGISTER, PASSWORD, LOGOUT and WHOAMI.
 pub(crate) async fn answer(
     directory: &Directory,
     caller: &Caller,
@@ -51,6 +52,13 @@ pub(crate) async fn answer(
             let made = directory.accounts.register(caller, &name, &password.0, code, now()).await?;
             let (name, administrator) = (made.name.to_string(), made.administrator);
             Ok(NodeFrame::Identity { id, name, administrator, expires_us: 0 })
+        }
+        ClientFrame::Password { id, name, old, new } => {
+            directory.check(caller, Operation::ChangePassword)?;
+            let name = Some(name.as_str()).filter(|name| !name.is_empty());
+            let passwords = (old.0.as_str(), new.0.as_str());
+            directory.accounts.change_password(caller, name, passwords, now()).await?;
+            Ok(NodeFrame::Done { id })
         }
         ClientFrame::Logout { id } => {
             let session = caller.session.as_ref().ok_or_else(|| {

@@ -121,6 +121,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         let Ok(dialled) = stream.local_addr() else { continue };
         directory.shared.notice(Notice::Connected { door, address });
         let id = ConnId(directory.shared.new_id());
+        tracing::debug!(conn = id.0, %address, door = door.as_str(), "connected");
         let (stream, since) = (Stream::Plain(stream), tokio::time::Instant::now());
         let mut arrival = Arrival { id, stream, since, address, dialled, counted, secure: false };
         let (directory, app) = (Arc::clone(&directory), app.clone());
@@ -161,10 +162,12 @@ async fn turn_away(stream: TcpStream, door: Door) {
             tertulia_wire::line::err(&mut out, &refusal);
         }
         Door::Web => {
-            let body = format!("{message}\n");
+            let body = format!(
+                "{{\"status\":503,\"title\":\"Service Unavailable\",\"code\":\"LIMIT\",\"detail\":\"{message}\"}}"
+            );
             let head = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1";
             let length = body.len();
-            let kind = "Content-Type: text/plain";
+            let kind = "Content-Type: application/problem+json";
             let all = format!("{head}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
             out.extend_from_slice(all.as_bytes());
         }

@@ -462,6 +462,8 @@ impl Session<'_> {
             | Output::Close(..)
             | Output::Removed(..)
             | Output::Awaited(..)
+            | Output::Watched(..)
+            | Output::WatchedComplete(..)
             | Output::Joined(..)
             | Output::Left(..) => {}
         }

@@ -53,6 +53,7 @@ pub(crate) fn id_of(frame: &ClientFrame) -> Option<u32> {
         | ClientFrame::Auth { id, .. }
         | ClientFrame::Register { id, .. }
         | ClientFrame::Login { id, .. }
+        | ClientFrame::Password { id, .. }
         | ClientFrame::Logout { id }
         | ClientFrame::WhoAmI { id }
         | ClientFrame::Status { id } => Some(*id),
@@ -69,7 +70,10 @@ pub(crate) async fn answer(
 ) -> NodeFrame {
     match ask(directory, from, request).await {
         Ok(frame) => frame,
-        Err(Denied { code, message }) => NodeFrame::Error { id, code, message },
+        Err(Denied { code, message }) => {
+            directory.shared.metrics.refused(code);
+            NodeFrame::Error { id, code, message }
+        }
     }
 }
 
@@ -154,6 +158,7 @@ async fn ask_now(
             NodeFrame::Done { id }
         }
         frame @ (ClientFrame::Register { .. }
+        | ClientFrame::Password { .. }
         | ClientFrame::Logout { .. }
         | ClientFrame::WhoAmI { .. }) => identity::answer(directory, caller, frame).await?,
         ClientFrame::Auth { .. } | ClientFrame::Login { .. } => {

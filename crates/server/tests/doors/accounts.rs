@@ -372,6 +372,61 @@ async fn a_thousand_wrong_passwords_hold_up_nobody_else() {
     assert!(wrong <= 30 && wait >= 970, "{wrong} {wait}");
 }
 
+/// A log-in from another of this machine's addresses.
+async fn log_in_from(host: u8, http: SocketAddr, body: &Value) -> StatusCode {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("an address");
+    let stream = socket.connect(http).await.expect("connects");
+    Ask::json(http, "/api/login", body).over(stream).await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_locks_nobody_out_elsewhere_nor_whom_a_token_has_let_in() {
+    let rig = Rig::with(|config| config.limits.accounts.hash_cost = HashCost::default()).await;
+    let [ana] = rig.accounts(["ana"]).await;
+    rig.register("luis").await;
+    let http = rig.doors().2;
+    // One address tries as hard as it can: one name, then all that it can think of.
+    let flood: Vec<_> = (0..1000)
+        .map(|n| {
+            let name = if n % 2 == 0 { "ana".to_owned() } else { format!("name{n}") };
+            let body = json!({ "name": name, "password": format!("wrong horse {n}") });
+            tokio::spawn(async move { log_in_from(66, http, &body).await })
+        })
+        .collect();
+    while log_in_from(66, http, &login_body("ana")).await != StatusCode::TOO_MANY_REQUESTS {}
+    // At the first try, where she has logged in before; with her token; and somebody else.
+    assert_eq!(log_in_from(1, http, &login_body("ana")).await, StatusCode::OK);
+    assert_eq!(log_in_from(1, http, &login_body("luis")).await, StatusCode::OK);
+    assert_eq!(rig.get("/api/whoami", Some(&ana)).await.json["name"], "ana");
+    for one in flood {
+        let status = one.await.expect("an answer");
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+        assert!(refused.contains(&status), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_node_and_of_nobody_opens_nothing_at_any_door() {
+    let (rig, other) = (Rig::new().await, Rig::new().await);
+    rig.register("ana").await;
+    let [ana] = other.accounts(["ana"]).await;
+    let (native, line, http) = rig.doors();
+    for token in [ana.as_str(), "tt_", "x", &format!("tt_{}", "A".repeat(43))] {
+        assert_eq!(rig.get("/api/groups", Some(token)).await.code(), "NOT_LOGGED_IN");
+        let events = with_token(Ask::get(http, "/api/groups/ops/events"), Some(token));
+        assert_eq!(events.answer().await.code(), "NOT_LOGGED_IN");
+        let ws = with_token(Ask::get(http, "/api/ws"), Some(token));
+        assert_eq!(ws.answer().await.code(), "NOT_LOGGED_IN");
+        let mut client = NativeClient::connect(native).await;
+        client.send(&auth(token)).await;
+        assert_eq!(error_code(client.frame().await), Code::NotLoggedIn);
+        let mut nc = LineClient::connect(line).await;
+        nc.say(&format!("TOKEN {token}")).await;
+        assert!(nc.line().await.starts_with("ERR DENIED "), "{token}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_is_for_the_page_only() {
     let rig = Rig::new().await;
@@ -393,6 +448,9 @@ async fn a_cookie_is_for_the_page_only() {
     };
     let bare = post("text/plain").answer().await;
     assert_eq!((bare.status, bare.code()), (StatusCode::FORBIDDEN, "FOREIGN_ORIGIN"));
+    // What another site's page can make a browser send: a form, with the cookie and that site's name.
+    let foreign = post("application/x-www-form-urlencoded").header("origin", "http://evil.example");
+    assert_eq!(foreign.answer().await.code(), "FOREIGN_ORIGIN");
     let form = post("application/x-www-form-urlencoded").header("origin", &origin).answer().await;
     assert_eq!(form.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let sent = post("text/plain").header("origin", &origin).answer().await;
@@ -488,4 +546,98 @@ async fn other_rules_send_away_who_may_not_be_there() {
     assert_eq!(rig.get("/api/groups", Some(&luis)).await.json["items"][0]["group"], "ops");
     let put = Ask::json(http, "/api/groups/ops/rules", &private).method("PUT");
     assert_eq!(with_token(put, Some(&luis)).answer().await.code(), "DENIED");
+}
+
+async fn change(rig: &Rig, token: Option<&str>, body: Value) -> (u16, String) {
+    let answer = rig.post("/api/password", token, body).await;
+    let code = answer.json["code"].as_str().unwrap_or_default();
+    (answer.status.as_u16(), code.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_password_ends_all_that_the_old_one_had_opened_but_what_changed_it() {
+    let rig = Rig::new().await;
+    rig.register("root").await;
+    rig.register("ana").await;
+    let (mine, others) = (rig.log_in("ana").await, rig.log_in("ana").await);
+    let (_, line, http) = rig.doors();
+    Ask::json(http, "/api/groups", &json!({ "name": "ops" })).answer().await;
+    let mut own = with_token(Ask::get(http, "/api/groups/ops/events"), Some(&mine)).events().await;
+    let (mut web, _) = Web::join_as(
+        http,
+        Some(&others),
+        json!({ "type": "join", "group": "ops", "name": "ana-web" }),
+    )
+    .await;
+    // One that has shown the password itself has no token.
+    let mut nc = LineClient::connect(line).await;
+    nc.say(&format!("PASS {PASSWORD}")).await;
+    nc.say("JOIN ana ops").await;
+    assert!(nc.until("OK JOIN").await.starts_with("OK JOIN ana ops"));
+
+    let new = "battery staple";
+    let asked = |old: &str| json!({ "password": old, "new": new });
+    assert_eq!(change(&rig, None, asked(PASSWORD)).await, (401, "NOT_LOGGED_IN".into()));
+    assert_eq!(change(&rig, Some(&mine), asked("wrong horse")).await, (403, "DENIED".into()));
+    let short = json!({ "password": PASSWORD, "new": "short" });
+    assert_eq!(change(&rig, Some(&mine), short).await, (400, "BAD_PASSWORD".into()));
+    assert_eq!(rig.get("/api/whoami", Some(&others)).await.status, StatusCode::OK);
+
+    assert_eq!(change(&rig, Some(&mine), asked(PASSWORD)).await, (204, String::new()));
+    assert_eq!(web.until("closed").await["code"], "NOT_LOGGED_IN");
+    while !nc.line().await.is_empty() {}
+    assert_eq!(rig.get("/api/whoami", Some(&others)).await.code(), "NOT_LOGGED_IN");
+    assert_eq!(rig.get("/api/whoami", Some(&mine)).await.json["name"], "ana");
+    let said = Ask::post(http, "/api/groups/ops/messages?wait=stored", "still here");
+    said.answer().await;
+    while own.next().await.expect("it goes on").data["text"] != "still here" {}
+
+    let old = rig.post("/api/login", None, login_body("ana")).await;
+    assert_eq!(old.code(), "NOT_LOGGED_IN");
+    let fresh = json!({ "name": "ana", "password": new });
+    assert_eq!(rig.post("/api/login", None, fresh).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_gives_somebody_a_new_password_and_nobody_else_does() {
+    let rig = Rig::new().await;
+    for name in ["root", "ana", "eva"] {
+        rig.register(name).await;
+    }
+    let (root, ana, eva) =
+        (rig.log_in("root").await, rig.log_in("ana").await, rig.log_in("eva").await);
+    let reset = |name: &str| json!({ "name": name, "new": "battery staple" });
+    assert_eq!(change(&rig, Some(&eva), reset("ana")).await, (403, "DENIED".into()));
+    // Whether there is such an account is not said to others.
+    assert_eq!(change(&rig, Some(&eva), reset("nobody")).await, (403, "DENIED".into()));
+    assert_eq!(change(&rig, Some(&root), reset("nobody")).await, (400, "BAD_NAME".into()));
+    // Its own needs the old one, whoever it is.
+    assert_eq!(change(&rig, Some(&root), reset("root")).await, (403, "DENIED".into()));
+    assert_eq!(change(&rig, Some(&root), reset("Ana")).await, (204, String::new()));
+    assert_eq!(rig.get("/api/whoami", Some(&ana)).await.code(), "NOT_LOGGED_IN");
+    assert_eq!(rig.get("/api/whoami", Some(&eva)).await.status, StatusCode::OK);
+    let fresh = json!({ "name": "ana", "password": "battery staple" });
+    assert_eq!(rig.post("/api/login", None, fresh.clone()).await.status, StatusCode::OK);
+
+    // It is there after a restart.
+    let Rig { node, data } = rig;
+    node.stop().await;
+    let rig = Rig { node: start(Rig::config(&data, |_| {})).await, data };
+    assert_eq!(rig.post("/api/login", None, fresh).await.status, StatusCode::OK);
+    assert_eq!(rig.get("/api/whoami", Some(&ana)).await.code(), "NOT_LOGGED_IN");
+    assert_eq!(rig.get("/api/whoami", Some(&root)).await.json["administrator"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_an_old_password_is_slowed_down_like_logging_in() {
+    let rig = Rig::new().await;
+    rig.register("ana").await;
+    let token = rig.log_in("ana").await;
+    let wrong = json!({ "password": "wrong horse", "new": "battery staple" });
+    let mut codes = Vec::new();
+    for _ in 0..8 {
+        codes.push(change(&rig, Some(&token), wrong.clone()).await.1);
+    }
+    assert!(codes.contains(&"LIMIT".to_owned()), "{codes:?}");
+    assert_eq!(rig.get("/api/whoami", Some(&token)).await.status, StatusCode::OK);
 }

@@ -263,6 +263,7 @@ async fn the_description_names_every_path() {
         "/api/groups/{group}/rules",
         "/api/login",
         "/api/logout",
+        "/api/password",
         "/api/register",
         "/api/whoami",
         "/api/ws",
@@ -280,8 +281,16 @@ async fn the_metrics_count_what_went_by() {
     let waiting = tokio::spawn(async move { post(http, "?timeout=20s", "hola").await });
     confirm_next(&mut ana).await;
     assert_eq!(waiting.await.expect("an answer").status, StatusCode::OK);
+    for (path, code) in [("/api/groups/spo/rules", "UNKNOWN_GROUP"), ("/nowhere", "NO_SUCH_PATH")] {
+        assert_eq!(Ask::get(http, path).answer().await.code(), code);
+    }
     let text = Ask::get(http, "/metrics").text().await;
     for line in [
+        "tertulia_receipts_total{outcome=\"complete\"} 1",
+        "tertulia_confirmations_total 1",
+        "tertulia_publish_to_confirmed_seconds_count 1",
+        "tertulia_refusals_total{reason=\"UNKNOWN_GROUP\"} 1",
+        "tertulia_refusals_total{reason=\"NO_SUCH_PATH\"} 1",
         "tertulia_messages_total 1",
         "tertulia_members{presence=\"here\"} 1",
         "tertulia_groups 1",

@@ -75,8 +75,17 @@ impl Ask {
         (whole(response).await, headers)
     }
 
+    /// The whole answer, over a connection that is there.
+    pub async fn over(self, stream: TcpStream) -> Answer {
+        whole(self.response_over(stream).await).await
+    }
+
     async fn response(self) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.expect("connects");
+        self.response_over(stream).await
+    }
+
+    async fn response_over(self, stream: TcpStream) -> Response<Incoming> {
         let (mut client, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);

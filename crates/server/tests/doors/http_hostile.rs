@@ -1,5 +1,6 @@
 //! Who means harm at the HTTP door: foreign pages, slow and endless requests, streams that are not read.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -119,4 +120,73 @@ async fn streams_that_are_not_read_hold_no_more_than_the_node_has_room_for() {
         ended += usize::from(end.is_ok() && read.len() < 20 * text.len());
     }
     assert!(ended >= 25, "only {ended} of 50 were ended");
+}
+
+/// Sends `begin`, then `drop` again and again, and answers what comes until the end.
+async fn drip(http: SocketAddr, begin: &str, drop: &[u8]) -> String {
+    let stream = TcpStream::connect(http).await.expect("connects");
+    let (mut read, mut write) = stream.into_split();
+    let begin = begin.to_owned().into_bytes();
+    let drop = drop.to_vec();
+    let dripping = tokio::spawn(async move {
+        write.write_all(&begin).await?;
+        loop {
+            write.write_all(&drop).await?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        #[expect(unreachable_code, reason = "says what the task is")]
+        Ok::<(), std::io::Error>(())
+    });
+    let mut answer = Vec::new();
+    let _ = within("an end", read.read_to_end(&mut answer)).await;
+    dripping.abort();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_and_a_body_that_come_a_byte_at_a_time_are_ended_at_their_time() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut config = config(data.path());
+    // Each byte comes well within it: it is the whole that has to.
+    config.limits.head = Duration::from_millis(300);
+    config.limits.body = Duration::from_millis(300);
+    let node = start(config).await;
+    let http = node.endpoints().http.expect("http");
+    Ask::json(http, "/api/groups", &json!({ "name": "ops" })).answer().await;
+    let head = drip(http, "GET /healthz HTTP/1.1\r\nHost: ", b"x").await;
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 408"), "{head}");
+    let begin = |path: &str, kind: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {http}\r\nContent-Type: {kind}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        )
+    };
+    let json = "application/json";
+    for begin in [
+        begin("/api/groups/ops/messages", "text/plain"),
+        begin("/api/groups/ops/messages", json),
+        begin("/api/login", json),
+        begin("/api/register", json),
+        begin("/api/groups", json),
+    ] {
+        let answer = drip(http, &begin, b"1\r\nx\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{begin}: {answer}");
+        assert!(answer.contains("TOO_SLOW"), "{answer}");
+    }
+    assert_eq!(Ask::get(http, "/healthz").answer().await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_takes_more_than_it_can_need() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let http = node.endpoints().http.expect("http");
+    Ask::json(http, "/api/groups", &json!({ "name": "ops" })).answer().await;
+    let long = json!({ "name": "x".repeat(300 << 10), "password": "correct horse" });
+    for path in ["/api/login", "/api/register", "/api/groups", "/api/allocate"] {
+        let answer = Ask::json(http, path, &long).answer().await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (413, "TOO_LONG"), "{path}");
+    }
+    let rules = Ask::json(http, "/api/groups/ops/rules", &long).method("PUT").answer().await;
+    assert!(rules.status == 413 || rules.status == 403, "{rules:?}");
 }

@@ -102,6 +102,36 @@ async fn a_web_member_sends_confirms_and_sees_receipts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_follows_is_told_confirmations_and_the_receipts_of_others() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let http = node.endpoints().http.expect("http");
+    let follow = json!({ "type": "join", "group": "ops", "name": "ana", "follow": true });
+    let (mut ana, _) = Web::join(http, follow).await;
+    let (mut luis, _) = Web::join(http, join("luis")).await;
+    let post = Ask::post(http, "/api/groups/ops/messages?wait=stored", "hola").answer().await;
+    let seq = ana.until("message").await["seq"].clone();
+    assert_eq!(post.json["seq"], seq);
+    ana.say(&json!({ "type": "confirm", "seq": seq })).await;
+    let confirmed = ana.until("confirmed").await;
+    assert_eq!((&confirmed["name"], &confirmed["seq"]), (&json!("ana"), &seq));
+    luis.until("message").await;
+    luis.say(&json!({ "type": "confirm", "seq": seq })).await;
+    let told = ana.until("receipt").await;
+    assert_eq!((&told["receipt"]["seq"], &told["receipt"]["final"]), (&seq, &json!(true)));
+    assert!(told.get("counter").is_none(), "{told}");
+    // Who does not follow is told of its own messages only.
+    luis.say(&json!({ "type": "ping" })).await;
+    loop {
+        let told = luis.next().await.expect("an answer");
+        assert_ne!(told["type"], "receipt");
+        if told["type"] == "pong" {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_web_member_comes_back_to_what_it_has_not_confirmed_and_a_retry_is_one_message() {
     let data = tempfile::tempdir().expect("a folder");
     let node = start(config(data.path())).await;

@@ -1,4 +1,4 @@
-//! `register`, `login`, `logout`, `whoami`: accounts on a node.
+//! `register`, `login`, `passwd`, `logout`, `whoami`: accounts on a node.
 
 use std::io::IsTerminal as _;
 
@@ -8,7 +8,7 @@ use tertulia_wire::safe::make_safe;
 use tertulia_wire::time::rfc3339;
 
 use super::directory;
-use crate::cli::{LoginArgs, RegisterArgs};
+use crate::cli::{LoginArgs, PasswdArgs, RegisterArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::Lines;
 use crate::output::Output;
@@ -18,7 +18,7 @@ use crate::{logins, names};
 pub async fn register(args: &RegisterArgs, target: &Target, out: &mut Output) -> Outcome {
     let name = names::check(&args.name)?;
     let mut node = directory(target).await?;
-    let password = password(args.password_stdin, true).await?;
+    let password = Asker::new(args.password_stdin)?.new_password("Password: ").await?;
     let made = node.register(name.as_str(), &password, args.setup_code.as_deref()).await?;
     let line = IdentityLine::new(&made.name, made.administrator, made.expires_us);
     let what = if made.administrator { ", the node's administrator" } else { "" };
@@ -32,7 +32,7 @@ pub async fn register(args: &RegisterArgs, target: &Target, out: &mut Output) ->
 pub async fn login(args: &LoginArgs, target: &Target, out: &mut Output) -> Outcome {
     let name = names::check(&args.name)?;
     let mut node = directory(target).await?;
-    let password = password(args.password_stdin, false).await?;
+    let password = Asker::new(args.password_stdin)?.password("Password: ").await?;
     let logged_in = node.log_in(name.as_str(), &password).await?;
     logins::keep(target.address(), node.instance(), &logged_in)?;
     let until = rfc3339(logged_in.expires_us);
@@ -48,6 +48,41 @@ pub async fn login(args: &LoginArgs, target: &Target, out: &mut Output) -> Outco
 struct LoginLine<'a> {
     name: &'a str,
     expires: &'a str,
+}
+
+/// Changes a password; the token that is kept here stays.
+pub async fn passwd(args: &PasswdArgs, target: &Target, out: &mut Output) -> Outcome {
+    let name = args.name.as_deref().map(names::check).transpose()?;
+    let mut node = directory(target).await?;
+    let me = node.who_am_i().await?;
+    if me.name.is_empty() {
+        let text = "nobody is logged in here; log in first: tertulia login NAME";
+        return Err(Failure::failed(Code::NotLoggedIn.as_str(), text));
+    }
+    let own = names::check(&me.name)?;
+    let other = name.filter(|name| name.folded() != own.folded());
+    let mut asker = Asker::new(args.password_stdin)?;
+    let old = match &other {
+        None => asker.password("Old password: ").await?,
+        Some(_) => String::new(),
+    };
+    let new = asker.new_password("New password: ").await?;
+    let whose = other.as_ref().map(tertulia_group::Name::as_str);
+    node.change_password(whose, &old, &new).await?;
+    let name = whose.unwrap_or(&me.name);
+    let shown = make_safe(name, usize::MAX);
+    let line = PasswdLine { name, changed: true };
+    let stays = if whose.is_none() { " but the one that is used here" } else { "" };
+    out.done(&line, &format!("the password of {shown} is changed; its tokens{stays} have ended"))?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// What programs are told of a changed password.
+#[derive(serde::Serialize)]
+struct PasswdLine<'a> {
+    name: &'a str,
+    changed: bool,
 }
 
 /// Gives the token back, and forgets it in any case: one that opens nothing is of no use.
@@ -95,28 +130,44 @@ pub async fn whoami(target: &Target, out: &mut Output) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// The password: the first line of standard input, or what a person types without seeing it; twice where it is a new one.
-async fn password(from_stdin: bool, is_new: bool) -> Result<String, Failure> {
-    if from_stdin {
-        let line = Lines::read().next().await;
+/// Where passwords come from: lines of standard input, or a person who types them without seeing them.
+enum Asker {
+    Lines(Lines),
+    Person,
+}
+
+impl Asker {
+    fn new(from_stdin: bool) -> Result<Self, Failure> {
+        if from_stdin {
+            return Ok(Self::Lines(Lines::read()));
+        }
+        if !std::io::stdin().is_terminal() {
+            let text = "nobody can be asked for the password; use --password-stdin";
+            return Err(Failure::usage(text));
+        }
+        Ok(Self::Person)
+    }
+
+    /// A password.
+    async fn password(&mut self, prompt: &'static str) -> Result<String, Failure> {
+        let Self::Lines(lines) = self else { return ask(prompt).await };
+        let line = lines.next().await;
         let line = line.ok_or_else(|| Failure::usage("no password on standard input"))?;
-        let text = String::from_utf8(line);
-        return text.map_err(|_| Failure::usage("the password is not UTF-8"));
+        String::from_utf8(line).map_err(|_| Failure::usage("the password is not UTF-8"))
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("nobody can be asked for the password; use --password-stdin"));
+
+    /// A new one: a person types it twice.
+    async fn new_password(&mut self, prompt: &'static str) -> Result<String, Failure> {
+        let first = self.password(prompt).await?;
+        if matches!(self, Self::Person) && ask("Once more: ").await? != first {
+            return Err(Failure::failed("PASSWORDS_DIFFER", "the two passwords are not the same"));
+        }
+        Ok(first)
     }
-    let asked = tokio::task::spawn_blocking(move || {
-        let first = rpassword::prompt_password("Password: ")?;
-        let second =
-            if is_new { rpassword::prompt_password("Once more: ")? } else { first.clone() };
-        Ok::<_, std::io::Error>((first, second))
-    });
-    let asked = asked.await.map_err(|error| Failure::failed("IO", error.to_string()))?;
-    let (first, second) =
-        asked.map_err(|error| Failure::io("cannot ask for a password", &error))?;
-    if first != second {
-        return Err(Failure::failed("PASSWORDS_DIFFER", "the two passwords are not the same"));
-    }
-    Ok(first)
+}
+
+async fn ask(prompt: &'static str) -> Result<String, Failure> {
+    let asked = tokio::task::spawn_blocking(move || rpassword::prompt_password(prompt)).await;
+    let asked = asked.map_err(|error| Failure::failed("IO", error.to_string()))?;
+    asked.map_err(|error| Failure::io("cannot ask for a password", &error))
 }

@@ -56,6 +56,7 @@ pub async fn run(mut cli: Cli) -> Outcome {
         Command::Register(args) => listed(account::register(&args, &target, out).await),
         Command::Login(args) => listed(account::login(&args, &target, out).await),
         Command::Logout(_) => listed(account::logout(&target, out).await),
+        Command::Passwd(args) => listed(account::passwd(&args, &target, out).await),
         Command::Whoami(_) => listed(account::whoami(&target, out).await),
         Command::Status(_) => listed(status::run(&target, out).await),
         Command::Check(args) => listed(check::run(&args, out).await),

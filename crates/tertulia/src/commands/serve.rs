@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::ServeArgs;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::log::Format;
 use crate::output::Output;
 use crate::settings;
 use crate::signals::{Hangups, Signals};
@@ -30,7 +31,7 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let endpoints = node.endpoints();
     folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
     announce(&config, &node, out)?;
-    print_notices(notices, out);
+    print_notices(notices, settings::log_format(args), out);
     let mut hangups = Hangups::listen(config.tls.is_some())?;
     let failed = loop {
         tokio::select! {
@@ -340,7 +341,7 @@ impl NoticeLine {
 }
 
 /// Prints what goes by, on a thread of its own: a terminal that is stopped, or a pipe that nobody reads, stops no node.
-fn print_notices(mut notices: mpsc::Receiver<Notice>, out: &Output) {
+fn print_notices(mut notices: mpsc::Receiver<Notice>, log_format: Format, out: &Output) {
     let mut out = out.another();
     let quiet = out.quiet && !out.json;
     std::thread::spawn(move || {
@@ -359,7 +360,7 @@ fn print_notices(mut notices: mpsc::Receiver<Notice>, out: &Output) {
             let is_trouble = matches!(notice, Notice::Trouble(_));
             let line = NoticeLine::from(notice);
             if is_trouble {
-                crate::output::error_line(&line.text());
+                trouble(&line.text(), log_format);
             }
             if quiet || (is_trouble && !out.json) {
                 continue;
@@ -371,6 +372,14 @@ fn print_notices(mut notices: mpsc::Receiver<Notice>, out: &Output) {
             }
         }
     });
+}
+
+/// What the operator has to know, on standard error in any case.
+fn trouble(text: &str, log_format: Format) {
+    match log_format {
+        Format::Text => crate::output::error_line(text),
+        Format::Json => tracing::error!("{text}"),
+    }
 }
 
 #[cfg(test)]

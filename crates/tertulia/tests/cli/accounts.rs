@@ -207,3 +207,30 @@ fn accounts_and_tokens_stay_over_a_restart_and_another_node_is_not_shown_the_tok
     let _other = serve(&node.user, other.path().to_str().unwrap(), &["--address", &address]);
     assert_eq!(node.run(&["whoami"]).expect(0).stdout(), "a guest (not logged in)\n");
 }
+
+#[test]
+fn a_password_is_changed_and_an_administrator_resets_anothers() {
+    let node = Node::start();
+    let (ana, luis) = (&node.user, User::new());
+    let elsewhere = User::new();
+    log_in(&node, ana, "ana");
+    log_in(&node, &luis, "luis");
+    let login = ["login", "luis", "--password-stdin", "--node", &node.native];
+    elsewhere.run_with(&login, PASSWORD).expect(0);
+    let passwd = ["passwd", "--password-stdin", "--json", "--node", &node.native];
+    let refused = luis.run_with(&passwd, "wrong horse\nbattery staple\n").expect(1);
+    assert_eq!(object(&refused.stderr())["error"]["code"], "DENIED");
+    let said = luis.run_with(&passwd, "correct horse\nbattery staple\n").expect(0);
+    assert_eq!(said.stdout(), "{\"name\":\"luis\",\"changed\":true}\n");
+    assert_eq!(run(&node, &luis, &["whoami"]).expect(0).stdout(), "luis\n");
+    let ended = run(&node, &elsewhere, &["whoami", "--json"]).expect(1);
+    assert_eq!(object(&ended.stderr())["error"]["code"], "NOT_LOGGED_IN");
+    elsewhere.run_with(&login, PASSWORD).expect(1);
+
+    let reset = ["passwd", "luis", "--password-stdin", "--node", &node.native];
+    let said = ana.run_with(&reset, "staple battery\n").expect(0).stdout();
+    assert_eq!(said, "the password of luis is changed; its tokens have ended\n");
+    luis.run_with(&login, "staple battery\n").expect(0);
+    let guest = User::new().run_with(&passwd, "a\nb\n").expect(1);
+    assert_eq!(object(&guest.stderr())["error"]["code"], "NOT_LOGGED_IN");
+}

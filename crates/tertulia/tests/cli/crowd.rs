@@ -14,7 +14,7 @@ const CROWD: usize = 10_000;
 const MEMORY_EACH: u64 = 12 << 10;
 
 /// Whether this test may have so many open files.
-fn may_open(files: u64) -> bool {
+pub fn may_open(files: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < files) {
         return false;

@@ -234,6 +234,11 @@ impl Running {
         self.stdout.all()
     }
 
+    /// The same of standard error.
+    pub fn all_noted(&self) -> String {
+        self.stderr.all()
+    }
+
     pub fn close_input(&mut self) {
         self.stdin = None;
     }

@@ -53,6 +53,8 @@ pub enum ClientFrame {
     Login { id: u32, name: String, password: Credential },
     /// Revoke the token that the connection has shown, and close what it opened.
     Logout { id: u32 },
+    /// Change a password: the connection's account's, or, for administrators, that of the account `name`.
+    Password { id: u32, name: String, old: Credential, new: Credential },
     /// Who is the connection?
     WhoAmI { id: u32 },
     /// Become a member, or come back as one.
@@ -359,6 +361,9 @@ impl ClientFrame {
             }
             Self::Logout { id } => put_frame(out, kind::LOGOUT, 0, id),
             Self::WhoAmI { id } => put_frame(out, kind::WHOAMI, 0, id),
+            Self::Password { id, name, old, new } => {
+                put_frame(out, kind::PASSWORD, 0, (id, name, old, new));
+            }
             Self::Join(join) => join.encode(out),
             Self::OpenSender(open) => open.encode(out),
             Self::Ack(ack) => {
@@ -418,7 +423,7 @@ impl ClientFrame {
             kind::SET_RULES => {
                 Self::SetRules { id: from.take()?, group: from.take()?, rules: from.take()? }
             }
-            kind::AUTH..=kind::WHOAMI => Self::decode_account(kind, from)?,
+            kind::AUTH..=kind::PASSWORD => Self::decode_account(kind, from)?,
             kind::JOIN => Self::Join(Box::new(Join::decode(flags, from)?)),
             kind::OPEN_SENDER => Self::OpenSender(OpenSender::decode(flags, from)?),
             kind::ACK => Self::Ack(Ack::decode(from)?),
@@ -443,6 +448,12 @@ impl ClientFrame {
             }
             kind::LOGOUT => Self::Logout { id: from.take()? },
             kind::WHOAMI => Self::WhoAmI { id: from.take()? },
+            kind::PASSWORD => Self::Password {
+                id: from.take()?,
+                name: from.take()?,
+                old: from.take()?,
+                new: from.take()?,
+            },
             kind => Self::Other { kind },
         })
     }

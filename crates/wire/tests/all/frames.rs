@@ -127,6 +127,10 @@ fn client() -> impl Strategy<Value = ClientFrame> {
             let (password, code) = (Credential(password), Credential(code));
             ClientFrame::Register { id, name, password, code }
         }),
+        (id(), text(), text(), text()).prop_map(|(id, name, old, new)| {
+            let (old, new) = (Credential(old), Credential(new));
+            ClientFrame::Password { id, name, old, new }
+        }),
         (id(), text()).prop_map(|(id, token)| ClientFrame::Auth { id, token: Credential(token) }),
         (id(), text()).prop_map(|(id, group)| ClientFrame::Delete { id, group }),
         (id(), text(), text(), any::<u16>()).prop_map(|(id, group, after, limit)| {

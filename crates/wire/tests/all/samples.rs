@@ -170,6 +170,15 @@ pub fn client_frames() -> Vec<(&'static str, ClientFrame)> {
         ),
         ("LOGOUT", ClientFrame::Logout { id }),
         ("WHOAMI", ClientFrame::WhoAmI { id }),
+        (
+            "PASSWORD",
+            ClientFrame::Password {
+                id,
+                name: String::new(),
+                old: Credential("correct horse".into()),
+                new: Credential("battery staple".into()),
+            },
+        ),
         ("JOIN", ClientFrame::Join(Box::new(join()))),
         (
             "JOIN, durable, with everything",

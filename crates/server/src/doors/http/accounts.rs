@@ -14,9 +14,10 @@ use tertulia_wire::{ClientFrame, NodeFrame};
 use utoipa::ToSchema;
 
 use super::ask::not_an_answer;
+use super::body;
 use super::guard::set_cookie;
-use super::params;
 use super::problem::Problem;
+use super::refusals::{Refused, RefusedBody, RefusedStored};
 use super::{Door, Peer};
 use crate::clock::{now, wall_us};
 
@@ -25,7 +26,8 @@ use crate::clock::{now, wall_us};
 pub(crate) struct Registration {
     /// 1 to 32 letters, digits, `.`, `_` and `-`; nobody else's, and not like another account's.
     name: String,
-    /// 8 characters at least.
+    /// 8 characters at least, 256 bytes at most.
+    #[schema(min_length = 8)]
     password: String,
     /// The code that the node prints: makes its first administrator.
     #[serde(default)]
@@ -59,14 +61,15 @@ pub(crate) struct TokenShown {
     request_body = Registration,
     responses(
         (status = 201, body = IdentityLine),
-        (status = 409, body = Problem, description = "The name is another account's, or looks like it."),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedBody,
+        RefusedStored,
     )
 )]
 pub(crate) async fn register(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(new): params::Json<Registration>,
+    body::Json(new): body::Json<Registration>,
 ) -> Result<(StatusCode, Json<IdentityLine>), Problem> {
     let Registration { name, password, setup_code } = new;
     let (password, code) = (Credential(password), Credential(setup_code));
@@ -90,15 +93,15 @@ fn identity(frame: NodeFrame) -> IdentityLine {
     request_body = Credentials,
     responses(
         (status = 200, body = TokenShown),
-        (status = 401, body = Problem, description = "The name or the password is wrong."),
-        (status = 429, body = Problem, description = "Too many tries; `detail` says how long to wait."),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedBody,
+        RefusedStored,
     )
 )]
 pub(crate) async fn login(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(shown): params::Json<Credentials>,
+    body::Json(shown): body::Json<Credentials>,
 ) -> Result<Response, Problem> {
     let Credentials { name, password, cookie } = shown;
     let logged_in = door.directory.accounts.log_in(&peer.caller, &name, &password, now()).await?;
@@ -115,11 +118,50 @@ pub(crate) async fn login(
     Ok((headers, Json(TokenShown { token, expires })).into_response())
 }
 
+/// Another password.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct NewPassword {
+    /// The old one; an administrator who changes somebody else's needs none.
+    #[serde(default)]
+    password: String,
+    /// 8 characters at least, 256 bytes at most.
+    #[schema(min_length = 8)]
+    new: String,
+    /// Whose, for an administrator; one's own, where nothing is said.
+    #[serde(default)]
+    name: String,
+}
+
+/// Changes a password. Every other token of the account is revoked, and what they opened is closed.
+#[utoipa::path(
+    post,
+    path = "/api/password",
+    request_body = NewPassword,
+    responses(
+        (status = 204),
+        Refused,
+        RefusedBody,
+        RefusedStored,
+    )
+)]
+pub(crate) async fn password(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    body::Json(changed): body::Json<NewPassword>,
+) -> Result<StatusCode, Problem> {
+    let NewPassword { name, password, new } = changed;
+    let (old, new) = (Credential(password), Credential(new));
+    match door.ask(&peer, ClientFrame::Password { id: 0, name, old, new }).await? {
+        NodeFrame::Done { .. } => Ok(StatusCode::NO_CONTENT),
+        other => not_an_answer(&other),
+    }
+}
+
 /// Gives the token back: it opens nothing any more, and what it opened is closed.
 #[utoipa::path(
     post,
     path = "/api/logout",
-    responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem))
+    responses((status = 204), Refused)
 )]
 pub(crate) async fn logout(
     State(door): State<Door>,
@@ -138,7 +180,7 @@ pub(crate) async fn logout(
 #[utoipa::path(
     get,
     path = "/api/whoami",
-    responses((status = 200, body = IdentityLine), (status = 401, body = Problem))
+    responses((status = 200, body = IdentityLine), Refused)
 )]
 pub(crate) async fn whoami(
     State(door): State<Door>,

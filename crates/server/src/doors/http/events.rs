@@ -16,17 +16,19 @@ use serde::{Deserialize, Serialize};
 use tertulia_group::entry::entries;
 use tertulia_group::{Entry, Epoch, LogId, Moved, Position, Seq};
 use tertulia_journal::ReadError;
-use tertulia_wire::json::{EntryLine, ErrorLine, to_line};
+use tertulia_wire::json::{EntryLine, ErrorLine, ReceiptLine, to_line};
 use utoipa::{IntoParams, ToSchema};
 
 use super::params::{Path, Query};
 use super::problem::Problem;
+use super::refusals::{Refused, RefusedGroup};
 use super::{BUFFER_BYTES, Door, Peer};
 use crate::accounts::Pass;
 use crate::accounts::table::Operation;
 use crate::clock::wall_us;
 use crate::directory::{Denied, Listed};
 use crate::feed::{Following, Piece};
+use crate::finals::FinalPiece;
 use crate::shard::Job;
 
 /// A comment is sent after so much silence, so that whoever is between keeps the connection.
@@ -54,19 +56,20 @@ pub(crate) struct Hello {
     next: Seq,
 }
 
-/// Follows a group: `hello`, then `message`, `joined`, `left`, `file`, and `gap` and `reset` for what cannot be had.
+/// Follows a group: `hello`, then `message`, `joined`, `left`, `file`, a `receipt` once one is final, and `gap` and `reset`
+/// for what cannot be had.
 #[utoipa::path(
     get,
     path = "/api/groups/{group}/events",
     params(
-        ("group" = String, Path),
+        ("group" = String, Path, example = "ops"),
         Since,
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen."),
     ),
     responses(
         (status = 200, content_type = "text/event-stream", body = String),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn events(
@@ -138,7 +141,7 @@ impl Stream {
         after: Option<Seq>,
     ) -> Result<Self, Problem> {
         // Followed before anything is looked at, so that nothing comes in between.
-        let following = listed.feed.follow();
+        let following = listed.feed.follow(true);
         let log = format!("{:032x}", u128::from_be_bytes(listed.log.0));
         let (next, moved) = match (last, after) {
             (Some(position), _) => {
@@ -179,6 +182,9 @@ impl Stream {
             if self.ended || self.pass.ended().is_some() {
                 return None;
             }
+            if let Some(finals) = self.following.finals(self.next) {
+                return Some(finals.events.get_or_init(|| self.render_finals(&finals)).clone());
+            }
             if self.next > self.following.tail() {
                 let until = self.following.until(self.next);
                 let waited = tokio::select! {
@@ -186,7 +192,7 @@ impl Stream {
                     _ = self.pass.until_ended() => return None,
                 };
                 match waited {
-                    Ok(true) => {}
+                    Ok(true) => continue,
                     Ok(false) => return None,
                     Err(_) => return Some(Bytes::from_static(b":\n\n")),
                 }
@@ -210,6 +216,16 @@ impl Stream {
         } else {
             render(from)
         }
+    }
+
+    fn render_finals(&self, finals: &FinalPiece) -> Bytes {
+        let (group, level) = (self.listed.name.as_str(), self.door.directory.shared.level());
+        let mut out = Vec::new();
+        for receipt in finals.receipts() {
+            let line = to_line(&ReceiptLine::new(group, &receipt, level, None));
+            out.extend_from_slice(&event("receipt", None, &line));
+        }
+        Bytes::from(out)
     }
 
     async fn read_behind(&mut self) -> Bytes {

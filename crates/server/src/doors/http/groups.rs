@@ -10,8 +10,10 @@ use tertulia_wire::{ClientFrame, NodeFrame};
 use utoipa::ToSchema;
 
 use super::ask::not_an_answer;
-use super::params::{self, Paging, Path, Query};
+use super::body;
+use super::params::{Paging, Path, Query};
 use super::problem::Problem;
+use super::refusals::{Refused, RefusedBody, RefusedGroup, RefusedStored};
 use super::{Door, Peer};
 use crate::accounts::table::Operation;
 use crate::shard::Job;
@@ -27,7 +29,7 @@ pub(crate) struct Health {
 }
 
 /// Alive and ready.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Health), Refused))]
 pub(crate) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
@@ -36,7 +38,10 @@ pub(crate) async fn healthz() -> Json<Health> {
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text"),
+        Refused,
+    )
 )]
 pub(crate) async fn metrics(State(door): State<Door>) -> ([(HeaderName, &'static str); 1], String) {
     let shared = &door.directory.shared;
@@ -129,7 +134,7 @@ pub(crate) struct GroupShown {
     get,
     path = "/api/groups",
     params(Paging),
-    responses((status = 200, body = Page<GroupLine>), (status = "4XX", body = Problem))
+    responses((status = 200, body = Page<GroupLine>), Refused)
 )]
 pub(crate) async fn list(
     State(door): State<Door>,
@@ -158,14 +163,15 @@ fn read(paging: Paging) -> (String, u16) {
     request_body = New,
     responses(
         (status = 201, body = LocatedLine),
-        (status = 409, body = Problem, description = "It is there."),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedBody,
+        RefusedStored,
     )
 )]
 pub(crate) async fn create(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(new): params::Json<New>,
+    body::Json(new): body::Json<New>,
 ) -> Result<(StatusCode, Json<LocatedLine>), Problem> {
     let New { name: group, rules } = new;
     let rules = Some(rules.read()?).filter(|rules| *rules != GroupRules::open());
@@ -186,11 +192,11 @@ async fn located(door: &Door, peer: &Peer, group: String) -> Result<LocatedLine,
 #[utoipa::path(
     get,
     path = "/api/groups/{group}",
-    params(("group" = String, Path), Paging),
+    params(("group" = String, Path, example = "ops"), Paging),
     responses(
         (status = 200, body = GroupShown),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn show(
@@ -218,11 +224,11 @@ pub(crate) async fn show(
 #[utoipa::path(
     get,
     path = "/api/groups/{group}/rules",
-    params(("group" = String, Path)),
+    params(("group" = String, Path, example = "ops")),
     responses(
         (status = 200, body = RulesLine),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn rules(
@@ -240,20 +246,21 @@ pub(crate) async fn rules(
 #[utoipa::path(
     put,
     path = "/api/groups/{group}/rules",
-    params(("group" = String, Path)),
+    params(("group" = String, Path, example = "ops")),
     request_body = RulesWritten,
     responses(
         (status = 200, body = RulesLine),
-        (status = 403, body = Problem, description = "The owner and administrators may."),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedGroup,
+        RefusedBody,
+        RefusedStored,
     )
 )]
 pub(crate) async fn set_rules(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
     Path(group): Path<String>,
-    params::Json(written): params::Json<RulesWritten>,
+    body::Json(written): body::Json<RulesWritten>,
 ) -> Result<Json<RulesLine>, Problem> {
     let written = written.read()?;
     door.ask(&peer, ClientFrame::SetRules { id: 0, group: group.clone(), rules: written }).await?;
@@ -264,11 +271,11 @@ pub(crate) async fn set_rules(
 #[utoipa::path(
     get,
     path = "/api/directory/{group}",
-    params(("group" = String, Path)),
+    params(("group" = String, Path, example = "ops")),
     responses(
         (status = 200, body = LocatedLine),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn locate(
@@ -284,12 +291,17 @@ pub(crate) async fn locate(
     post,
     path = "/api/allocate",
     request_body = Named,
-    responses((status = 200, body = LocatedLine), (status = "4XX", body = Problem))
+    responses(
+        (status = 200, body = LocatedLine),
+        Refused,
+        RefusedBody,
+        RefusedStored,
+    )
 )]
 pub(crate) async fn allocate(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(named): params::Json<Named>,
+    body::Json(named): body::Json<Named>,
 ) -> Result<Json<LocatedLine>, Problem> {
     match door.ask(&peer, ClientFrame::Allocate { id: 0, name: named.name }).await? {
         NodeFrame::Located { group, coordinator, .. } => {

@@ -6,6 +6,7 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tertulia_group::Name;
 use tertulia_wire::Code;
 
 use super::problem::Problem;
@@ -55,8 +56,14 @@ pub(crate) async fn guard(
     {
         return problem.into_response();
     }
+    let group = group.and_then(|group| Name::new(group).ok());
+    let (conn, method) = (peer.conn, request.method().clone());
     request.extensions_mut().insert(peer);
-    next.run(request).await
+    let response = next.run(request).await;
+    let (route, status) = (matched.as_str(), response.status().as_u16());
+    let group = group.as_ref().map(tracing::field::display);
+    tracing::debug!(conn, group, %method, route, status, "answered");
+    response
 }
 
 async fn allow(

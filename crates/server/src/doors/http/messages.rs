@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use serde::Deserialize;
 use tertulia_group::{Name, Receipt, SenderId, Seq};
 use tertulia_wire::json::{EntryLine, Page, ReceiptLine};
@@ -16,9 +15,11 @@ use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ask::not_an_answer;
+use super::body;
 use super::params::{Path, Query, Wait, duration};
 use super::posts::{NotStored, Poster, post_once};
 use super::problem::Problem;
+use super::refusals::{Refused, RefusedBody, RefusedGroup, RefusedStored};
 use super::{Door, Peer};
 use crate::accounts::table::{Operation, Verdict};
 use crate::directory::{Denied, Listed};
@@ -28,8 +29,6 @@ use crate::shard::Job;
 
 /// A post waits so long for its receipt, unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// What a body may take to come.
-const BODY_WAIT: Duration = Duration::from_secs(30);
 /// The sender's name, where none is given.
 const SENDER: &str = "web";
 /// Entries of a page of history, unless asked for otherwise.
@@ -68,7 +67,7 @@ pub(crate) struct Text {
     post,
     path = "/api/groups/{group}/messages",
     params(
-        ("group" = String, Path),
+        ("group" = String, Path, example = "ops"),
         Sending,
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters"),
     ),
@@ -76,12 +75,11 @@ pub(crate) struct Text {
     responses(
         (status = 200, body = ReceiptLine, description = "Everybody who was asked has answered."),
         (status = 202, body = ReceiptLine, description = "It is stored; `missing` says who has not answered."),
-        (status = 404, body = Problem),
-        (status = 413, body = Problem),
-        (status = 422, body = Problem, description = "The key was used for another text."),
-        (status = 504, body = Problem, description = "Whether it is stored is unknown; a retry with the same key is safe."),
-        (status = "4XX", body = Problem),
-        (status = "5XX", body = Problem),
+        (status = 504, body = Problem, content_type = "application/problem+json", description = "Whether it is stored is unknown; a retry with the same key is safe."),
+        Refused,
+        RefusedGroup,
+        RefusedBody,
+        RefusedStored,
     )
 )]
 pub(crate) async fn post(
@@ -103,9 +101,7 @@ pub(crate) async fn post(
     let admitted = door.directory.admit(caller, Operation::Send, &group).await?;
     let (listed, role) = (admitted.listed, admitted.role);
     door.directory.check_name(caller, Operation::Send, &listed, &name)?;
-    let text = read_text(&door, &peer, &headers, body).await;
-    peer.hold(0);
-    let text = text?;
+    let text = read_text(&door, &peer, &headers, body).await?;
     let account = caller.account().cloned();
     let poster = Poster { listed, name, address: peer.address, account };
     let stored = store(&door, &poster, key.as_deref(), text);
@@ -144,15 +140,10 @@ async fn read_text(
         let detail = format!("a message has at most {bytes_max} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLong.as_str(), detail)
     };
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-    let is_json = kind.eq_ignore_ascii_case("application/json");
+    let is_json = body::is_json(headers);
     // JSON may write a byte as six.
     let body_max = if is_json { 6 * bytes_max + 1024 } else { bytes_max };
-    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "TOO_SLOW", "the body did not come");
-    let gather = gather(peer, body, body_max);
-    let read = tokio::time::timeout(BODY_WAIT, gather).await.map_err(|_| slow())?;
-    let body = read?.ok_or_else(too_long)?;
+    let body = body::gather(door, peer, body, body_max).await?.ok_or_else(too_long)?;
     if !is_json {
         return Ok(body);
     }
@@ -162,22 +153,6 @@ async fn read_text(
         return Err(too_long());
     }
     Ok(Bytes::from(text.text))
-}
-
-/// A body of at most `bytes_max`; what has come of it is held by its connection. `None`: there is more.
-async fn gather(peer: &Peer, body: Body, bytes_max: usize) -> Result<Option<Bytes>, Problem> {
-    let mut stream = body.into_data_stream();
-    let mut all = BytesMut::new();
-    while let Some(part) = stream.next().await {
-        let part =
-            part.map_err(|error| Problem::bad(format!("the body has broken off: {error}")))?;
-        if all.len() + part.len() > bytes_max {
-            return Ok(None);
-        }
-        all.extend_from_slice(&part);
-        peer.hold(all.len());
-    }
-    Ok(Some(all.freeze()))
 }
 
 /// Stores the text and answers its number.
@@ -278,12 +253,11 @@ pub(crate) struct Part {
 #[utoipa::path(
     get,
     path = "/api/groups/{group}/messages",
-    params(("group" = String, Path), Part),
+    params(("group" = String, Path, example = "ops"), Part),
     responses(
         (status = 200, body = Page<EntryLine>),
-        (status = 404, body = Problem),
-        (status = "4XX", body = Problem),
-        (status = "5XX", body = Problem),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn history(
@@ -320,13 +294,12 @@ pub(crate) struct Waiting {
 #[utoipa::path(
     get,
     path = "/api/groups/{group}/receipts/{seq}",
-    params(("group" = String, Path), ("seq" = u64, Path), Waiting),
+    params(("group" = String, Path, example = "ops"), ("seq" = u64, Path, example = 2), Waiting),
     responses(
         (status = 200, body = ReceiptLine),
-        (status = 404, body = Problem),
-        (status = 410, body = Problem, description = "It is no longer kept."),
-        (status = "4XX", body = Problem),
-        (status = "5XX", body = Problem),
+        (status = 410, body = Problem, content_type = "application/problem+json", description = "It is no longer kept."),
+        Refused,
+        RefusedGroup,
     )
 )]
 pub(crate) async fn receipt(

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod ask;
+mod body;
 mod events;
 mod groups;
 mod guard;
@@ -12,17 +13,20 @@ mod origin;
 mod params;
 mod posts;
 mod problem;
+mod refusals;
 mod web;
 mod web_session;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;
-use axum::{Extension, Json, Router, middleware};
+use axum::{Json, Router, middleware};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio_io_timeout::TimeoutStream;
@@ -36,11 +40,10 @@ use super::Arrival;
 use crate::accounts::Caller;
 use crate::accounts::table::Operation;
 use crate::budget::Held;
+use crate::config::NodeLimits;
 use crate::directory::{Directory, Listed};
 use crate::shared::Counted;
 
-/// What a request's head may take; also how long a connection may be idle between requests.
-const HEAD_WAIT: Duration = Duration::from_secs(15);
 /// Header fields of a request.
 const HEADERS_MAX: usize = 64;
 /// What is read ahead and written behind on a connection.
@@ -56,6 +59,8 @@ pub(crate) struct Door {
 /// The connection that a request came on.
 #[derive(Clone)]
 pub(crate) struct Peer {
+    /// The connection's number, for the log.
+    conn: u64,
     address: IpAddr,
     /// Who asks; of each request once it was looked at.
     caller: Caller,
@@ -88,17 +93,19 @@ impl Door {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Tertulia",
-    description = "Tell a group something, and know that everyone got it.",
-    license(name = "MIT OR Apache-2.0")
-))]
+#[openapi(
+    info(
+        title = "Tertulia",
+        description = "Tell a group something, and know that everyone got it.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    components(schemas(Problem))
+)]
 struct Description;
 
 /// Everything that the door answers.
 pub(crate) fn app(directory: &Arc<Directory>) -> Router {
     let door = Door { directory: Arc::clone(directory), posts: Posts::default() };
-    let body_max = directory.shared.config.group_limits.message_bytes_max;
     let (routes, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(groups::healthz))
         .routes(routes!(groups::metrics))
@@ -107,6 +114,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .routes(routes!(groups::rules, groups::set_rules))
         .routes(routes!(accounts::register))
         .routes(routes!(accounts::login))
+        .routes(routes!(accounts::password))
         .routes(routes!(accounts::logout))
         .routes(routes!(accounts::whoami))
         .routes(routes!(groups::locate))
@@ -123,8 +131,8 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .fallback(not_here)
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(door.clone(), origin::check))
-        // JSON may write a byte as six.
-        .layer(DefaultBodyLimit::max(6 * body_max + 1024))
+        // Bodies are gathered by `body`, which knows what each may be.
+        .layer(DefaultBodyLimit::disable())
         .with_state(door)
 }
 
@@ -140,30 +148,35 @@ async fn not_so(method: Method, uri: Uri) -> Problem {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(arrival: Arrival, app: Router, directory: Arc<Directory>) {
-    let Arrival { stream, address, dialled, counted, secure, .. } = arrival;
+    let Arrival { id, stream, address, dialled, counted, secure, .. } = arrival;
     let held = directory.shared.budget.holder();
-    let answer = directory.shared.config.limits.answer;
+    let NodeLimits { answer, head, .. } = directory.shared.config.limits;
     drop(directory);
     let called = held.caller();
     let (held, counted) = (Arc::new(Mutex::new(held)), Arc::new(counted));
     let caller = Caller::new(address, secure);
-    let peer = Peer { address, caller, dialled, held, _counted: counted };
+    let peer = Peer { conn: id.0, address, caller, dialled, held, _counted: counted };
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(BUFFER_BYTES);
     let mut stream = TimeoutStream::new(stream);
     // Who reads nothing of an answer for so long holds memory for nothing: streams can be resumed.
     stream.set_write_timeout(Some(answer));
-    let service = TowerToHyperService::new(app.layer(Extension(peer)));
+    // Not as a layer: that would be a copy of every route for each connection.
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        app.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT)
+        .header_read_timeout(head)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(Box::pin(stream)), service)
         .with_upgrades();
     tokio::select! {
         served = connection => if let Err(error) = served {
-            tracing::debug!(%error, "an HTTP connection ended");
+            tracing::debug!(conn = id.0, %error, "a connection ended");
         },
-        () = called.called() => tracing::debug!("too much waited for an HTTP connection"),
+        () = called.called() => tracing::debug!(conn = id.0, "too much waited for a connection"),
     }
 }

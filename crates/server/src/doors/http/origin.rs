@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::problem::Problem;
+use super::problem::{Problem, Refused};
 use super::{Door, Peer};
 
 /// Refuses what another site's page asks, and, on loopback, a host name that is not this machine's (a name that somebody
@@ -22,12 +22,18 @@ pub(crate) async fn check(
     let advertised = door.directory.shared.config.advertise.as_deref();
     let plain_page = peer.caller.secure && came_in_plain(request.headers());
     let judged = judge(request.headers(), peer.dialled.ip(), advertised);
-    match judged.and_then(|()| if plain_page { Err(PLAIN_PAGE.to_owned()) } else { Ok(()) }) {
+    let judged = judged.and_then(|()| if plain_page { Err(PLAIN_PAGE.to_owned()) } else { Ok(()) });
+    let response = match judged {
         Ok(()) => next.run(request).await,
         Err(detail) => {
             Problem::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", detail).into_response()
         }
+    };
+    // The outermost of all that answers: nothing is refused elsewhere.
+    if let Some(Refused(reason)) = response.extensions().get() {
+        door.directory.shared.metrics.refused_for(reason);
     }
+    response
 }
 
 /// Whoever is between could have written it.

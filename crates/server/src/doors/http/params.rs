@@ -1,9 +1,9 @@
-//! What stands in a request's path, query and body: read here, with refusals that say how it is written.
+//! What stands in a request's path and query: read here, with refusals that say how it is written.
 
 use std::time::Duration;
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::FromRequestParts;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use serde::Deserialize;
 
 use super::problem::Problem;
@@ -18,11 +18,6 @@ pub(crate) struct Query<T>(pub T);
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 pub(crate) struct Path<T>(pub T);
 
-/// A body of JSON; what cannot be read is a [`Problem`].
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
-pub(crate) struct Json<T>(pub T);
-
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
         Self::bad(rejection.body_text())
@@ -32,12 +27,6 @@ impl From<PathRejection> for Problem {
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Self::bad(rejection.body_text())
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), "BAD_REQUEST", rejection.body_text())
     }
 }
 

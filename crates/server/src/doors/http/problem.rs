@@ -7,6 +7,7 @@ use serde::Serialize;
 use tertulia_wire::Code;
 use utoipa::ToSchema;
 
+use super::refusals::PROBLEM;
 use crate::directory::Denied;
 
 /// A refusal. `code` is the word that the native door uses for it.
@@ -17,7 +18,7 @@ pub(crate) struct Problem {
     /// What the status says.
     title: &'static str,
     /// A word for programs.
-    code: String,
+    code: &'static str,
     /// What to do.
     detail: String,
     /// The browser is to forget its cookie.
@@ -25,17 +26,15 @@ pub(crate) struct Problem {
     forget_cookie: bool,
 }
 
+/// On an answer: that it is a refusal, and why.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub &'static str);
+
 impl Problem {
     /// A refusal that only this door knows.
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
-        Self {
-            status: status.as_u16(),
-            title,
-            code: code.to_owned(),
-            detail: detail.into(),
-            forget_cookie: false,
-        }
+        Self { status: status.as_u16(), title, code, detail: detail.into(), forget_cookie: false }
     }
 
     /// The request cannot be read.
@@ -69,8 +68,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         let forget_cookie = self.forget_cookie;
+        let code = self.code;
         let mut response = (status, Json(self)).into_response();
-        let kind = HeaderValue::from_static("application/problem+json");
+        response.extensions_mut().insert(Refused(code));
+        let kind = HeaderValue::from_static(PROBLEM);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -9,6 +9,7 @@ use axum::extract::{State, WebSocketUpgrade};
 use axum::response::Response;
 
 use super::problem::Problem;
+use super::refusals::Refused;
 use super::{Door, Peer, web_session};
 
 /// What a client says, one object a text frame.
@@ -48,7 +49,7 @@ pub(crate) struct Join {
     /// Stay a member however long it is away.
     #[serde(default)]
     pub durable: bool,
-    /// Be told each confirmation by name.
+    /// Be told each confirmation by name, and each message's receipt once it is final.
     #[serde(default)]
     pub follow: bool,
 }
@@ -87,8 +88,12 @@ pub(crate) enum Told {
     Stored { counter: u64, seq: Seq },
     /// It is not, and this says why.
     Refused { counter: u64, code: &'static str, message: String },
-    /// Its receipt.
-    Receipt { counter: u64, receipt: ReceiptLine },
+    /// The receipt of the message with this counter; without one, of any message of the group, for who follows.
+    Receipt {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        counter: Option<u64>,
+        receipt: ReceiptLine,
+    },
     /// A member's program (or only its host) has come so far.
     Confirmed { name: String, seq: Seq, reached: bool },
     /// To `ping`.
@@ -105,7 +110,8 @@ pub(crate) enum Told {
     path = "/api/ws",
     responses(
         (status = 101, description = "A WebSocket."),
-        (status = "4XX", body = Problem),
+        (status = 426, body = Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 pub(crate) async fn socket(

@@ -25,6 +25,7 @@ use crate::accounts::table::Operation;
 use crate::clock::wall_us;
 use crate::directory::{Denied, Listed};
 use crate::feed::{Following, Piece};
+use crate::finals::{self, FinalPiece};
 use crate::remote::{NotEntered, Remote, Said};
 
 /// Read from the journal at once.
@@ -153,7 +154,7 @@ impl<'a> Session<'a> {
         let caller = &peer.caller;
         let listed = directory.admit_or_create(caller, Operation::Join, &join.group).await?.listed;
         let pass = directory.open_pass(caller, Operation::Join, &listed, Some(&name))?;
-        let following = listed.feed.follow();
+        let following = listed.feed.follow(join.follow);
         let conn = ConnId(directory.shared.new_id());
         let input = Input::Join(
             conn,
@@ -188,7 +189,10 @@ impl<'a> Session<'a> {
         let mut ask = tokio::time::interval(SILENCE);
         ask.reset();
         loop {
-            let waits = !self.control.is_empty() || self.next <= self.following.tail();
+            let follows = self.next != Seq::MAX;
+            let waits = !self.control.is_empty()
+                || self.next <= self.following.tail()
+                || follows && self.following.has_finals();
             self.peer.hold(if self.socket.unflushed && waits { BUFFER_BYTES } else { 0 });
             tokio::select! {
                 moved = poll_fn(|cx| match waits {
@@ -206,7 +210,7 @@ impl<'a> Session<'a> {
                     self.hear(message).await?;
                 }
                 said = self.remote.said(), if self.control.len() < 1024 => self.take_in(said)?,
-                there_is = self.following.until(self.next), if !waits && self.next != Seq::MAX => if !there_is {
+                there_is = self.following.until(self.next), if !waits && follows => if !there_is {
                     return Err(End::Told("SHUTTING_DOWN", "the group is not served any more here".to_owned()));
                 },
                 _ = ask.tick() => if !self.socket.unflushed {
@@ -223,6 +227,13 @@ impl<'a> Session<'a> {
             let lines = std::mem::take(&mut self.control);
             return self.socket.give(lines.join("\n").into());
         }
+        if let Some(finals) = self.following.finals(self.next) {
+            let text = finals.web.get_or_init(|| self.render_finals(&finals));
+            return self.socket.give(text.clone());
+        }
+        if self.next > self.following.tail() {
+            return Ok(());
+        }
         let text = match self.following.piece(self.next) {
             Some(piece) => self.of_piece(&piece),
             None => self.read_behind().await?,
@@ -236,6 +247,8 @@ impl<'a> Session<'a> {
     /// The rest of a piece, or the whole, which is rendered once for all members.
     fn of_piece(&mut self, piece: &Piece) -> Utf8Bytes {
         let from = std::mem::replace(&mut self.next, piece.last + 1);
+        let metrics = &self.door.directory.shared.metrics;
+        metrics.deliveries.inc_by(piece.last + 1 - from.max(piece.first));
         let group = self.listed.name.as_str();
         if from <= piece.first {
             let whole = piece.web.get_or_init(|| render(group, piece.bytes.clone(), 0));
@@ -260,7 +273,9 @@ impl<'a> Session<'a> {
                     if out.len() > FRAME_BYTES {
                         break;
                     }
-                    self.next = self.next.max(record.first + u64::from(record.count));
+                    let next = self.next.max(record.first + u64::from(record.count));
+                    let delivered = next - std::mem::replace(&mut self.next, next);
+                    self.door.directory.shared.metrics.deliveries.inc_by(delivered);
                     let lines = render(group, record.entries, from);
                     if !out.is_empty() && !lines.is_empty() {
                         out.push('\n');
@@ -369,6 +384,8 @@ impl<'a> Session<'a> {
             | Output::Close(..)
             | Output::Removed(..)
             | Output::Awaited(..)
+            | Output::Watched(..)
+            | Output::WatchedComplete(..)
             | Output::Joined(..)
             | Output::Left(..) => {}
         }
@@ -411,21 +428,24 @@ impl<'a> Session<'a> {
     }
 
     fn complete(&self, run: &CompleteRun, at: u32) -> Told {
-        let receipt = Receipt {
-            seq: run.seq + u64::from(at),
-            epoch: run.epoch,
-            members: run.members,
-            confirmed: run.members - run.reached,
-            reached: run.reached,
-            missing: Vec::new(),
-        };
+        let receipt = finals::complete(run, at);
         self.receipt(run.counter + u64::from(at), &receipt)
     }
 
     fn receipt(&self, counter: u64, receipt: &Receipt) -> Told {
         let level = self.door.directory.shared.level();
         let group = self.listed.name.as_str();
+        let counter = Some(counter);
         Told::Receipt { counter, receipt: ReceiptLine::new(group, receipt, level, None) }
+    }
+
+    fn render_finals(&self, finals: &FinalPiece) -> Utf8Bytes {
+        let (group, level) = (self.listed.name.as_str(), self.door.directory.shared.level());
+        let line = |receipt| {
+            let receipt = ReceiptLine::new(group, &receipt, level, None);
+            to_line(&Told::Receipt { counter: None, receipt })
+        };
+        finals.receipts().map(line).collect::<Vec<_>>().join("\n").into()
     }
 }
 

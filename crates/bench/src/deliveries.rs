@@ -34,7 +34,7 @@ const WORKS: [(&str, Kind, usize); 3] = [
 
 /// Interleaved rounds, each in a group of its own; the first of each is not counted.
 pub async fn measure(options: &Options) -> Result<Table> {
-    let (rounds, messages) = if options.quick { (3, 2_048) } else { (9, 8_192) };
+    let (rounds, messages) = if options.quick { (3, 8_192) } else { (9, 32_768) };
     let node = Server::tertulia(options)?;
     let mut series = WORKS.map(|(name, ..)| Series::new(name));
     for round in 0..=rounds {

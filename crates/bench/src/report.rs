@@ -86,7 +86,25 @@ fn machine() -> String {
     let model = model.map_or("an unnamed CPU", |model| model.trim_start_matches([' ', '\t', ':']));
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.split('-').next().unwrap_or_default().trim();
-    format!("{cpus} CPUs of {model}, Linux {kernel}, Tertulia {}", env!("CARGO_PKG_VERSION"))
+    let (own, axum) = (env!("CARGO_PKG_VERSION"), locked("axum"));
+    let wrk = wrk_version();
+    format!("{cpus} CPUs of {model}, Linux {kernel}; Tertulia {own}, axum {axum}, wrk {wrk}")
+}
+
+/// The version of a crate that this program was built with.
+fn locked(name: &str) -> &'static str {
+    let lock = include_str!("../../../Cargo.lock");
+    let entry = lock.split_once(&format!("name = \"{name}\"\nversion = \""));
+    entry.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("of an unknown version")
+}
+
+/// It ends with a failure after saying it.
+fn wrk_version() -> String {
+    let output = std::process::Command::new("wrk").arg("-v").output();
+    let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let word = text.split_whitespace().nth(1).unwrap_or("of an unknown version");
+    word.to_owned()
 }
 
 /// Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->` in the document.
@@ -103,6 +121,11 @@ pub fn write(path: &Path, name: &str, section: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        assert!(locked("axum").starts_with("0."), "{}", locked("axum"));
+    }
 
     #[test]
     fn ratios_are_of_the_same_round() {

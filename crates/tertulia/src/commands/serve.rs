@@ -31,13 +31,14 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let endpoints = node.endpoints();
     folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
     announce(&config, &node, out)?;
-    print_notices(notices, settings::log_format(args), out);
+    let log_format = settings::log_format(args);
+    print_notices(notices, log_format, out);
     let mut hangups = Hangups::listen(config.tls.is_some())?;
     let failed = loop {
         tokio::select! {
             _ = signals.stopped() => break None,
             why = node.store_failed() => break Some(why),
-            () = hangups.next() => reload(&node).await,
+            () = hangups.next() => reload(&node, log_format).await,
         }
     };
     node.stop().await;
@@ -49,13 +50,17 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
 }
 
 /// SIGHUP: the certificate's files are new.
-async fn reload(node: &Node) {
-    let line = match node.reload_tls().await {
-        Ok(Some(fingerprint)) => format!("TLS: new connections are shown {fingerprint}"),
+async fn reload(node: &Node, log_format: Format) {
+    let done = match node.reload_tls().await {
+        Ok(Some(fingerprint)) => Ok(format!("TLS: new connections are shown {fingerprint}")),
         Ok(None) => return,
-        Err(error) => format!("TLS: the certificate stays as it was: {error}"),
+        Err(error) => Err(format!("TLS: the certificate stays as it was: {error}")),
     };
-    crate::output::error_line(&make_safe(&line, usize::MAX));
+    match (done, log_format) {
+        (Ok(line), Format::Json) => tracing::info!("{line}"),
+        (Ok(line), Format::Text) => crate::output::error_line(&line),
+        (Err(line), _) => trouble(&make_safe(&line, usize::MAX), log_format),
+    }
 }
 
 /// A connection is an open file, and many systems begin with 1,024: takes as many as this user may have.

@@ -207,3 +207,11 @@ fn a_start_that_fails_is_a_line_of_the_log_too() {
     let refused = node.user.run(&["serve", "--data", data, "--log-format=json"]).expect(1);
     assert_eq!(object(refused.stderr().trim())["error"]["code"], "DATA_IN_USE");
 }
+
+#[test]
+fn a_certificate_that_is_read_again_is_a_line_of_the_log() {
+    let node = Node::start_with(&["--tls-self", "--log-format=json"]);
+    node.process.signal(Signal::HUP);
+    let line = object(&node.process.notes("new connections are shown"));
+    assert_eq!(line["level"], "INFO");
+}

@@ -70,6 +70,9 @@ pub(crate) struct Row {
     /// Verbs; the same.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the tests"))]
     pub line: &'static [&'static str],
+    /// What is said over a WebSocket; the same.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the tests"))]
+    pub web: &'static [&'static str],
 }
 
 macro_rules! columns {
@@ -79,7 +82,8 @@ macro_rules! columns {
 
 macro_rules! table {
     ($($(#[$doc:meta])* $name:ident: $of:ident [$($verdict:ident)*]
-        http [$($http:literal)*] native [$($native:ident)*] line [$($line:literal)*])*) => {
+        http [$($http:literal)*] native [$($native:ident)*] line [$($line:literal)*]
+        web [$($web:literal)*])*) => {
         /// What can be asked for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum Operation { $($(#[$doc])* $name,)* }
@@ -95,6 +99,7 @@ macro_rules! table {
                     http: &[$($http),*],
                     native: &[$(kind::$native),*],
                     line: &[$($line),*],
+                    web: &[$($web),*],
                 }
             }
         ),*];
@@ -105,69 +110,69 @@ table! {
     // On the node:          stranger guest account administrator
     /// Greets, sees that the node is alive, reads how it is spoken to.
     Greet: node             [Yes      Yes   Yes     Yes]
-        http ["GET /healthz" "GET /api/openapi.json" "GET /api/ws"] native [HELLO PING] line ["PING" "HELP" "EXIT"]
+        http ["GET /healthz" "GET /api/openapi.json" "GET /api/ws"] native [HELLO PING] line ["PING" "HELP" "EXIT"] web ["ping"]
     /// Makes an account; the node's rule of registration stands beside this.
     Register: node          [Yes      Yes   Yes     Yes]
-        http ["POST /api/register"] native [REGISTER] line []
+        http ["POST /api/register"] native [REGISTER] line [] web []
     /// Shows a password or a token.
     LogIn: node             [Yes      Yes   Yes     Yes]
-        http ["POST /api/login"] native [LOGIN AUTH] line ["PASS" "TOKEN"]
+        http ["POST /api/login"] native [LOGIN AUTH] line ["PASS" "TOKEN"] web []
     /// Gives the token back.
     LogOut: node            [LogIn    LogIn Yes     Yes]
-        http ["POST /api/logout"] native [LOGOUT] line []
+        http ["POST /api/logout"] native [LOGOUT] line [] web []
     /// Changes a password: one's own, with the old one.
     ChangePassword: node    [LogIn    LogIn Own     Yes]
-        http ["POST /api/password"] native [PASSWORD] line []
+        http ["POST /api/password"] native [PASSWORD] line [] web []
     /// Asks who one is.
     WhoAmI: node            [Yes      Yes   Yes     Yes]
-        http ["GET /api/whoami"] native [WHOAMI] line []
+        http ["GET /api/whoami"] native [WHOAMI] line [] web []
     /// How the node is.
     Status: node            [LogIn    Yes   Yes     Yes]
-        http ["GET /metrics"] native [STATUS] line []
+        http ["GET /metrics"] native [STATUS] line [] web []
     /// The groups; those only that one may send to or join.
     List: node              [LogIn    Yes   Yes     Yes]
-        http ["GET /api/groups"] native [GROUPS] line ["GROUPS"]
+        http ["GET /api/groups"] native [GROUPS] line ["GROUPS"] web []
     /// Makes a group.
     Create: node            [LogIn    Yes   Yes     Yes]
-        http ["POST /api/groups"] native [CREATE] line []
+        http ["POST /api/groups"] native [CREATE] line [] web []
     /// Asks the allocator for a group.
     Allocate: node          [LogIn    Yes   Yes     Yes]
-        http ["POST /api/allocate"] native [ALLOCATE] line []
+        http ["POST /api/allocate"] native [ALLOCATE] line [] web []
 
     // On a group:           stranger nobody sender joiner keeper owner administrator
     /// Asks where the group is coordinated.
     Locate: group           [LogIn    Hidden Yes   Yes    Yes    Yes   Yes]
-        http ["GET /api/directory/{group}"] native [LOCATE] line []
+        http ["GET /api/directory/{group}"] native [LOCATE] line [] web []
     /// Reads the group's rules (its lists of names: owner and administrators only).
     Rules: group            [LogIn    Hidden Yes   Yes    Yes    Yes   Yes]
-        http ["GET /api/groups/{group}/rules"] native [GET_RULES] line []
+        http ["GET /api/groups/{group}/rules"] native [GET_RULES] line [] web []
     /// Sends from outside.
     Send: group             [LogIn    Hidden Yes   Yes    Yes    Yes   Yes]
-        http ["POST /api/groups/{group}/messages"] native [OPEN_SENDER PUBLISH] line []
+        http ["POST /api/groups/{group}/messages"] native [OPEN_SENDER PUBLISH] line [] web []
     /// A receipt as it stands; who may not join: counts, and of its own messages.
     Receipt: group          [LogIn    Hidden Own   Yes    Yes    Yes   Yes]
-        http ["GET /api/groups/{group}/receipts/{seq}"] native [GET_RECEIPT] line []
+        http ["GET /api/groups/{group}/receipts/{seq}"] native [GET_RECEIPT] line [] web []
     /// Becomes a member, and does what members do.
     Join: group             [LogIn    Hidden No    Yes    Yes    Yes   Yes]
-        http [] native [JOIN ACK LEAVE] line ["JOIN" "MSG" "ACK"]
+        http [] native [JOIN ACK LEAVE] line ["JOIN" "MSG" "ACK"] web ["join" "send" "confirm" "leave"]
     /// Reads who is in it.
     Members: group          [LogIn    Hidden No    Yes    Yes    Yes   Yes]
-        http ["GET /api/groups/{group}"] native [MEMBERS] line ["WHO"]
+        http ["GET /api/groups/{group}"] native [MEMBERS] line ["WHO"] web []
     /// Reads what was said.
     History: group          [LogIn    Hidden No    Yes    Yes    Yes   Yes]
-        http ["GET /api/groups/{group}/messages"] native [HISTORY] line ["HISTORY"]
+        http ["GET /api/groups/{group}/messages"] native [HISTORY] line ["HISTORY"] web []
     /// Follows what is said.
     Events: group           [LogIn    Hidden No    Yes    Yes    Yes   Yes]
-        http ["GET /api/groups/{group}/events"] native [] line []
+        http ["GET /api/groups/{group}/events"] native [] line [] web []
     /// Removes a member; one's own name's members are one's own.
     Remove: group           [LogIn    Hidden No    Own    Yes    Yes   Yes]
-        http [] native [REMOVE] line []
+        http [] native [REMOVE] line [] web []
     /// Deletes the group.
     Delete: group           [LogIn    Hidden No    No     Yes    Yes   Yes]
-        http [] native [DELETE] line []
+        http [] native [DELETE] line [] web []
     /// Changes the group's rules.
     SetRules: group         [LogIn    Hidden No    No     No     Yes   Yes]
-        http ["PUT /api/groups/{group}/rules"] native [SET_RULES] line []
+        http ["PUT /api/groups/{group}/rules"] native [SET_RULES] line [] web []
 }
 
 impl Operation {
@@ -205,6 +210,12 @@ impl Operation {
     pub fn of_line(verb: &str) -> Option<Self> {
         TABLE.iter().find(|row| row.line.contains(&verb)).map(|row| row.operation)
     }
+
+    /// The operation of what is said over a WebSocket.
+    #[cfg(test)]
+    pub fn of_web(kind: &str) -> Option<Self> {
+        TABLE.iter().find(|row| row.web.contains(&kind)).map(|row| row.operation)
+    }
 }
 
 #[cfg(test)]
@@ -233,6 +244,11 @@ mod tests {
         }
         for verb in tertulia_wire::line::VERBS {
             assert!(Operation::of_line(verb).is_some(), "{verb} has no row");
+        }
+        let web = crate::doors::http::web_kinds();
+        assert!(web.len() >= 5, "{web:?}");
+        for kind in web {
+            assert!(Operation::of_web(&kind).is_some(), "{kind} over a WebSocket has no row");
         }
         assert!(Operation::of_native(0x7f).is_none());
     }

@@ -36,6 +36,8 @@ use utoipa_axum::routes;
 
 use self::posts::Posts;
 use self::problem::Problem;
+#[cfg(test)]
+pub(crate) use self::web::kinds as web_kinds;
 use super::Arrival;
 use crate::accounts::Caller;
 use crate::accounts::table::Operation;

@@ -132,3 +132,12 @@ pub(crate) async fn socket(
         .max_write_buffer_size(1 << 20)
         .on_upgrade(move |socket| web_session::run(door, peer, socket)))
 }
+
+/// The kinds of what may be said, as the reader of it knows them.
+#[cfg(test)]
+pub(crate) fn kinds() -> Vec<String> {
+    let refusal = serde_json::from_str::<Say>(r#"{"type":"?"}"#).expect_err("no such kind");
+    let refusal = refusal.to_string();
+    let (_, known) = refusal.split_once("expected").expect("it says what it knows");
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}

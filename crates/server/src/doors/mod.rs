@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tertulia_group::{ConnId, Door};
+use tertulia_wire::Code;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -105,6 +106,7 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
         };
         let address = address.ip().to_canonical();
         let Some(counted) = directory.shared.connections.count(address) else {
+            directory.shared.metrics.refused(turned_away_as(door));
             // A flood is not worth a file descriptor each.
             if let Ok(permit) = Arc::clone(&directory.shared.turned_away).try_acquire_owned() {
                 lobby.spawn(async move {
@@ -151,32 +153,37 @@ fn set_up(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
+/// What one connection too many is told, in the door's own words.
+const fn turned_away_as(door: Door) -> Code {
+    match door {
+        Door::Line | Door::Web => Code::Busy,
+        Door::Native => Code::Limit,
+    }
+}
+
 async fn turn_away(stream: TcpStream, door: Door) {
     let mut stream = Stream::Plain(stream);
     let mut out = BytesMut::new();
-    let message = "too many connections; try again later";
+    let (code, message) = (turned_away_as(door), "too many connections; try again later");
     match door {
         Door::Line => {
             let refusal =
                 tertulia_wire::line::Refusal::new(tertulia_wire::line::LineCode::Busy, message);
             tertulia_wire::line::err(&mut out, &refusal);
         }
-        Door::Web => {
-            let body = format!(
-                "{{\"status\":503,\"title\":\"Service Unavailable\",\"code\":\"LIMIT\",\"detail\":\"{message}\"}}"
-            );
-            let head = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1";
-            let length = body.len();
-            let kind = "Content-Type: application/problem+json";
-            let all = format!("{head}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
-            out.extend_from_slice(all.as_bytes());
-        }
+        Door::Web => out.extend_from_slice(&http::turned_away(code, message)),
         Door::Native => {
-            let code = tertulia_wire::Code::Limit;
             tertulia_wire::NodeFrame::Close { code, message: message.to_owned() }.encode(&mut out);
         }
     }
-    let told = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+    let telling = async {
+        // A client of HTTP takes an answer to nothing for nonsense.
+        if door == Door::Web {
+            stream.socket().peek(&mut [0]).await?;
+        }
+        stream.write_all(&out).await
+    };
+    let told = tokio::time::timeout(Duration::from_secs(1), telling).await;
     // What it has said already must not turn the end into a reset, which could overtake the refusal.
     if matches!(told, Ok(Ok(()))) {
         farewell(stream).await;

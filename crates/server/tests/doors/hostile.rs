@@ -11,6 +11,7 @@ use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
+use crate::http_client::Ask;
 use crate::support::{Calm, NativeClient, config, join, start, within};
 
 async fn node(change: impl FnOnce(&mut Config)) -> (Node, tempfile::TempDir, SocketAddr) {
@@ -143,7 +144,8 @@ async fn thousands_of_silent_connections_and_a_flood_of_them_are_not_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_too_many_is_told_so_even_when_it_speaks_first() {
     let (node, _data, address) = node(|config| config.limits.connections = 3).await;
-    let line = node.endpoints().line.expect("the line door is on");
+    let (line, http) = (node.endpoints().line, node.endpoints().http);
+    let (line, http) = (line.expect("the line door is on"), http.expect("the HTTP door is on"));
     let mut calm = Calm::new(address, "ops").await;
     let third = NativeClient::connect(address).await;
     let mut greeting = hello(1);
@@ -160,9 +162,17 @@ async fn one_connection_too_many_is_told_so_even_when_it_speaks_first() {
     let mut client = crate::support::LineClient::connect(line).await;
     client.say("JOIN ana").await;
     assert!(client.line().await.starts_with("ERR BUSY "));
+    let (refused, headers) = Ask::get(http, "/api/groups").with_headers().await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "BUSY"));
+    assert_eq!(headers["retry-after"], "1");
     drop(third);
     calm.until_connections(2).await;
-    NativeClient::connect(address).await;
+    drop(NativeClient::connect(address).await);
+    calm.until_connections(2).await;
+    let metrics = Ask::get(http, "/metrics").text().await;
+    for line in ["{reason=\"LIMIT\"} 50\n", "{reason=\"BUSY\"} 2\n"] {
+        assert!(metrics.contains(&format!("tertulia_refusals_total{line}")), "{metrics}");
+    }
     calm.delivers(b"all is well").await;
     within("the node's end", node.stop()).await;
 }

@@ -29,6 +29,7 @@ use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tertulia_wire::Code;
 use tokio_io_timeout::TimeoutStream;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -43,7 +44,7 @@ use crate::accounts::Caller;
 use crate::accounts::table::Operation;
 use crate::budget::Held;
 use crate::config::NodeLimits;
-use crate::directory::{Directory, Listed};
+use crate::directory::{Denied, Directory, Listed};
 use crate::shared::Counted;
 
 /// Header fields of a request.
@@ -146,6 +147,11 @@ async fn not_here(uri: Uri) -> Problem {
 async fn not_so(method: Method, uri: Uri) -> Problem {
     let detail = format!("{} takes no {method}; see /api/openapi.json", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "NO_SUCH_METHOD", detail)
+}
+
+/// The answer to whatever one connection too many asks.
+pub(crate) fn turned_away(code: Code, message: &str) -> Vec<u8> {
+    Problem::from(Denied::new(code, message)).into_last_answer()
 }
 
 /// Serves a connection until it ends.

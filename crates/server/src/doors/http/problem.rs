@@ -56,6 +56,17 @@ impl Problem {
     pub fn unknown(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "UNKNOWN_OUTCOME", detail)
     }
+
+    /// A whole answer, for a connection that is told this and nothing else.
+    pub fn into_last_answer(self) -> Vec<u8> {
+        let body = serde_json::to_vec(&self).expect("numbers and texts are always JSON");
+        let (status, title, length) = (self.status, self.title, body.len());
+        let head = format!(
+            "HTTP/1.1 {status} {title}\r\nContent-Type: {PROBLEM}\r\nContent-Length: {length}\r\n\
+             Retry-After: 1\r\nConnection: close\r\n\r\n"
+        );
+        [head.into_bytes(), body].concat()
+    }
 }
 
 impl From<Denied> for Problem {

@@ -76,19 +76,28 @@ fn installed(root: &Path) -> Result<PathBuf> {
         return Ok(tool);
     }
     println!("installing {PACKAGE} into target/schemathesis, with pip");
-    let quiet = |command: &mut Command, what: &str| -> Result<()> {
-        let output = command.output().with_context(|| format!("{what} is not there"))?;
-        let told = String::from_utf8_lossy(&output.stderr);
-        let last = told.lines().last().unwrap_or_default();
-        ensure!(output.status.success(), "{what} failed: {last}");
-        Ok(())
-    };
-    quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), "python3 -m venv")?;
+    // Debian's python3 is there without it, and says so only here.
+    make_environment(&folder)
+        .or_else(|_| machine::bring("python3-venv").and_then(|()| make_environment(&folder)))?;
     let mut pip = Command::new(folder.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", PACKAGE]);
     quiet(&mut pip, "pip")?;
     std::fs::write(&mark, PACKAGE)?;
     Ok(tool)
+}
+
+fn make_environment(folder: &Path) -> Result<()> {
+    let mut command = Command::new("python3");
+    quiet(command.args(["-m", "venv", "--clear"]).arg(folder), "python3 -m venv")
+}
+
+/// Runs it; what it has to say is told where it fails.
+fn quiet(command: &mut Command, what: &str) -> Result<()> {
+    let output = command.output().with_context(|| format!("{what} is not there"))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let last = told.lines().last().unwrap_or_default();
+    ensure!(output.status.success(), "{what} failed: {last}");
+    Ok(())
 }
 
 /// A node with an empty store in memory.

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 /// The programs and the Debian packages that bring them.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nc", "netcat-openbsd"),
     ("ps", "procps"),
-    // An environment for schemathesis.
+    // An environment for schemathesis; Debian's has a package of its own for that.
     ("python3", "python3-venv"),
     ("tmux", "tmux"),
     // The torture: hosts, disks that fail, clocks that jump, calls that are cut short.
@@ -87,6 +87,14 @@ fn is_there(program: &str) -> bool {
     folders
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .any(|folder| Path::new(&folder).join(program).is_file())
+}
+
+/// Installs one package more, where that is possible: one whose program being there says nothing of it.
+pub fn bring(package: &str) -> Result<()> {
+    ensure!(is_root() && is_there("apt-get"), "please install {package}");
+    println!("installing {package} with apt-get");
+    ensure!(install(package), "apt-get could not install {package}");
+    Ok(())
 }
 
 fn is_root() -> bool {

@@ -41,7 +41,7 @@ const SIM: [&str; 2] = ["--seeds", "1000"];
 /// Each fault a few times; the long run is made by hand.
 const TORTURE: [&str; 1] = ["--short"];
 /// Enough to see what has changed; long runs are made by hand.
-const API: [&str; 2] = ["--examples", "10"];
+const API: [&str; 2] = ["--examples", "50"];
 /// Long enough to see that the targets run; the long runs are made by hand.
 const FUZZ: [&str; 2] = ["--seconds", "5"];
 

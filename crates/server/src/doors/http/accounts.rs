@@ -25,6 +25,7 @@ use crate::clock::{now, wall_us};
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Registration {
     /// 1 to 32 letters, digits, `.`, `_` and `-`; nobody else's, and not like another account's.
+    #[schema(min_length = 1, max_length = 32, example = "ana")]
     name: String,
     /// 8 characters at least, 256 bytes at most.
     #[schema(min_length = 8)]

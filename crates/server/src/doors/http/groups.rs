@@ -62,7 +62,7 @@ pub(crate) async fn metrics(State(door): State<Door>) -> ([(HeaderName, &'static
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Named {
     /// 1 to 32 letters, digits, `.`, `_` and `-`.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 32, example = "ops")]
     name: String,
 }
 
@@ -74,9 +74,11 @@ pub(crate) struct RulesWritten {
     owner: String,
     /// `open` (everybody that the node takes; where nothing is said), `members` (who is logged in) or `private`.
     #[serde(default = "open")]
+    #[schema(pattern = "^(open|members|private)$")]
     join: String,
     /// The same for sending from outside.
     #[serde(default = "open")]
+    #[schema(pattern = "^(open|members|private)$")]
     send: String,
     /// Who may join where that is private, besides the owner.
     #[serde(default)]
@@ -106,7 +108,7 @@ impl RulesWritten {
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct New {
     /// 1 to 32 letters, digits, `.`, `_` and `-`.
-    #[schema(min_length = 1)]
+    #[schema(min_length = 1, max_length = 32, example = "ops")]
     name: String,
     #[serde(flatten)]
     rules: RulesWritten,

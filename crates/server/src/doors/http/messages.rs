@@ -43,12 +43,14 @@ const LOOK: Duration = Duration::from_millis(20);
 #[into_params(parameter_in = Query)]
 pub(crate) struct Sending {
     /// `all` (default), `stored`, or for how many answers to wait.
+    #[param(pattern = "^(all|stored|[0-9]{1,9})$")]
     wait: Option<String>,
     /// Wait at most so long: `5s` (default), `500ms`, `1m`; at most a minute.
+    #[param(pattern = r"^[0-9]{1,9}([.][0-9]{1,9})?(ms|s|m)$")]
     timeout: Option<String>,
     /// The sender's name; shown with a `~`.
     #[serde(rename = "as")]
-    #[param(rename = "as")]
+    #[param(rename = "as", min_length = 1, max_length = 32, example = "ci")]
     sender: Option<String>,
 }
 
@@ -69,7 +71,8 @@ pub(crate) struct Text {
     params(
         ("group" = String, Path, example = "ops"),
         Sending,
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            description = "1 to 255 visible ASCII characters"),
     ),
     request_body(content((String = "text/plain"), (Text = "application/json"))),
     responses(
@@ -110,7 +113,7 @@ pub(crate) async fn post(
         Ok(Err(problem)) => return Err(problem),
         Err(_) => return Err(Problem::unknown("it was not stored in time; it may be later")),
     };
-    let receipt = wait_for(&door, &poster.listed, seq, wait, started, timeout).await?;
+    let receipt = wait_for(&poster.listed, seq, wait, started, timeout).await?;
     let sees_names = Operation::Members.verdict(role) == Verdict::Yes;
     let receipt = if sees_names { receipt } else { requests::without_names(receipt) };
     let status = match receipt.is_complete() {
@@ -209,7 +212,6 @@ async fn compare(door: &Door, poster: &Poster, seq: Seq, text: &Bytes) -> Result
 
 /// The receipt, when enough have answered or time is up.
 async fn wait_for(
-    door: &Door,
     listed: &Listed,
     seq: Seq,
     wait: Wait,
@@ -225,7 +227,6 @@ async fn wait_for(
             None => Err(Problem::unknown(format!("#{seq} was stored, but the group has ended"))),
         }
     };
-    let _ = door;
     match wait {
         Wait::Stored => ask(Duration::ZERO).await,
         Wait::All => ask(left()).await,
@@ -287,6 +288,7 @@ pub(crate) async fn history(
 #[into_params(parameter_in = Query)]
 pub(crate) struct Waiting {
     /// Until it is final, at most so long, such as `5s`; without it, as it stands.
+    #[param(pattern = r"^[0-9]{1,9}([.][0-9]{1,9})?(ms|s|m)$")]
     wait: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::Options;
+use super::Options;
 
 /// Ends with this.
 pub struct Server {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::Options;
+use super::Options;
 
 /// What was measured of one of those that are compared, round by round.
 pub struct Series {
@@ -93,7 +93,7 @@ fn machine() -> String {
 
 /// The version of a crate that this program was built with.
 fn locked(name: &str) -> &'static str {
-    let lock = include_str!("../../../Cargo.lock");
+    let lock = include_str!("../../../../Cargo.lock");
     let entry = lock.split_once(&format!("name = \"{name}\"\nversion = \""));
     entry.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("of an unknown version")
 }

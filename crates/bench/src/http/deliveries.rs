@@ -7,10 +7,10 @@ use tertulia_client::{Directory, Sender, SenderOptions, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::Options;
-use crate::receivers;
-use crate::report::{Series, Table};
-use crate::server::Server;
+use super::Options;
+use super::receivers;
+use super::report::{Series, Table};
+use super::server::Server;
 
 const BODY_BYTES: usize = 100;
 /// Messages that are under way at once.

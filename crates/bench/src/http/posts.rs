@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::Options;
-use crate::report::{Series, Table};
-use crate::server::Server;
+use super::Options;
+use super::report::{Series, Table};
+use super::server::Server;
 
 /// Says what `wrk` sends: 100 bytes of text.
 const SCRIPT: &str = "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", 100)\n\

@@ -1,13 +1,22 @@
 //! Measures side by side, round by round in one run: the servers' CPU time is what a noisy machine leaves usable.
 
+mod cpu;
+mod delivery;
+mod floor;
 mod http;
+mod load;
+mod peers;
+mod poll;
+mod report;
+mod served;
+mod works;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Side by side, in one run.
+/// Side by side, in one run; `cargo xtask bench` is the way to start it.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -16,17 +25,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
+    /// Delivery to a group's members beside NATS, JetStream, Redis, Mosquitto and a server that only writes.
+    Delivery(delivery::Args),
     /// POST messages beside a bare axum handler; WebSocket members and event streams beside native members.
     Http(http::Options),
     /// The bare axum handler, until it is killed; prints where it is.
     #[command(hide = true)]
     Bare,
+    /// The server that only writes, until it is killed; prints where it is.
+    #[command(hide = true)]
+    Floor,
 }
 
 fn main() -> ExitCode {
     let outcome: Result<()> = match Cli::parse().what {
+        What::Delivery(args) => delivery::run(&args),
         What::Http(options) => http::run(&options),
         What::Bare => http::bare(),
+        What::Floor => floor::serve(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,104 @@
+//! Delivery, side by side: for each work everybody in turn, round by round, so that what else the machine does hits all alike.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::load::{Load, Round};
+use crate::peers::{self, Peer, Programs};
+use crate::report::{self, Row, Table};
+use crate::works::{Effort, WORKS, Work};
+
+/// What the command line says.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The `tertulia` program
+    #[arg(long)]
+    tertulia: PathBuf,
+    /// The `nats-server` program
+    #[arg(long)]
+    nats: PathBuf,
+    /// Three short rounds each: about a minute, and no more than a hint
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of each work
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of each round
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Only these works, with commas between them
+    #[arg(long, value_delimiter = ',')]
+    works: Vec<String>,
+    /// Only peers in whose names one of these stands, beside the floor
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Where the page goes, with its charts in a folder beside it; without it the tables are only printed
+    #[arg(long)]
+    page: Option<PathBuf>,
+}
+
+/// Measures, prints the tables, and writes the page.
+pub fn run(args: &Args) -> Result<()> {
+    let files = rustix::process::Rlimit { current: Some(65_536), maximum: Some(65_536) };
+    // Where that may not be, the larger works say so.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
+    let (rounds, seconds) = if args.quick { (3, 0.3) } else { (7, 1.5) };
+    let effort = Effort {
+        rounds: args.rounds.unwrap_or(rounds),
+        round: Duration::from_secs_f64(args.seconds.unwrap_or(seconds)),
+    };
+    let programs = Programs { tertulia: args.tertulia.clone(), nats: args.nats.clone() };
+    let mut peers = peers::all(&programs);
+    peers.retain(|peer| args.peers.is_empty() || is_named(peer.as_ref(), &args.peers));
+    let mut tables = Vec::new();
+    for work in works(&args.works, args.quick)? {
+        let table = measure(&peers, work, effort)?;
+        println!("{}", report::markdown(&table));
+        tables.push(table);
+    }
+    if let Some(page) = &args.page {
+        report::write_page(page, &tables, &peers, effort)?;
+    }
+    Ok(())
+}
+
+fn is_named(peer: &dyn Peer, names: &[String]) -> bool {
+    let name = peer.name().to_lowercase();
+    name == "floor" || names.iter().any(|part| name.contains(&part.to_lowercase()))
+}
+
+/// A quick run leaves out the works that take long to set up.
+fn works(names: &[String], quick: bool) -> Result<Vec<Work>> {
+    if let Some(unknown) = names.iter().find(|name| !WORKS.iter().any(|work| work.name == **name)) {
+        let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
+        bail!("there is no work {unknown}; there are {}", known.join(", "));
+    }
+    let is_wanted = |work: &&Work| match names {
+        [] => !(quick && ["m1000", "groups"].contains(&work.name)),
+        names => names.iter().any(|name| name == work.name),
+    };
+    Ok(WORKS.iter().filter(is_wanted).copied().collect())
+}
+
+/// One work: everybody at once is there, and one after the other has its round.
+fn measure(peers: &[Box<dyn Peer>], work: Work, effort: Effort) -> Result<Table> {
+    let mut rows = Vec::new();
+    for peer in peers {
+        eprintln!("{}: {}", work.about, peer.name());
+        let mut load = Load::new(peer.as_ref(), work)?;
+        // Not counted: caches, and the server's first allocations.
+        load.round(effort.round / 4)?;
+        let member_bytes = load.member_bytes;
+        rows.push((load, Row { peer: peer.name(), member_bytes, rounds: Vec::new() }));
+    }
+    for nth in 0..effort.rounds {
+        eprintln!("{}: round {} of {}", work.about, nth + 1, effort.rounds);
+        for (load, row) in &mut rows {
+            let round: Round = load.round(effort.round)?;
+            row.rounds.push(round);
+        }
+    }
+    Ok(Table { work, rows: rows.into_iter().map(|(_, row)| row).collect() })
+}

@@ -1,0 +1,244 @@
+//! Tables and charts: medians over the rounds with their ranges, and ratios round by round to the floor.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::load::Round;
+use crate::peers::Peer;
+use crate::works::{Effort, Pace, Work};
+
+/// Everything of one work.
+pub struct Table {
+    pub work: Work,
+    pub rows: Vec<Row>,
+}
+
+/// One peer.
+pub struct Row {
+    pub peer: &'static str,
+    pub member_bytes: u64,
+    pub rounds: Vec<Round>,
+}
+
+/// A median, and the least and the most.
+#[derive(Clone, Copy)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+fn spread(mut values: Vec<f64>) -> Spread {
+    values.sort_by(f64::total_cmp);
+    let at = |at: usize| values.get(at).copied().unwrap_or(f64::NAN);
+    let last = values.len().saturating_sub(1);
+    Spread { median: at(values.len() / 2), least: at(0), most: at(last) }
+}
+
+impl Row {
+    /// Microseconds of the server's CPU time for a thousand deliveries, round by round.
+    fn cpu_us(&self) -> Vec<f64> {
+        let each = |round: &Round| round.cpu.as_secs_f64() * 1e9 / round.deliveries.max(1) as f64;
+        self.rounds.iter().map(each).collect()
+    }
+
+    fn per_second(&self) -> Vec<f64> {
+        let each = |round: &Round| round.deliveries as f64 / round.took.as_secs_f64();
+        self.rounds.iter().map(each).collect()
+    }
+}
+
+/// Of each round, then the median.
+fn quantile(
+    rounds: &[Round],
+    times: impl Fn(&Round) -> &Vec<Duration>,
+    per_cent: usize,
+) -> Option<f64> {
+    let of = |round: &Round| {
+        let times = times(round);
+        let at = (times.len() * per_cent).div_ceil(100).checked_sub(1)?;
+        times.get(at).map(|time| time.as_secs_f64() * 1e6)
+    };
+    let all: Option<Vec<f64>> = rounds.iter().map(of).collect();
+    all.filter(|all| !all.is_empty()).map(|all| spread(all).median)
+}
+
+/// Three figures that matter.
+fn short(value: f64) -> String {
+    match value.abs() {
+        value if value.is_nan() => "-".to_owned(),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn thousands(value: f64) -> String {
+    let (digits, mut out) = (format!("{value:.0}"), String::new());
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+impl Table {
+    fn floor(&self) -> Option<&Row> {
+        self.rows.iter().find(|row| row.peer == "floor")
+    }
+
+    /// The CPU time of a peer to the floor's in the same round.
+    fn ratio(&self, row: &Row) -> Option<Spread> {
+        let floor = self.floor()?.cpu_us();
+        Some(spread(row.cpu_us().iter().zip(floor).map(|(own, floor)| own / floor).collect()))
+    }
+}
+
+/// The table of one work.
+pub fn markdown(table: &Table) -> String {
+    let is_timed = matches!(table.work.pace, Pace::Window(1) | Pace::PerSecond(_));
+    let mut out = format!("### {}\n\n", table.work.about);
+    out += "| | server's CPU µs for 1,000 deliveries | to the floor's | deliveries a second |";
+    out += if is_timed {
+        " to all received p50, p99 µs | to all confirmed p50, p99 µs |"
+    } else {
+        ""
+    };
+    out += if is_timed { "\n|---|---|---|---|---|---|\n" } else { "\n|---|---|---|---|\n" };
+    for row in &table.rows {
+        let cpu = spread(row.cpu_us());
+        let rate = spread(row.per_second()).median;
+        let ratio = table.ratio(row).map_or("-".to_owned(), |ratio| {
+            format!("{} ({} to {})", short(ratio.median), short(ratio.least), short(ratio.most))
+        });
+        let (peer, rate) = (row.peer, thousands(rate));
+        let cpu = format!("{} ({} to {})", short(cpu.median), short(cpu.least), short(cpu.most));
+        let _ = write!(out, "| {peer} | {cpu} | {ratio} | {rate} |");
+        if is_timed {
+            let two = |times: fn(&Round) -> &Vec<Duration>| {
+                let at = |per_cent| quantile(&row.rounds, times, per_cent);
+                at(50)
+                    .zip(at(99))
+                    .map_or("-".to_owned(), |(p50, p99)| format!("{}, {}", short(p50), short(p99)))
+            };
+            let _ = write!(out, " {} | {} |", two(|r| &r.received), two(|r| &r.confirmed));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Resident memory a member.
+fn memory(tables: &[Table]) -> Option<String> {
+    let table = tables.iter().max_by_key(|table| table.work.members * table.work.groups)?;
+    let all = table.work.members * table.work.groups;
+    let mut out = format!(
+        "### An idle member\n\nResident memory that {} more members took, a member.\n\n",
+        thousands(all as f64)
+    );
+    out += "| | KiB |\n|---|---|\n";
+    for row in &table.rows {
+        let _ = writeln!(out, "| {} | {} |", row.peer, short(row.member_bytes as f64 / 1024.0));
+    }
+    Some(out)
+}
+
+/// A chart of one work: CPU time a delivery, as bars, the floor at the top.
+fn chart(table: &Table) -> String {
+    const BAR: usize = 26;
+    const LEFT: f64 = 150.0;
+    const WIDTH: f64 = 420.0;
+    let values: Vec<(&str, f64)> =
+        table.rows.iter().map(|row| (row.peer, spread(row.cpu_us()).median)).collect();
+    let least = values.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
+    let most = values.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    // Logarithmic, from a half of the least on.
+    let place = |value: f64| {
+        WIDTH * (value / least * 2.0).ln() / (most / least * 2.0).ln().max(f64::MIN_POSITIVE)
+    };
+    let height = values.len() * BAR + 46;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"680\" height=\"{height}\" viewBox=\"0 0 680 {height}\" \
+         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"680\" height=\"{height}\" fill=\"#fff\"/>\n\
+         <text x=\"8\" y=\"20\" font-weight=\"bold\">{}: server's CPU µs for 1,000 deliveries (logarithmic; less is better)</text>\n",
+        table.work.about
+    );
+    for (index, (peer, value)) in values.iter().enumerate() {
+        let (y, width) = (34 + index * BAR, place(*value));
+        let fill = match *peer {
+            "floor" => "#888",
+            peer if peer.starts_with("Tertulia") => "#0a7",
+            _ => "#57b",
+        };
+        let _ = writeln!(
+            out,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{peer}</text>\
+             <rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"18\" fill=\"{fill}\"/>\
+             <text x=\"{:.1}\" y=\"{}\">{}</text>",
+            LEFT - 8.0,
+            y + 14,
+            LEFT + width + 6.0,
+            y + 14,
+            short(*value)
+        );
+    }
+    out + "</svg>\n"
+}
+
+fn machine() -> String {
+    let first = |path: &str, key: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+        line.and_then(|line| line.split_once(':').map(|(_, value)| value.trim().to_owned()))
+    };
+    let model = first("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
+    let memory = first("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".to_owned());
+    let system = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{model}, {cores} cores, {memory}, Linux {}", system.trim())
+}
+
+/// The lines between which the page holds what this command writes.
+const BEGIN: &str = "<!-- delivery -->";
+const END: &str = "<!-- /delivery -->";
+
+/// Writes the tables into the page, between its marks, and the charts into the folder beside it.
+pub fn write_page(
+    page: &Path,
+    tables: &[Table],
+    peers: &[Box<dyn Peer>],
+    effort: Effort,
+) -> Result<()> {
+    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    let (before, rest) =
+        text.split_once(BEGIN).with_context(|| format!("the page has no {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("the page has no {END}"))?;
+    let folder = page.with_extension("");
+    std::fs::create_dir_all(&folder)?;
+    let mut out = format!(
+        "{BEGIN}\n\nMachine: {}. {} rounds of {:.1} s each; medians (least to most).\n\n",
+        machine(),
+        effort.rounds,
+        effort.round.as_secs_f64()
+    );
+    out += "| | version |\n|---|---|\n";
+    for peer in peers {
+        let _ = writeln!(out, "| {} | {} |", peer.name(), peer.version());
+    }
+    for table in tables {
+        let name = format!("delivery-{}.svg", table.work.name);
+        std::fs::write(folder.join(&name), chart(table))?;
+        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+        let _ = write!(out, "\n{}\n![{}]({folder}/{name})\n", markdown(table), table.work.about);
+    }
+    if let Some(memory) = memory(tables) {
+        out += &format!("\n{memory}");
+    }
+    std::fs::write(page, format!("{before}{out}\n{END}{after}"))?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The works that everybody is given.
+
+use std::time::Duration;
+
+/// How messages come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// So many of a group are on their way at once, to the member that is furthest behind.
+    Window(usize),
+    /// So many a second, whatever has become of the earlier ones.
+    PerSecond(u32),
+}
+
+/// One work.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// For the command line.
+    pub name: &'static str,
+    /// As in tables.
+    pub about: &'static str,
+    pub groups: usize,
+    /// Members of each group.
+    pub members: usize,
+    /// Publishers of each group; what is on its way is theirs together.
+    pub publishers: usize,
+    pub body_len: usize,
+    pub pace: Pace,
+    /// Members of the first group that never read, beside the others.
+    pub stuck: usize,
+}
+
+const PLAIN: Work = Work {
+    name: "",
+    about: "",
+    groups: 1,
+    members: 100,
+    publishers: 1,
+    body_len: 100,
+    pace: Pace::Window(4096),
+    stuck: 0,
+};
+
+/// All of them.
+pub const WORKS: &[Work] = &[
+    Work { name: "m10", about: "10 members, 100 B", members: 10, ..PLAIN },
+    Work { name: "m100", about: "100 members, 100 B", ..PLAIN },
+    Work { name: "m1000", about: "1,000 members, 100 B", members: 1000, ..PLAIN },
+    Work {
+        name: "large",
+        about: "10 members, 16 KiB",
+        members: 10,
+        body_len: 16 << 10,
+        pace: Pace::Window(64),
+        ..PLAIN
+    },
+    Work {
+        name: "groups",
+        about: "1,000 groups of 10, 100 B",
+        groups: 1000,
+        members: 10,
+        pace: Pace::Window(16),
+        ..PLAIN
+    },
+    Work {
+        name: "senders",
+        about: "64 senders at once, 100 members, 100 B",
+        publishers: 64,
+        ..PLAIN
+    },
+    Work {
+        name: "one",
+        about: "100 members, 100 B, one in flight",
+        pace: Pace::Window(1),
+        ..PLAIN
+    },
+    Work {
+        name: "paced",
+        about: "10 members, 100 B, 1,000 a second",
+        members: 10,
+        pace: Pace::PerSecond(1000),
+        ..PLAIN
+    },
+    Work {
+        name: "stuck",
+        about: "100 members, 100 B, and one that never reads",
+        stuck: 1,
+        ..PLAIN
+    },
+];
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub rounds: usize,
+    pub round: Duration,
+}

@@ -19,8 +19,8 @@ use crate::{
 /// How much may wait for the engine's thread.
 const QUEUE_BYTES: u64 = 256 << 20;
 
-/// Where a batch's bytes are: notes and entries.
-type Held = (Bytes, Bytes);
+/// A batch's notes and entries; the entries as they came, so that they are there once only.
+type Held = (Bytes, Vec<Bytes>);
 
 #[derive(Default)]
 struct State {
@@ -50,8 +50,19 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().expect("nobody panics while holding the state")
 }
 
-const fn held_bytes(held: &Held) -> u64 {
-    (held.0.len() + held.1.len()) as u64
+fn held_bytes(held: &Held) -> u64 {
+    let entries: usize = held.1.iter().map(Bytes::len).sum();
+    (held.0.len() + entries) as u64
+}
+
+/// One run of bytes; several pieces are put together.
+fn joined(pieces: &[Bytes]) -> Bytes {
+    if let [piece] = pieces {
+        return piece.clone();
+    }
+    let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+    joined.freeze()
 }
 
 impl MemoryJournal {
@@ -129,9 +140,8 @@ impl Engine {
         let bytes = batch_bytes(batch);
         state.room(bytes)?;
         state.bytes += bytes;
-        let mut entries = BytesMut::new();
-        batch.entries.iter().for_each(|piece| entries.extend_from_slice(piece));
-        let held = (Bytes::copy_from_slice(&batch.notes), entries.freeze());
+        // Notes are few bytes, which may be part of a large buffer.
+        let held = (Bytes::copy_from_slice(&batch.notes), batch.entries.clone());
         let log = state.logs.entry(batch.log).or_default();
         log.push(batch.first, batch.count, batch.epoch, batch.time_us, bytes, held);
         self.gate.appended(batch, self.id);
@@ -146,7 +156,7 @@ impl Engine {
         state.bytes += bytes.len() as u64;
         let kept = state.logs.entry(log).or_default();
         kept.epoch = epoch;
-        let older = kept.snapshot.replace((at, (Bytes::new(), bytes)));
+        let older = kept.snapshot.replace((at, (Bytes::new(), vec![bytes])));
         state.bytes -= older.map_or(0, |(_, held)| held_bytes(&held));
         self.gate.saved(log, epoch, at, self.id);
         Ok(0)
@@ -190,7 +200,7 @@ impl Journal for MemoryJournal {
         let fresh = Log::default();
         let log = state.logs.get(&log).unwrap_or(&fresh);
         let snapshot = log.snapshot.as_ref();
-        let snapshot = snapshot.map(|(at, held)| Snapshot { at: *at, state: held.1.clone() });
+        let snapshot = snapshot.map(|(at, held)| Snapshot { at: *at, state: joined(&held.1) });
         Ok(Opened { epoch: log.epoch, first: log.first, next: log.next, snapshot })
     }
 
@@ -206,7 +216,7 @@ impl Journal for MemoryJournal {
             count: entry.count,
             time_us: entry.time_us,
             notes: entry.at.0,
-            entries: entry.at.1,
+            entries: joined(&entry.at.1),
         });
         Ok(records.collect())
     }

@@ -108,12 +108,14 @@ pub struct Header {
     pub epoch: Epoch,
 }
 
+#[inline]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    bytes[at..].first_chunk().map_or(0, |chunk| u32::from_le_bytes(*chunk))
 }
 
+#[inline]
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+    bytes[at..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
 impl Header {
@@ -121,10 +123,12 @@ impl Header {
     ///
     /// # Errors
     /// [`EntryError`] where the fields contradict each other; whether the whole entry is there is not looked at.
+    #[inline]
     pub fn read(bytes: &[u8]) -> Result<Self, EntryError> {
-        if bytes.len() < HEADER_BYTES {
+        // As long as it is known to be, the fields need no look at the length each.
+        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(EntryError::Short);
-        }
+        };
         let len = u32_at(bytes, 0);
         let kind = Kind::from_code(bytes[4]).ok_or(EntryError::Kind(bytes[4]))?;
         let name_len = bytes[6];

@@ -315,12 +315,16 @@ impl Hosted {
     }
 
     fn append(&self, batch: Batch) {
-        let mut first = batch.first;
+        let (mut first, end) = (batch.first, batch.first + u64::from(batch.count));
+        let pieces = batch.entries.len();
         *self.under_way.borrow_mut() = batch
             .entries
             .iter()
-            .map(|bytes| {
-                let last = first + frame_ends(bytes).count() as u64 - 1;
+            .enumerate()
+            .map(|(index, bytes)| {
+                // Only where one piece ends and the next begins has to be looked for.
+                let count = || frame_ends(bytes).count() as u64;
+                let last = if index + 1 == pieces { end } else { first + count() } - 1;
                 let piece = Piece { bytes: bytes.clone(), first, last };
                 first = last + 1;
                 piece

@@ -1,5 +1,6 @@
 //! The newest part of a group's log in memory: contiguous bytes that are written as they are to every member that is nearly up to date.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -9,6 +10,9 @@ use tertulia_group::{Header, Seq};
 /// Bytes that are kept even when nobody needs them any more, for those who come back in a moment.
 const KEPT_BYTES_MIN: usize = 256 << 10;
 
+/// Frames are looked for from the nearest of the marks that are so far apart.
+const MARK_BYTES: usize = 4 << 10;
+
 #[derive(Debug)]
 struct Segment {
     /// Place of its first byte in the stream of all bytes since the coordinator started.
@@ -16,11 +20,39 @@ struct Segment {
     first: Seq,
     last: Seq,
     bytes: Bytes,
+    /// A frame of about each [`MARK_BYTES`]: its number and where it begins. Made when somebody first looks for a frame in the
+    /// middle, then used by all.
+    marks: OnceCell<Vec<(Seq, usize)>>,
 }
 
 impl Segment {
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
+    }
+
+    fn marks(&self) -> &[(Seq, usize)] {
+        self.marks.get_or_init(|| {
+            let (mut marks, mut start) = (Vec::new(), 0);
+            for (seq, end) in frame_ends(&self.bytes) {
+                if marks.last().is_none_or(|(_, last)| start - last >= MARK_BYTES) {
+                    marks.push((seq, start));
+                }
+                start = end;
+            }
+            marks
+        })
+    }
+
+    /// Where the frame `seq` begins, which is here.
+    fn start_of(&self, seq: Seq) -> usize {
+        let before = self.marks().partition_point(|(number, _)| *number < seq);
+        self.frames_after(before).find(|(number, _)| *number + 1 == seq).map_or(0, |(_, end)| end)
+    }
+
+    /// Each frame from the mark before `mark` on: its number and its end.
+    fn frames_after(&self, mark: usize) -> impl Iterator<Item = (Seq, usize)> + '_ {
+        let start = self.marks().get(mark.saturating_sub(1)).map_or(0, |(_, start)| *start);
+        frame_ends(&self.bytes[start..]).map(move |(seq, end)| (seq, start + end))
     }
 }
 
@@ -59,7 +91,13 @@ impl Window {
         self.end += piece.len() as u64;
         self.next = last + 1;
         self.bytes += piece.len();
-        self.segments.push_back(Segment { start, first, last, bytes: piece });
+        self.segments.push_back(Segment {
+            start,
+            first,
+            last,
+            bytes: piece,
+            marks: OnceCell::new(),
+        });
         while self.bytes > self.bytes_max {
             self.pop_front();
         }
@@ -103,8 +141,7 @@ impl Window {
         }
         let after = self.segments.partition_point(|segment| segment.last < seq);
         let segment = self.segments.get(after).filter(|segment| segment.first <= seq)?;
-        let ends = frame_ends(&segment.bytes).find(|(number, _)| *number + 1 == seq);
-        Some(segment.start + ends.map_or(0, |(_, end)| end as u64))
+        Some(segment.start + segment.start_of(seq) as u64)
     }
 
     /// Whether bytes from `at` on are still here.
@@ -146,7 +183,8 @@ impl Window {
         let index = self.segments.partition_point(|segment| segment.end() < stop);
         let segment = self.segments.get(index)?;
         let inside = usize::try_from(stop - segment.start).ok()?;
-        let (seq, end) = frame_ends(&segment.bytes).find(|(_, end)| *end >= inside)?;
+        let mark = segment.marks().partition_point(|(_, start)| *start < inside);
+        let (seq, end) = segment.frames_after(mark).find(|(_, end)| *end >= inside)?;
         Some((seq, segment.start + end as u64, segment.bytes.slice(inside..end)))
     }
 
@@ -233,6 +271,24 @@ mod tests {
             window.slices(len, 1 << 20, &mut slices),
             (2 * len as usize + len as usize + 10, 4)
         );
+    }
+
+    #[test]
+    fn every_frame_of_a_long_segment_is_found() {
+        let mut window = Window::new(0, 1 << 20);
+        window.push(piece(1..=5, 10), 1, 5);
+        window.push(piece(6..=1000, 200), 6, 1000);
+        let mut start = 0;
+        for seq in 1..=1000 {
+            let end = start + if seq <= 5 { 61 } else { 251 };
+            assert_eq!(window.locate(seq), Some(start), "#{seq}");
+            for stop in [start + 1, end - 1, end] {
+                let (number, place, rest) = window.stopped(0, stop as usize).expect("it is here");
+                assert_eq!((number, place, rest.len() as u64), (seq, end, end - stop), "#{seq}");
+            }
+            start = end;
+        }
+        assert_eq!(window.end(), start);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Stream {
     /// Reads what there is into `buffer`; 0 is the end. Never waits (`WouldBlock`).
     pub fn try_read_buf(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_read_buf(buffer),
+            Self::Plain(socket) => read_plain(socket, buffer),
             Self::Tls(stream) => stream.try_read(buffer),
         }
     }
@@ -127,6 +127,22 @@ impl Stream {
             }
         }
     }
+}
+
+/// Reads once. What does not fill the room was all that there was, so the socket is not asked again before it says that there is
+/// more: one call of the system less for each acknowledgement.
+///
+/// Only for the thread whose reactor the socket belongs to: nothing else may hear of new bytes between the read and the giving up
+/// of the readiness that led to it. Bytes and ends that come after the read are told anew (the reactor is edge-triggered), and an
+/// end that was told before is never given up.
+fn read_plain(socket: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+    let room = buffer.capacity() - buffer.len();
+    let count = socket.try_read_buf(buffer)?;
+    if count > 0 && count < room {
+        let nothing_more = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = socket.try_io(Interest::READABLE, nothing_more);
+    }
+    Ok(count)
 }
 
 impl Detached {
@@ -412,5 +428,60 @@ impl AsyncWrite for Stream {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => stream.poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Reads until there is nothing more; what came, and whether that was all.
+    async fn told(stream: &mut Stream, room: usize) -> (Vec<u8>, bool) {
+        let ready = stream.ready(Interest::READABLE);
+        let ready = tokio::time::timeout(crate::testing::PATIENCE, ready).await;
+        assert!(ready.expect("it is told").expect("it works").is_readable());
+        let mut got = Vec::new();
+        loop {
+            let mut buffer = BytesMut::with_capacity(room);
+            match stream.try_read_buf(&mut buffer) {
+                Ok(0) => return (got, true),
+                Ok(_) => got.extend_from_slice(&buffer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (got, false),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// A read that does not fill its room is the last one before the socket is heard of again: nothing may be missed by that.
+    #[tokio::test]
+    async fn what_comes_after_a_short_read_is_told_and_so_is_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut theirs = TcpStream::connect(address).await.expect("connects");
+        let mut ours = Stream::Plain(listener.accept().await.expect("accepts").0);
+        for (bytes, room) in [(10, 512), (1, 512), (512, 512), (513, 512), (4000, 512), (7, 8)] {
+            theirs.write_all(&vec![b'x'; bytes]).await.expect("writes");
+            let mut got = 0;
+            while got < bytes {
+                let (more, ended) = told(&mut ours, room).await;
+                assert!(!ended);
+                got += more.len();
+            }
+            assert_eq!(got, bytes);
+        }
+        // The last bytes and the end may come together or one after the other; the other half stays open.
+        theirs.write_all(b"the last").await.expect("writes");
+        theirs.shutdown().await.expect("its half is closed");
+        let (mut got, mut ended) = told(&mut ours, 512).await;
+        while !ended {
+            let (more, is_end) = told(&mut ours, 512).await;
+            got.extend_from_slice(&more);
+            ended = is_end;
+        }
+        assert_eq!(got, b"the last");
+        assert_eq!(ours.try_write(b"still here").expect("writes"), 10);
     }
 }

@@ -30,8 +30,9 @@ use crate::stream::Stream;
 
 /// Read before somebody else on the shard has a turn.
 const READ_TURN_BYTES: usize = 256 << 10;
-/// Room that is made for each read.
+/// Room that is made for each read of somebody who says much, and of who only acknowledges.
 const READ_ROOM_BYTES: usize = 64 << 10;
+const SMALL_ROOM_BYTES: usize = 512;
 /// Requests of one connection that are being answered at once.
 const REQUESTS_MAX: usize = 16;
 /// A part of a frame up to this long is kept in no more room than it needs.
@@ -61,6 +62,8 @@ struct Session<'a> {
     conn: &'a Conn,
     stream: Stream,
     inbound: BytesMut,
+    /// For the next read.
+    room: usize,
     outbox: Outbox,
     opening: Opening,
     directory: Arc<Directory>,
@@ -99,6 +102,7 @@ pub(crate) async fn run(
         conn,
         stream,
         inbound,
+        room: SMALL_ROOM_BYTES,
         outbox: Outbox::new(),
         opening,
         directory,
@@ -223,10 +227,14 @@ impl Session<'_> {
     fn read(&mut self) -> io::Result<()> {
         let mut left = READ_TURN_BYTES;
         while left > 0 {
-            self.inbound.reserve(READ_ROOM_BYTES);
+            self.inbound.reserve(self.room);
             match self.stream.try_read_buf(&mut self.inbound) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => left = left.saturating_sub(n),
+                Ok(n) => {
+                    left = left.saturating_sub(n);
+                    self.room =
+                        if n >= SMALL_ROOM_BYTES { READ_ROOM_BYTES } else { SMALL_ROOM_BYTES };
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }

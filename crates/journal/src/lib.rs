@@ -207,6 +207,17 @@ pub trait Journal: Send + Sync + 'static {
     /// epoch's batches are not concerned by the refusal of an older one's.
     fn append(&self, batch: Batch, done: Done);
 
+    /// Stores the batch before it returns, where the engine can do so without waiting for anything and nothing else is in flight;
+    /// otherwise gives it back as it was, to be handed to [`Journal::append`], which also says what is wrong with it. Saves the
+    /// way to the engine's thread and back. The order is that of the calls, as ever.
+    ///
+    /// # Errors
+    /// The batch, untouched: nothing of it is stored.
+    #[expect(clippy::result_large_err, reason = "the batch goes on by another way")]
+    fn append_at_once(&self, batch: Batch) -> Result<(), Batch> {
+        Err(batch)
+    }
+
     /// Stored records in order, beginning with the one that holds `from` (or the first after it), until
     /// `bytes_max` is reached (at least one with entries, and the notes before it: whoever reads on from the
     /// last number gets on). Empty when `from` is beyond the end. Blocks on the disk.

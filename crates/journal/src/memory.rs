@@ -26,11 +26,71 @@ type Held = (Bytes, Vec<Bytes>);
 struct State {
     logs: HashMap<LogId, Log<Held>>,
     records: Records<()>,
+    gate: Gate,
+    /// The last operation's number.
+    id: u64,
     bytes: u64,
     bytes_max: u64,
 }
 
 impl State {
+    fn append(&mut self, ticket: u64, batch: &Batch) -> Result<(), AppendError> {
+        self.gate.check_append(ticket, batch)?;
+        let bytes = batch_bytes(batch);
+        self.room(bytes)?;
+        self.bytes += bytes;
+        self.id += 1;
+        // Notes are few bytes, which may be part of a large buffer.
+        let held = (Bytes::copy_from_slice(&batch.notes), batch.entries.clone());
+        let log = self.logs.entry(batch.log).or_default();
+        log.push(batch.first, batch.count, batch.epoch, batch.time_us, bytes, held);
+        self.gate.appended(batch, self.id);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, log: LogId, epoch: u32, snapshot: Snapshot) -> Result<(), AppendError> {
+        let Snapshot { at, state: bytes } = snapshot;
+        self.gate.check_snapshot(log, epoch, at)?;
+        self.room(bytes.len() as u64)?;
+        self.bytes += bytes.len() as u64;
+        self.id += 1;
+        let kept = self.logs.entry(log).or_default();
+        kept.epoch = epoch;
+        let older = kept.snapshot.replace((at, (Bytes::new(), vec![bytes])));
+        self.bytes -= older.map_or(0, |(_, held)| held_bytes(&held));
+        self.gate.saved(log, epoch, at, self.id);
+        Ok(())
+    }
+
+    fn delete(&mut self, log: LogId) {
+        self.gate.deleted(log);
+        if let Some(log) = self.logs.remove(&log) {
+            let snapshot = log.snapshot.as_ref().map_or(0, |(_, held)| held_bytes(held));
+            self.bytes -= log.usage().bytes + snapshot;
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: String,
+        expect: Expect,
+        value: Option<Bytes>,
+    ) -> Result<u64, AppendError> {
+        let older = self.records.get(&key);
+        let current = older.as_ref().map_or(0, |record| record.version);
+        check_version(expect, current)?;
+        if value.is_none() && older.is_none() {
+            return Ok(0);
+        }
+        let bytes = value.as_ref().map_or(0, |value| value.len() as u64);
+        self.room(bytes)?;
+        self.bytes += bytes;
+        self.bytes -= older.map_or(0, |record| record.value.len() as u64);
+        let version = current + 1;
+        self.records.set(key, value.map(|value| (Versioned { version, value }, ())));
+        Ok(version)
+    }
+
     fn room(&self, bytes: u64) -> Result<(), AppendError> {
         if self.bytes + bytes > self.bytes_max {
             return Err(AppendError::NoSpace(format!("{} bytes are kept", self.bytes)));
@@ -71,12 +131,7 @@ impl MemoryJournal {
     pub fn new(bytes_max: u64) -> Self {
         let queue = Arc::new(Queue::new(QUEUE_BYTES));
         let state = Arc::new(Mutex::new(State { bytes_max, ..State::default() }));
-        let mut engine = Engine {
-            queue: Arc::clone(&queue),
-            state: Arc::clone(&state),
-            gate: Gate::default(),
-            id: 0,
-        };
+        let engine = Engine { queue: Arc::clone(&queue), state: Arc::clone(&state) };
         let thread = thread::Builder::new()
             .name("journal-memory".to_owned())
             .spawn(move || engine.run())
@@ -100,26 +155,27 @@ impl Drop for MemoryJournal {
 struct Engine {
     queue: Arc<Queue>,
     state: Arc<Mutex<State>>,
-    gate: Gate,
-    id: u64,
 }
 
 impl Engine {
-    fn run(&mut self) {
-        let queue = Arc::clone(&self.queue);
-        let _abandon = Abandon(&queue);
-        while let Some(asked) = queue.take(u64::MAX, true) {
+    fn run(&self) {
+        let _abandon = Abandon(&self.queue);
+        while let Some(asked) = self.queue.take(u64::MAX, true) {
             for Asked { ticket, op, finish, .. } in asked {
-                self.id += 1;
                 let mut breaks = None;
                 let result = match op {
                     Op::Append(batch) => {
                         breaks = Some((batch.log, batch.epoch));
-                        self.append(ticket, &batch)
+                        lock(&self.state).append(ticket, &batch).map(|()| 0)
                     }
-                    Op::Snapshot { log, epoch, snapshot } => self.snapshot(log, epoch, snapshot),
-                    Op::Delete(log) => self.delete(log),
-                    Op::Put { key, expect, value } => self.put(key, expect, value),
+                    Op::Snapshot { log, epoch, snapshot } => {
+                        lock(&self.state).snapshot(log, epoch, snapshot).map(|()| 0)
+                    }
+                    Op::Delete(log) => {
+                        lock(&self.state).delete(log);
+                        Ok(0)
+                    }
+                    Op::Put { key, expect, value } => lock(&self.state).put(key, expect, value),
                     Op::Trimmed(_) => Ok(0),
                     Op::Refused { breaks: whose, error } => {
                         breaks = whose;
@@ -127,66 +183,12 @@ impl Engine {
                     }
                 };
                 if let (Err(_), Some((log, epoch))) = (&result, breaks) {
-                    self.gate.refused(log, epoch, queue.ticket_next());
+                    let until = self.queue.ticket_next();
+                    lock(&self.state).gate.refused(log, epoch, until);
                 }
                 finish.call(result);
             }
         }
-    }
-
-    fn append(&mut self, ticket: u64, batch: &Batch) -> Result<u64, AppendError> {
-        self.gate.check_append(ticket, batch)?;
-        let mut state = lock(&self.state);
-        let bytes = batch_bytes(batch);
-        state.room(bytes)?;
-        state.bytes += bytes;
-        // Notes are few bytes, which may be part of a large buffer.
-        let held = (Bytes::copy_from_slice(&batch.notes), batch.entries.clone());
-        let log = state.logs.entry(batch.log).or_default();
-        log.push(batch.first, batch.count, batch.epoch, batch.time_us, bytes, held);
-        self.gate.appended(batch, self.id);
-        Ok(0)
-    }
-
-    fn snapshot(&mut self, log: LogId, epoch: u32, snapshot: Snapshot) -> Result<u64, AppendError> {
-        let Snapshot { at, state: bytes } = snapshot;
-        self.gate.check_snapshot(log, epoch, at)?;
-        let mut state = lock(&self.state);
-        state.room(bytes.len() as u64)?;
-        state.bytes += bytes.len() as u64;
-        let kept = state.logs.entry(log).or_default();
-        kept.epoch = epoch;
-        let older = kept.snapshot.replace((at, (Bytes::new(), vec![bytes])));
-        state.bytes -= older.map_or(0, |(_, held)| held_bytes(&held));
-        self.gate.saved(log, epoch, at, self.id);
-        Ok(0)
-    }
-
-    fn delete(&mut self, log: LogId) -> Result<u64, AppendError> {
-        self.gate.deleted(log);
-        let mut state = lock(&self.state);
-        if let Some(log) = state.logs.remove(&log) {
-            let snapshot = log.snapshot.as_ref().map_or(0, |(_, held)| held_bytes(held));
-            state.bytes -= log.usage().bytes + snapshot;
-        }
-        Ok(0)
-    }
-
-    fn put(&self, key: String, expect: Expect, value: Option<Bytes>) -> Result<u64, AppendError> {
-        let mut state = lock(&self.state);
-        let older = state.records.get(&key);
-        let current = older.as_ref().map_or(0, |record| record.version);
-        check_version(expect, current)?;
-        if value.is_none() && older.is_none() {
-            return Ok(0);
-        }
-        let bytes = value.as_ref().map_or(0, |value| value.len() as u64);
-        state.room(bytes)?;
-        state.bytes += bytes;
-        state.bytes -= older.map_or(0, |record| record.value.len() as u64);
-        let version = current + 1;
-        state.records.set(key, value.map(|value| (Versioned { version, value }, ())));
-        Ok(version)
     }
 }
 
@@ -206,6 +208,11 @@ impl Journal for MemoryJournal {
 
     fn append(&self, batch: Batch, done: Done) {
         self.queue.append(batch, done);
+    }
+
+    fn append_at_once(&self, batch: Batch) -> Result<(), Batch> {
+        let stored = self.queue.at_once(|ticket| lock(&self.state).append(ticket, &batch));
+        if stored == Some(Ok(())) { Ok(()) } else { Err(batch) }
     }
 
     fn read(&self, log: LogId, from: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {

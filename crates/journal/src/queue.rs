@@ -63,6 +63,8 @@ struct Inner {
     waiting: VecDeque<Asked>,
     bytes: u64,
     ticket_next: u64,
+    /// What was taken last is being worked on.
+    is_busy: bool,
     closed: bool,
 }
 
@@ -144,10 +146,24 @@ impl Queue {
         self.wait(Op::Put { key: key.to_owned(), expect, value })
     }
 
+    /// Does something in its place in the order of the calls, on the caller's thread: `work` is given its ticket. Only while nothing
+    /// waits or is being worked on; `None` otherwise. For engines that are done with what they took when they take again.
+    pub fn at_once<T>(&self, work: impl FnOnce(u64) -> T) -> Option<T> {
+        let mut inner = self.lock();
+        if inner.closed || inner.is_busy || !inner.waiting.is_empty() {
+            return None;
+        }
+        let ticket = inner.ticket_next;
+        inner.ticket_next += 1;
+        // The queue stays locked: nobody comes between.
+        Some(work(ticket))
+    }
+
     /// Takes what waits, up to `bytes_max` (at least one). With `wait` it waits for something to come; otherwise the
     /// answer may be empty. `None` once the queue is closed and empty.
     pub fn take(&self, bytes_max: u64, wait: bool) -> Option<Vec<Asked>> {
         let mut inner = self.lock();
+        inner.is_busy = false;
         while inner.waiting.is_empty() && wait && !inner.closed {
             inner = self.wake.wait(inner).expect("nobody panics while holding the queue");
         }
@@ -163,6 +179,7 @@ impl Queue {
             taken.extend(inner.waiting.pop_front());
         }
         inner.bytes -= bytes;
+        inner.is_busy = !taken.is_empty();
         Some(taken)
     }
 

@@ -163,6 +163,60 @@ fn answers_come_in_order_and_off_the_callers_thread() {
 }
 
 #[test]
+fn what_is_stored_at_once_is_in_its_place_or_given_back_untouched() {
+    suite(|rig| {
+        // Whichever way each batch goes, they are stored in the order of the calls.
+        let mut next = 1;
+        let mut expected = Vec::new();
+        for count in [2, 1, 0, 3] {
+            for _ in 0..50 {
+                let batch = batch(log(1), 1, next, count, 50);
+                expected.push(record(&batch));
+                next += u64::from(count);
+                let back = rig.engine().append_at_once(batch);
+                back.or_else(|batch| append(rig.engine(), batch)).expect("stored");
+            }
+            let batch = batch(log(1), 1, next, 1, 50);
+            expected.push(record(&batch));
+            next += 1;
+            append(rig.engine(), batch).expect("stored");
+        }
+        assert_eq!(all(rig.engine(), log(1)), expected);
+        // What cannot be stored comes back, and the usual way says why.
+        for (epoch, first) in [(1, next + 1), (1, next - 1), (0, next)] {
+            let back = rig.engine().append_at_once(batch(log(1), epoch, first, 1, 50));
+            append(rig.engine(), back.expect_err("it does not fit")).expect_err("nor does it here");
+        }
+        assert_eq!(all(rig.engine(), log(1)), expected);
+        assert_eq!(rig.engine().open(log(1)).expect("opens").next, next);
+    });
+}
+
+#[test]
+fn nothing_overtakes_what_is_in_flight() {
+    suite(|rig| {
+        append(rig.engine(), batch(log(1), 1, 1, 1, 10)).expect("stored");
+        let (entered, inside) = mpsc::channel::<()>();
+        let (held, hold) = mpsc::channel::<()>();
+        let done = Box::new(move |result| {
+            assert_eq!(result, Ok(()));
+            entered.send(()).expect("somebody waits");
+            assert!(hold.recv().is_err(), "let go");
+        });
+        rig.engine().append(batch(log(9), 1, 1, 1, 10), done);
+        inside.recv().expect("the engine's thread is held in the answer");
+        let refused = send(rig.engine(), batch(log(1), 1, 9, 1, 10));
+        // It would be the next number; but it was called after the one that takes it along.
+        let back = rig.engine().append_at_once(batch(log(1), 1, 2, 1, 10));
+        let after = send(rig.engine(), back.expect_err("something is in flight"));
+        drop(held);
+        assert!(refused.recv().expect("an answer").is_err());
+        assert!(after.recv().expect("an answer").is_err());
+        append(rig.engine(), batch(log(1), 1, 2, 1, 10)).expect("nothing is in flight any more");
+    });
+}
+
+#[test]
 fn a_snapshot_replaces_the_older_and_allows_trimming() {
     suite(|rig| {
         let out_of_order = |got, expected| Err(AppendError::OutOfOrder { got, expected });

@@ -23,7 +23,7 @@ use crate::clock::now;
 use crate::conn::Conn;
 use crate::feed::Feed;
 use crate::finals::Final;
-use crate::keeping::Keeping;
+use crate::keeping::{self, Keeping};
 use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::shared::Shared;
@@ -76,6 +76,9 @@ struct Piece {
 
 /// Asks a connection's entering: `Ok` once it is a member or sender.
 type Entering = oneshot::Sender<Result<(), Refusal>>;
+
+/// A timer that is set for nothing in particular.
+const FAR: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module.
 pub(crate) struct Hosted {
@@ -262,18 +265,27 @@ impl Hosted {
 
     /// The group's own task: a turn whenever something came, and when time has passed.
     pub async fn drive(self: Rc<Self>) {
+        // A timer is set anew only for something earlier: most of what is waited for comes before it, and costs no timer then.
+        let mut set_ms = u64::MAX;
+        let mut timer = std::pin::pin!(tokio::time::sleep(FAR));
         while self.down.borrow().is_none() {
-            let deadline = self.group.borrow().deadline_ms();
-            let sleep = deadline.map(|deadline| {
-                Duration::from_millis(deadline.saturating_sub(crate::clock::mono_ms()))
-            });
+            let deadline_ms = self.group.borrow().deadline_ms().unwrap_or(u64::MAX);
+            if deadline_ms < set_ms {
+                let within = deadline_ms.saturating_sub(crate::clock::mono_ms());
+                let within = Duration::from_millis(within).min(FAR);
+                timer.as_mut().reset(tokio::time::Instant::now() + within);
+                set_ms = deadline_ms;
+            }
             tokio::select! {
+                biased;
                 () = self.dirty.notified() => {}
-                () = tokio::time::sleep(sleep.unwrap_or(Duration::from_secs(3600))), if sleep.is_some() => {
+                () = &mut timer, if set_ms < u64::MAX => {
+                    set_ms = u64::MAX;
                     self.group.borrow_mut().handle(now(), Input::Tick);
                 }
             }
             self.turn();
+            keeping::look_after(&self);
         }
     }
 
@@ -300,21 +312,32 @@ impl Hosted {
         messages.map(|header| (header.seq, header.publisher())).collect()
     }
 
-    /// One turn: hands a batch to the journal, then carries out what the group says.
+    /// One turn: hands a batch to the journal, then carries out what the group says. What the journal stores at once is delivered in
+    /// this turn.
     pub fn turn(&self) {
-        self.watch_or_not();
-        let batch = {
-            let mut group = self.group.borrow_mut();
-            group.settle(now());
-            group.take_batch(now())
-        };
-        if let Some(batch) = batch {
-            self.append(batch);
+        let mut is_stored = false;
+        while let Some(batch) = self.next_batch() {
+            if !self.append(batch) {
+                break;
+            }
+            self.stored();
+            is_stored = true;
         }
         self.carry_out();
+        if is_stored {
+            self.deliver();
+        }
     }
 
-    fn append(&self, batch: Batch) {
+    fn next_batch(&self) -> Option<Batch> {
+        self.watch_or_not();
+        let mut group = self.group.borrow_mut();
+        group.settle(now());
+        group.take_batch(now())
+    }
+
+    /// Hands a batch to the journal; whether it is stored already.
+    fn append(&self, batch: Batch) -> bool {
         let (mut first, end) = (batch.first, batch.first + u64::from(batch.count));
         let pieces = batch.entries.len();
         *self.under_way.borrow_mut() = batch
@@ -340,8 +363,15 @@ impl Hosted {
             notes: batch.notes,
             entries: batch.entries,
         };
-        let (key, stored) = (self.key, self.stored.clone());
-        let (shared, handed_over) = (Arc::clone(&self.shared), Instant::now());
+        let handed_over = Instant::now();
+        let batch = match self.shared.journal.append_at_once(batch) {
+            Ok(()) => {
+                self.shared.metrics.stored(handed_over.elapsed());
+                return true;
+            }
+            Err(batch) => batch,
+        };
+        let (key, stored, shared) = (self.key, self.stored.clone(), Arc::clone(&self.shared));
         self.shared.journal.append(
             batch,
             Box::new(move |result| {
@@ -350,32 +380,41 @@ impl Hosted {
                 let _ = stored.send(Stored { key, result });
             }),
         );
+        false
     }
 
     /// The journal has answered: what is stored is delivered, after the next batch is on its way.
     pub fn batch_done(&self, result: Result<(), AppendError>) {
-        let pieces = std::mem::take(&mut *self.under_way.borrow_mut());
-        let input = match result {
-            Ok(()) => {
-                let mut window = self.window.borrow_mut();
-                for Piece { bytes, first, last } in pieces {
-                    self.feed.push(&bytes, first, last);
-                    window.push(bytes, first, last);
-                }
-                Input::Stored
-            }
+        match result {
+            Ok(()) => self.stored(),
             Err(AppendError::NoSpace(_)) if self.serving.get() => {
+                self.under_way.borrow_mut().clear();
                 self.keeping.press();
-                Input::NotStored
+                self.group.borrow_mut().handle(now(), Input::NotStored);
             }
             Err(error) => return self.go_down(&error),
-        };
-        self.group.borrow_mut().handle(now(), input);
+        }
+        self.turn();
+        self.deliver();
+    }
+
+    /// The batch under way is stored: it is there for everybody.
+    fn stored(&self) {
+        let mut window = self.window.borrow_mut();
+        for Piece { bytes, first, last } in self.under_way.borrow_mut().drain(..) {
+            self.feed.push(&bytes, first, last);
+            window.push(bytes, first, last);
+        }
+        drop(window);
+        self.group.borrow_mut().handle(now(), Input::Stored);
         if !self.serving.replace(true) {
             self.ready.notify_waiters();
         }
         self.feed.advance(self.group.borrow().tail());
-        self.turn();
+    }
+
+    /// Everybody writes what is there.
+    fn deliver(&self) {
         self.release();
         self.conns.borrow().values().for_each(|conn| conn.wake());
     }

@@ -224,7 +224,10 @@ impl Outbox {
         let window = hosted.window.borrow();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
         let (bytes, last) = window.slices(place, WRITE_BYTES, &mut slices);
-        let n = stream.try_write_vectored(&slices)?;
+        let n = match &slices[..] {
+            [piece] => stream.try_write(piece)?,
+            pieces => stream.try_write_vectored(pieces)?,
+        };
         let before = self.next;
         if n == bytes {
             (self.next, self.place) = (Some(last + 1), Some(place + n as u64));

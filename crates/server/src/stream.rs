@@ -3,6 +3,7 @@
 //! Plain goes straight to the socket. TLS has rustls between: what it has encrypted and the socket does not take waits in a
 //! buffer of bounded size, and nothing more is taken in until that is gone.
 
+use std::future::poll_fn;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -97,7 +98,8 @@ impl Stream {
     /// Waits until one of these is possible. What waits in encrypted form is written meanwhile.
     pub async fn ready(&mut self, interest: Interest) -> io::Result<Ready> {
         match self {
-            Self::Plain(socket) => socket.ready(interest).await,
+            // A connection has one task: it leaves its waker, and is on no list that it would have to be taken off again.
+            Self::Plain(socket) => poll_fn(|cx| poll_ready(socket, interest, cx)).await,
             Self::Tls(stream) => stream.ready(interest).await,
         }
     }
@@ -127,6 +129,21 @@ impl Stream {
             }
         }
     }
+}
+
+fn poll_ready(
+    socket: &TcpStream,
+    interest: Interest,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Ready>> {
+    let mut is = Ready::EMPTY;
+    if interest.is_readable() && socket.poll_read_ready(cx)?.is_ready() {
+        is |= Ready::READABLE;
+    }
+    if interest.is_writable() && socket.poll_write_ready(cx)?.is_ready() {
+        is |= Ready::WRITABLE;
+    }
+    if is.is_empty() { Poll::Pending } else { Poll::Ready(Ok(is)) }
 }
 
 /// Reads once. What does not fill the room was all that there was, so the socket is not asked again before it says that there is

@@ -157,7 +157,12 @@ impl Window {
         bytes_max: usize,
         out: &mut Vec<IoSlice<'a>>,
     ) -> (usize, Seq) {
-        let mut index = self.segments.partition_point(|segment| segment.end() <= at);
+        // Nearly everybody is at the last one.
+        let before = self.segments.len().saturating_sub(1);
+        let mut index = match self.segments.get(before) {
+            Some(newest) if newest.start <= at => before,
+            _ => self.segments.partition_point(|segment| segment.end() <= at),
+        };
         let (mut taken, mut last) = (0, 0);
         let mut from = at;
         while let Some(segment) = self.segments.get(index) {

@@ -187,13 +187,17 @@ impl Session<'_> {
             (false, false) => None,
         };
         let until = self.last_call.or(paused);
+        // In this order, so that who waits for a reply, or has to give up, is not kept from it by reading. Each branch costs
+        // something each time: most are there only while there is something to wait for.
         tokio::select! {
-            ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
-                if ready?.is_readable() && reads {
-                    self.read()?;
+            biased;
+            () = self.held.called(), if self.held.is_counted() => self.give_up()?,
+            Some(reply) = self.replies.1.recv(), if self.asked > 0 => {
+                self.asked -= 1;
+                if self.last_call.is_none() {
+                    self.outbox.answer(reply);
                 }
             }
-            () = self.conn.woken() => {}
             read = async { self.reading.as_mut().expect("only polled when there is one").await }, if self.reading.is_some() => {
                 self.reading = None;
                 let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
@@ -204,13 +208,12 @@ impl Session<'_> {
                     self.end(code, error.to_string());
                 }
             }
-            Some(reply) = self.replies.1.recv() => {
-                self.asked -= 1;
-                if self.last_call.is_none() {
-                    self.outbox.answer(reply);
+            () = self.conn.woken() => {}
+            ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+                if ready?.is_readable() && reads {
+                    self.read()?;
                 }
             }
-            () = self.held.called() => self.give_up()?,
             () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
         }
         Ok(())

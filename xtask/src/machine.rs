@@ -31,7 +31,28 @@ pub const REPEAT: &str = "apt-get install e2fsprogs faketime iproute2 mount netc
 /// Without it the tests concerned skip themselves, saying why. In CI nobody reads that, so there
 /// a missing tool is a failure.
 pub fn prepare(ci: bool) -> Result<()> {
-    match plan(&missing(), is_root(), is_there("apt-get")) {
+    let missing = get(TOOLS);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let programs = missing.join(", ");
+    if ci {
+        bail!("in CI every test has to run, but these programs are missing: {programs}");
+    }
+    println!("tests that need {programs} will skip themselves");
+    Ok(())
+}
+
+/// The same for something that cannot go on without these.
+pub fn require(tools: &[(&str, &str)]) -> Result<()> {
+    let missing = get(tools);
+    ensure!(missing.is_empty(), "these programs are missing: {}", missing.join(", "));
+    Ok(())
+}
+
+/// Installs what is missing, where that is possible, and answers which programs are missing still.
+fn get<'a>(tools: &[(&'a str, &str)]) -> Vec<&'a str> {
+    match plan(&missing(tools), is_root(), is_there("apt-get")) {
         Plan::Nothing => println!("all tools are there"),
         Plan::Tell(packages) => println!("missing packages, please install: {packages}"),
         Plan::Install(packages) => {
@@ -41,17 +62,7 @@ pub fn prepare(ci: bool) -> Result<()> {
             }
         }
     }
-    let missing = missing();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
-    let programs = programs.join(", ");
-    if ci {
-        bail!("in CI every test has to run, but these programs are missing: {programs}");
-    }
-    println!("tests that need {programs} will skip themselves");
-    Ok(())
+    missing(tools).into_iter().map(|(program, _)| program).collect()
 }
 
 /// Whether this run is CI's: `CI` is set, and not to a word for no.
@@ -76,8 +87,8 @@ fn plan(missing: &[(&str, &str)], root: bool, apt: bool) -> Plan {
     }
 }
 
-fn missing() -> Vec<(&'static str, &'static str)> {
-    TOOLS.iter().filter(|(program, _)| !is_there(program)).copied().collect()
+fn missing<'a, 'b>(tools: &[(&'a str, &'b str)]) -> Vec<(&'a str, &'b str)> {
+    tools.iter().filter(|(program, _)| !is_there(program)).copied().collect()
 }
 
 /// Looks in `PATH`, and where Debian keeps `ip` for those whose `PATH` lacks it.

@@ -41,7 +41,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Side by side, in one run, written to docs/benchmarks.md: http. Takes its options, such as --quick.
+    /// Side by side, in one run, written to docs/benchmarks.md: delivery, http, or both. Takes their options, such as --quick.
     Bench {
         /// What is measured, and how.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -13,30 +13,30 @@ use crate::works::{Effort, WORKS, Work};
 /// What the command line says.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The `tertulia` program
-    #[arg(long)]
+    /// The binary that is measured.
+    #[arg(long, default_value = "target/release/tertulia")]
     tertulia: PathBuf,
-    /// The `nats-server` program
-    #[arg(long)]
+    /// The `nats-server` that it is measured beside.
+    #[arg(long, default_value = "target/bench/nats-server")]
     nats: PathBuf,
-    /// Three short rounds each: about a minute, and no more than a hint
+    /// Three short rounds each: about a minute, and no more than a hint.
     #[arg(long)]
     quick: bool,
-    /// Rounds of each work
+    /// Rounds of each work.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds of each round
+    /// Seconds of each round.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Only these works, with commas between them
+    /// Only these works, with commas between them.
     #[arg(long, value_delimiter = ',')]
     works: Vec<String>,
-    /// Only peers in whose names one of these stands, beside the floor
+    /// Only peers in whose names one of these stands, beside the floor.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Where the page goes, with its charts in a folder beside it; without it the tables are only printed
+    /// The document whose section is replaced; charts go into the folder beside it that is called as it is.
     #[arg(long)]
-    page: Option<PathBuf>,
+    write: Option<PathBuf>,
 }
 
 /// Measures, prints the tables, and writes the page.
@@ -57,9 +57,10 @@ pub fn run(args: &Args) -> Result<()> {
         let table = measure(&peers, work, effort)?;
         println!("{}", report::markdown(&table));
         tables.push(table);
-    }
-    if let Some(page) = &args.page {
-        report::write_page(page, &tables, &peers, effort)?;
+        // What was measured is there, whatever becomes of the rest.
+        if let Some(path) = &args.write {
+            report::write(path, &tables, &peers, effort)?;
+        }
     }
     Ok(())
 }

@@ -302,7 +302,7 @@ impl Load {
 
     /// Waits for sockets and does what they allow; whether a message has come. `goes_on`: who is done gets the next block.
     fn turn(&mut self, within: Option<Duration>, round: &mut Round, goes_on: bool) -> Result<bool> {
-        let mut has_come = false;
+        let (mut has_come, mut touched) = (false, Vec::new());
         for (number, may_read, _) in self.poll.wait(within)? {
             let number = number as usize;
             if let Some(index) = number.checked_sub(self.members.len()) {
@@ -319,11 +319,15 @@ impl Load {
                 member.read(&mut self.sink)?;
             }
             let (after, group) = (member.taken, member.group);
-            member.acknowledge();
+            touched.push(number);
             if after > before {
                 has_come = true;
                 self.progress(group, before, after, round, goes_on)?;
             }
+        }
+        // After all of them have read: members are as many programs, and none waits for another one's acknowledgement.
+        for number in touched {
+            self.members[number].acknowledge();
         }
         Ok(has_come)
     }

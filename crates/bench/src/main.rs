@@ -5,6 +5,7 @@ mod delivery;
 mod floor;
 mod http;
 mod load;
+mod page;
 mod peers;
 mod poll;
 mod report;

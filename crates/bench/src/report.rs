@@ -203,25 +203,17 @@ fn machine() -> String {
     format!("{model}, {cores} cores, {memory}, Linux {}", system.trim())
 }
 
-/// The lines between which the page holds what this command writes.
-const BEGIN: &str = "<!-- delivery -->";
-const END: &str = "<!-- /delivery -->";
-
-/// Writes the tables into the page, between its marks, and the charts into the folder beside it.
-pub fn write_page(
-    page: &Path,
-    tables: &[Table],
-    peers: &[Box<dyn Peer>],
-    effort: Effort,
-) -> Result<()> {
-    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    let (before, rest) =
-        text.split_once(BEGIN).with_context(|| format!("the page has no {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("the page has no {END}"))?;
-    let folder = page.with_extension("");
-    std::fs::create_dir_all(&folder)?;
+/// Writes the tables into the document's section, and the charts into the folder beside it.
+pub fn write(path: &Path, tables: &[Table], peers: &[Box<dyn Peer>], effort: Effort) -> Result<()> {
+    let folder = path.with_extension("");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut out = format!(
-        "{BEGIN}\n\nMachine: {}. {} rounds of {:.1} s each; medians (least to most).\n\n",
+        "## Delivery\n\n`cargo xtask bench delivery`, on {}. {} interleaved rounds of {:.1} s each; medians (least to most), ratios \
+         round by round. CPU time is the server's process only, from the kernel's clock; the machine is shared, and the load \
+         generator runs on it too: ratios are worth more than figures, and these more than latencies. The *floor* writes the \
+         same bytes to the same sockets without looking at them. Tertulia's members confirm every message they take, and its \
+         sender is told of every receipt; JetStream's members acknowledge; nobody does with the others. `memory` keeps the newest \
+         32 MiB of each group.\n\n",
         machine(),
         effort.rounds,
         effort.round.as_secs_f64()
@@ -239,6 +231,5 @@ pub fn write_page(
     if let Some(memory) = memory(tables) {
         out += &format!("\n{memory}");
     }
-    std::fs::write(page, format!("{before}{out}\n{END}{after}"))?;
-    Ok(())
+    crate::page::write(path, "delivery", &(out + "\n"))
 }

@@ -41,7 +41,7 @@ async fn measure(options: &Options) -> Result<()> {
     let section = report::section(options, &[posts, deliveries]);
     print!("{section}");
     match &options.write {
-        Some(path) => report::write(path, "http", &section),
+        Some(path) => crate::page::write(path, "http", &section),
         None => Ok(()),
     }
 }

@@ -1,10 +1,7 @@
 //! Medians with their ranges, ratios pair by pair, and the section of a document that they stand in.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
-
-use anyhow::{Context as _, Result};
 
 use super::Options;
 
@@ -105,17 +102,6 @@ fn wrk_version() -> String {
     let text = String::from_utf8_lossy(&text).into_owned();
     let word = text.split_whitespace().nth(1).unwrap_or("of an unknown version");
     word.to_owned()
-}
-
-/// Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->` in the document.
-pub fn write(path: &Path, name: &str, section: &str) -> Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let missing = || format!("{} has no {} … {end}", path.display(), begin.trim());
-    let (before, rest) = text.split_once(&begin).with_context(missing)?;
-    let (_, after) = rest.split_once(&end).with_context(missing)?;
-    std::fs::write(path, format!("{before}{begin}{section}{end}{after}"))?;
-    Ok(())
 }
 
 #[cfg(test)]

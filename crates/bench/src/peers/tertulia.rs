@@ -17,6 +17,9 @@ use crate::served::Served;
 /// What every sender is called: names are part of a frame's length.
 const SENDER: &str = "bench";
 
+/// What is kept of each group. The others, but for JetStream, keep nothing; without this, a round fills a gigabyte.
+const KEPT: &str = "1d,32MiB";
+
 /// A node with its store in memory, or on the disk with an fsync before each answer.
 pub struct Tertulia {
     pub program: PathBuf,
@@ -147,6 +150,7 @@ impl Peer for Tertulia {
             let mut command = Command::new(&self.program);
             command.args(["serve", "--no-line", "--no-http", "-q"]);
             command.args(["--engine", self.store, "--native-port", &port.to_string()]);
+            command.args(["--keep", KEPT]);
             command.arg("--data").arg(folder.join("data"));
             command
         })
@@ -183,7 +187,10 @@ impl Peer for Tertulia {
         let open = OpenSender { id: 1, known, follow, group, name, sender };
         send(&mut stream, &ClientFrame::OpenSender(open))?;
         match hear(&mut stream)? {
-            NodeFrame::SenderReady(_) => Ok(Conn { stream, side: Box::new(Publishing::default()) }),
+            NodeFrame::SenderReady(_) => {
+                let side = Publishing { confirmed: Some(0), ..Publishing::default() };
+                Ok(Conn { stream, side: Box::new(side) })
+            }
             other => bail!("OPEN_SENDER is answered {other:?}"),
         }
     }

@@ -213,7 +213,6 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// # Errors
     /// The batch, untouched: nothing of it is stored.
-    #[expect(clippy::result_large_err, reason = "the batch goes on by another way")]
     fn append_at_once(&self, batch: Batch) -> Result<(), Batch> {
         Err(batch)
     }

@@ -106,9 +106,9 @@ impl Load {
         let poll = Poll::new()?;
         let (mut members, mut publishers) = (Vec::new(), Vec::new());
         let before = served.memory()?;
-        for group in 0..work.groups {
+        for (group, name) in names.iter().enumerate() {
             for member in 0..work.members {
-                let conn = peer.member(&served, &names[group], group * work.members + member)?;
+                let conn = peer.member(&served, name, group * work.members + member)?;
                 let is_checked = group == 0 && member == 0;
                 members.push(Member::new(conn, group, is_checked, &work));
             }

@@ -1,0 +1,48 @@
+//! Every limit of a peer, in one place; what happens at each is a named refusal.
+
+use std::time::Duration;
+
+/// Bytes of a piece: what is verified, asked for and kept as a whole. A power of two of BLAKE3's chunks.
+pub const PIECE_BYTES: usize = 1 << 20;
+/// A file's bytes; a larger one is not shared (and said so), and `TOO_LARGE` when it is fetched or saved.
+pub const FILE_BYTES_MAX: u64 = 1 << 40;
+/// Files that one peer shares; those beyond are left out, and said so.
+pub const FILES_MAX: usize = 100_000;
+/// Folders within folders; what is deeper is left out.
+pub const DEPTH_MAX: usize = 16;
+/// Bytes of a whole name, its folders included; a longer one is refused.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// Bytes of one component of a name: what file systems take.
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Hashes that one capability opens; more are asked for with more of them.
+pub const CAPABILITY_HASHES_MAX: usize = 64;
+/// Files in one announcement to the node.
+pub const ANNOUNCED_AT_ONCE: usize = 1_000;
+/// What the node may answer to one request; more is refused.
+pub const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// How long the node may take for one request.
+pub const NODE_WAIT: Duration = Duration::from_secs(20);
+/// How long connecting to another peer may take, TLS included.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// A holder from which no piece comes for so long is given up.
+pub const PIECE_WAIT: Duration = Duration::from_secs(15);
+/// Connections to one peer; one more is closed.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Connections to one peer from one address that is not loopback; one more is closed.
+pub const CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Requests on one connection at a time; more wait.
+pub const STREAMS_MAX: u32 = 32;
+/// Who takes nothing of an answer for so long is disconnected.
+pub const WRITE_WAIT: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take, or the first byte of a connection.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// Holders of one file that are asked at once; others only when some are given up.
+pub const SOURCES_MAX: usize = 16;
+/// Bytes of one message between peers: a piece and some to spare.
+pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
+/// Ports that are tried from the one that was asked for.
+pub const PORTS_TRIED: u16 = 100;
+/// What a folder's changes are collected for before they are looked at.
+pub const SETTLE: Duration = Duration::from_millis(300);
+/// The folder is looked through as a whole at least so often: no watcher sees everything.
+pub const RESCAN: Duration = Duration::from_secs(300);

@@ -110,6 +110,8 @@ pub struct NodeLimits {
     pub handshake_bytes: usize,
     /// Of accounts.
     pub accounts: AccountLimits,
+    /// Of peers that share files.
+    pub peers: PeerLimits,
 }
 
 /// Limits of accounts, and what happens at each.
@@ -146,6 +148,45 @@ pub struct AccountLimits {
     pub tries_remembered: usize,
     /// Names in one of the lists of a private group; more are refused (`LIMIT`).
     pub listed_names: usize,
+}
+
+/// Limits of peers that share files, and what happens at each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// For so long a peer is taken to be there after it has said so; then it and its files are in no list.
+    pub lease: Duration,
+    /// Peers of one account at a time; one more is refused (`LIMIT`).
+    pub peers_per_account: usize,
+    /// Files of one peer; a change that would make more is refused (`LIMIT`).
+    pub files_per_peer: usize,
+    /// Different files of all peers together; the same.
+    pub files: usize,
+    /// Files in one announcement; more are refused (`BAD_REQUEST`).
+    pub announced_at_once: usize,
+    /// Searches that go on at once; more wait.
+    pub searches_at_once: usize,
+    /// Holders of one content that are shown.
+    pub holders_shown: usize,
+    /// Contents that one capability opens; more are refused (`LIMIT`).
+    pub capability_hashes: usize,
+    /// For how long a capability is valid.
+    pub capability_life: Duration,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(10),
+            peers_per_account: 8,
+            files_per_peer: 100_000,
+            files: 1_000_000,
+            announced_at_once: 1_000,
+            searches_at_once: 2,
+            holders_shown: 64,
+            capability_hashes: 64,
+            capability_life: Duration::from_secs(600),
+        }
+    }
 }
 
 impl Default for AccountLimits {
@@ -212,6 +253,7 @@ impl Default for NodeLimits {
             request_reads: 4,
             handshake_bytes: 16 << 20,
             accounts: AccountLimits::default(),
+            peers: PeerLimits::default(),
         }
     }
 }

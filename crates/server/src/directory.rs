@@ -18,6 +18,7 @@ use crate::feed::Feed;
 use crate::hosted::{Down, GroupKey, Stats};
 use crate::listing;
 use crate::node::Notice;
+use crate::peers::Peers;
 use crate::recovering::{CATALOG_PREFIX, denied_damaged, read_record, recover, write_record};
 use crate::shard::{Job, ShardHandle};
 use crate::shared::Shared;
@@ -90,6 +91,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Directory {
     pub shared: Arc<Shared>,
     pub accounts: Accounts,
+    pub peers: Peers,
     shards: RwLock<Vec<ShardHandle>>,
     next_shard: AtomicUsize,
     /// By folded name.
@@ -104,6 +106,8 @@ pub(crate) struct Directory {
     totals: Mutex<Totals>,
     /// Where the native door listens.
     native: RwLock<Option<SocketAddr>>,
+    /// Where the HTTP door listens.
+    http: RwLock<Option<SocketAddr>>,
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -115,10 +119,11 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 }
 
 impl Directory {
-    pub fn new(shared: Arc<Shared>, accounts: Accounts) -> Self {
+    pub fn new(shared: Arc<Shared>, accounts: Accounts, peers: Peers) -> Self {
         Self {
             shared,
             accounts,
+            peers,
             shards: RwLock::default(),
             next_shard: AtomicUsize::new(0),
             groups: RwLock::default(),
@@ -128,6 +133,7 @@ impl Directory {
             allocator: Mutex::default(),
             totals: Mutex::default(),
             native: RwLock::default(),
+            http: RwLock::default(),
         }
     }
 
@@ -150,6 +156,10 @@ impl Directory {
 
     pub fn set_native(&self, address: SocketAddr) {
         *write(&self.native) = Some(address);
+    }
+
+    pub fn set_http(&self, address: SocketAddr) {
+        *write(&self.http) = Some(address);
     }
 
     fn list(&self, name: &Name, log: LogId, rules: Rules, version: u64) -> Arc<Listed> {
@@ -578,13 +588,22 @@ impl Directory {
 
     /// Where a group of this node is coordinated, for somebody who reached the node at `dialled`.
     pub fn coordinator(&self, dialled: SocketAddr) -> String {
-        let native = read(&self.native).unwrap_or(dialled);
+        self.reached(read(&self.native).unwrap_or(dialled).port(), dialled)
+    }
+
+    /// Where the HTTP door is, for the same; empty where there is none.
+    pub fn http(&self, dialled: SocketAddr) -> String {
+        let http = *read(&self.http);
+        http.map_or_else(String::new, |http| self.reached(http.port(), dialled))
+    }
+
+    fn reached(&self, port: u16, dialled: SocketAddr) -> String {
         match &self.shared.config.advertise {
             Some(host) if host.contains(':') && !host.starts_with('[') => {
-                format!("[{host}]:{}", native.port())
+                format!("[{host}]:{port}")
             }
-            Some(host) => format!("{host}:{}", native.port()),
-            None => SocketAddr::new(dialled.ip().to_canonical(), native.port()).to_string(),
+            Some(host) => format!("{host}:{port}"),
+            None => SocketAddr::new(dialled.ip().to_canonical(), port).to_string(),
         }
     }
 }

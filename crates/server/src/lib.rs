@@ -19,6 +19,7 @@ mod metrics;
 mod node;
 mod outbox;
 mod pace;
+mod peers;
 mod recovering;
 mod remote;
 mod shard;
@@ -30,7 +31,9 @@ mod tls;
 mod window;
 
 pub use accounts::HashCost;
-pub use config::{AccountLimits, AccountRules, Config, Engine, Keep, NodeLimits, TlsSource};
+pub use config::{
+    AccountLimits, AccountRules, Config, Engine, Keep, NodeLimits, PeerLimits, TlsSource,
+};
 pub use node::{Endpoints, Node, Notice, StartError};
 pub use pace::Pace;
 pub use recovering::{group_of_record, verify};

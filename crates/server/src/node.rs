@@ -16,6 +16,7 @@ use crate::accounts::{self, Accounts};
 use crate::config::{Config, Engine};
 use crate::directory::Directory;
 use crate::doors;
+use crate::peers::{self, Peers};
 use crate::shard::{self, Job, ShardHandle};
 use crate::shared::Shared;
 use crate::tls::{Tls, TlsError};
@@ -143,7 +144,8 @@ impl Node {
         ));
         let store_failed = shared.store_failed.subscribe();
         accounts.lost().iter().for_each(|(whose, what)| shared.tell_damage(whose, what));
-        let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts));
+        let peers = load_peers(&shared).await?;
+        let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts, peers));
         let setup_code = directory.accounts.setup_code().map(str::to_owned);
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = (0..count)
@@ -160,6 +162,9 @@ impl Node {
         if let Some(address) = endpoints.native {
             directory.set_native(address);
         }
+        if let Some(address) = endpoints.http {
+            directory.set_http(address);
+        }
         for (listener, door) in [(native, Door::Native), (line, Door::Line), (http, Door::Web)] {
             if let Some(listener) = listener {
                 tasks.spawn(doors::accept(listener, door, Arc::clone(&directory)));
@@ -170,6 +175,13 @@ impl Node {
             loop {
                 tokio::time::sleep(accounts::EXPIRE_EVERY).await;
                 expiring.accounts.expire(crate::clock::wall_us()).await;
+            }
+        });
+        let expiring = Arc::clone(&directory);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(peers::EXPIRE_EVERY).await;
+                expiring.peers.expire(crate::clock::now());
             }
         });
         tasks.spawn(async move { directory.open_all().await });
@@ -305,6 +317,14 @@ async fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, StartError> {
 async fn load_accounts(config: &Config, catalog: Arc<dyn Catalog>) -> Result<Accounts, StartError> {
     let (limits, rules) = (config.limits.accounts.clone(), config.accounts);
     let load = move || Accounts::load(catalog, limits, rules, crate::clock::now());
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.map_err(|error| error.to_string()).flatten().map_err(StartError::Store)
+}
+
+async fn load_peers(shared: &Shared) -> Result<Peers, StartError> {
+    let (limits, secret) = (shared.config.limits.peers.clone(), shared.secret);
+    let (catalog, instance) = (Arc::clone(&shared.catalog), shared.instance.to_string());
+    let load = move || Peers::load(catalog, limits, &secret, instance);
     let loaded = tokio::task::spawn_blocking(load).await;
     loaded.map_err(|error| error.to_string()).flatten().map_err(StartError::Store)
 }

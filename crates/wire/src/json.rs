@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use tertulia_group::entry::{FLAG_OUTSIDE, LeftBody};
 use tertulia_group::{Entry, Epoch, Kind, Missing, Receipt, Seq, Why};
@@ -257,7 +257,7 @@ pub struct LocatedLine {
 
 /// A list over HTTP; `next` is what to ask for next, null at the end.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are the promised ones")]
 pub struct Page<T> {
     pub items: Vec<T>,

@@ -9,6 +9,7 @@ mod level;
 pub mod line;
 pub mod native;
 pub mod safe;
+pub mod sharing;
 pub mod text;
 pub mod time;
 

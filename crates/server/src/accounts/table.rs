@@ -110,7 +110,8 @@ table! {
     // On the node:          stranger guest account administrator
     /// Greets, sees that the node is alive, reads how it is spoken to.
     Greet: node             [Yes      Yes   Yes     Yes]
-        http ["GET /healthz" "GET /api/openapi.json" "GET /api/ws"] native [HELLO PING] line ["PING" "HELP" "EXIT"] web ["ping"]
+        http ["GET /healthz" "GET /api/openapi.json" "GET /api/ws" "GET /api/peers/key"] native [HELLO PING] line ["PING" "HELP" "EXIT"]
+        web ["ping"]
     /// Makes an account; the node's rule of registration stands beside this.
     Register: node          [Yes      Yes   Yes     Yes]
         http ["POST /api/register"] native [REGISTER] line [] web []
@@ -138,6 +139,14 @@ table! {
     /// Asks the allocator for a group.
     Allocate: node          [LogIn    Yes   Yes     Yes]
         http ["POST /api/allocate"] native [ALLOCATE] line [] web []
+
+    /// Finds peers and files, and gets the right to fetch.
+    Files: node             [LogIn    LogIn Yes     Yes]
+        http ["GET /api/peers" "GET /api/files" "GET /api/files/{hash}/holders" "POST /api/capabilities"]
+        native [] line [] web []
+    /// Announces one's own peer and its files.
+    Share: node             [LogIn    LogIn Yes     Yes]
+        http ["PUT /api/peers/me" "DELETE /api/peers/me" "POST /api/files"] native [] line [] web []
 
     // On a group:           stranger nobody sender joiner keeper owner administrator
     /// Asks where the group is coordinated.

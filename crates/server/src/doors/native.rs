@@ -142,7 +142,7 @@ impl Lobby {
             version: VERSION,
             features: 0,
             node: self.directory.shared.config.node_id.clone(),
-            http: String::new(),
+            http: self.directory.http(self.arrival.dialled),
             message_bytes_max: self.directory.shared.config.group_limits.message_bytes_max as u32,
             instance: self.directory.shared.instance,
         };

@@ -26,7 +26,10 @@ async fn with_node<T>(
     let catalog = Arc::clone(&shared.catalog);
     let accounts =
         crate::accounts::Accounts::load(catalog, limits, rules, crate::clock::now()).unwrap();
-    let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts));
+    let limits = shared.config.limits.peers.clone();
+    let peers =
+        crate::peers::Peers::load(Arc::clone(&shared.catalog), limits, &[1; 32], String::new());
+    let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts, peers.unwrap()));
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
     directory.load(vec![ShardHandle { jobs }]).expect("an empty catalog");
     let listener = doors::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use tertulia_group::Name;
 use tertulia_wire::json::IdentityLine;
 use tertulia_wire::native::Credential;
 use tertulia_wire::time::rfc3339;
@@ -20,6 +21,7 @@ use super::problem::Problem;
 use super::refusals::{Refused, RefusedBody, RefusedStored};
 use super::{Door, Peer};
 use crate::clock::{now, wall_us};
+use crate::peers::address_of;
 
 /// A new account.
 #[derive(Deserialize, ToSchema)]
@@ -33,6 +35,9 @@ pub(crate) struct Registration {
     /// The code that the node prints: makes its first administrator.
     #[serde(default)]
     setup_code: String,
+    /// Where the account's peer is, `host:port`, where it has one: others find it in the list of peers.
+    #[serde(default)]
+    peer: Option<String>,
 }
 
 /// Somebody who logs in.
@@ -72,10 +77,17 @@ pub(crate) async fn register(
     Extension(peer): Extension<Peer>,
     body::Json(new): body::Json<Registration>,
 ) -> Result<(StatusCode, Json<IdentityLine>), Problem> {
-    let Registration { name, password, setup_code } = new;
+    let Registration { name, password, setup_code, peer: shared } = new;
+    let bad = || Problem::bad("peer: host:port");
+    let shared = shared.map(|text| address_of(&text).ok_or_else(bad)).transpose()?;
     let (password, code) = (Credential(password), Credential(setup_code));
     let frame = ClientFrame::Register { id: 0, name, password, code };
-    Ok((StatusCode::CREATED, Json(identity(door.ask(&peer, frame).await?))))
+    let made = identity(door.ask(&peer, frame).await?);
+    let account = made.name.as_deref().and_then(|name| Name::new(name).ok());
+    if let (Some(account), Some(address)) = (account, shared) {
+        door.directory.peers.keep_address(&account, address).await?;
+    }
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 fn identity(frame: NodeFrame) -> IdentityLine {

@@ -14,6 +14,7 @@ mod params;
 mod posts;
 mod problem;
 mod refusals;
+mod sharing;
 mod web;
 mod web_session;
 
@@ -126,6 +127,12 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .routes(routes!(messages::receipt))
         .routes(routes!(events::events))
         .routes(routes!(web::socket))
+        .routes(routes!(sharing::peers))
+        .routes(routes!(sharing::here, sharing::gone))
+        .routes(routes!(sharing::key))
+        .routes(routes!(sharing::search, sharing::announce))
+        .routes(routes!(sharing::holders))
+        .routes(routes!(sharing::capability))
         .split_for_parts();
     let description = Json(description);
     routes

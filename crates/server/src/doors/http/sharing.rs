@@ -1,0 +1,278 @@
+//! Peers and their files over HTTP: where they are, what they announce, finding it, and the right to fetch it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::Deserialize;
+use tertulia_wire::json::Page;
+use tertulia_wire::sharing::{
+    CapabilityGiven, CapabilityWanted, FileHeld, FileLine, FilesChanged, FilesKnown, HolderLine,
+    NodeKey, PeerHere, PeerLease, PeerLine, bytes_of_hex, hex,
+};
+use tertulia_wire::time::rfc3339;
+use utoipa::IntoParams;
+
+use super::params::{self, Paging, Path, Query};
+use super::problem::Problem;
+use super::{Door, Peer};
+use crate::accounts::tokens::Session;
+use crate::clock::now;
+use crate::peers::{File, Fingerprint, NotChanged, PeerAddress, host_of};
+
+/// Items of a page, unless asked for otherwise.
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+/// How far into what was found one may go; who looks for more looks for something else.
+const FOUND_MAX: usize = 10_000;
+/// Bytes of a question.
+const QUESTION_MAX: usize = 256;
+/// Bytes of a file's name. What it may contain is each peer's own business: nothing is opened here.
+const NAME_MAX: usize = 1024;
+
+/// The account's session; the table has made sure that there is one.
+fn session(peer: &Peer) -> Result<&Arc<Session>, Problem> {
+    let session = peer.caller.session.as_ref();
+    session.ok_or_else(|| Problem::not_logged_in("nobody is logged in here; log in first"))
+}
+
+fn fingerprint(text: &str) -> Result<Fingerprint, Problem> {
+    let bad = || Problem::bad("fingerprint: the SHA-256 of a certificate, 64 hexadecimal digits");
+    bytes_of_hex(text).ok_or_else(bad)
+}
+
+fn hash_of(text: &str) -> Result<[u8; 32], Problem> {
+    bytes_of_hex(text).ok_or_else(|| Problem::bad("a hash is 64 hexadecimal digits"))
+}
+
+/// The peers of every account: where they are, and whether they have been heard of lately.
+#[utoipa::path(
+    get,
+    path = "/api/peers",
+    params(Paging),
+    responses((status = 200, body = Page<PeerLine>), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn peers(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<PeerLine>>, Problem> {
+    let dialled = peer.dialled.ip();
+    let lines = door.directory.peers.peers(now()).into_iter().map(|seen| PeerLine {
+        user: seen.user,
+        address: seen.address.shown(dialled),
+        online: seen.online,
+    });
+    Ok(Json(page(lines, &paging)?))
+}
+
+/// A part of a list: `after` is how many of it were there before.
+fn page<T>(items: impl Iterator<Item = T>, paging: &Paging) -> Result<Page<T>, Problem> {
+    let (skip, limit) = places(paging)?;
+    let mut items = items.skip(skip);
+    let shown: Vec<T> = items.by_ref().take(limit).collect();
+    let next = items.next().map(|_| (skip + limit).to_string());
+    Ok(Page { items: shown, next })
+}
+
+fn places(paging: &Paging) -> Result<(usize, usize), Problem> {
+    let after = paging.after.as_deref().unwrap_or("0").parse();
+    let skip = after.map_err(|_| Problem::bad("after: the next of the page before"))?;
+    Ok((skip, paging.limit.map_or(LIMIT, usize::from).clamp(1, LIMIT_MAX)))
+}
+
+/// Says where one's peer is. It is there for `lease_ms`, and is to say so again well before.
+#[utoipa::path(
+    put,
+    path = "/api/peers/me",
+    request_body = PeerHere,
+    responses((status = 200, body = PeerLease), (status = 401, body = Problem), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn here(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(here): params::Json<PeerHere>,
+) -> Result<Json<PeerLease>, Problem> {
+    let session = session(&peer)?;
+    let print = fingerprint(&here.fingerprint)?;
+    let host = match &here.host {
+        None => peer.address.to_string(),
+        Some(host) => {
+            host_of(host).ok_or_else(|| Problem::bad("host: an address or a host's name"))?
+        }
+    };
+    if here.port == 0 {
+        return Err(Problem::bad("port: 1 to 65535"));
+    }
+    let address = PeerAddress { host, port: here.port };
+    let shown = address.shown(peer.dialled.ip());
+    let peers = &door.directory.peers;
+    let revision = peers.here(session, print, address, now()).await?;
+    let lease_ms = u64::try_from(peers.limits().lease.as_millis()).unwrap_or(u64::MAX);
+    Ok(Json(PeerLease { user: session.account.to_string(), address: shown, lease_ms, revision }))
+}
+
+/// Which peer goes.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Going {
+    /// The SHA-256 of its certificate.
+    fingerprint: String,
+}
+
+/// Says that one's peer goes.
+#[utoipa::path(
+    delete,
+    path = "/api/peers/me",
+    params(Going),
+    responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn gone(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Query(going): Query<Going>,
+) -> Result<StatusCode, Problem> {
+    door.directory.peers.gone(&session(&peer)?.account, fingerprint(&going.fingerprint)?);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// By what peers verify capabilities.
+#[utoipa::path(get, path = "/api/peers/key", responses((status = 200, body = NodeKey)))]
+pub(crate) async fn key(State(door): State<Door>) -> Json<NodeKey> {
+    let (key, instance) = door.directory.peers.key();
+    Json(NodeKey { key, instance })
+}
+
+/// What is looked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Question {
+    /// Words that a name has all of, any fragment, case and accents aside; without any, all files.
+    #[serde(default)]
+    q: String,
+}
+
+/// Finds files by any fragment of their names, the best first; those that no peer has that is there are left out.
+#[utoipa::path(
+    get,
+    path = "/api/files",
+    params(Question, Paging),
+    responses((status = 200, body = Page<FileLine>), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn search(
+    State(door): State<Door>,
+    Query(question): Query<Question>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<FileLine>>, Problem> {
+    let Question { q } = question;
+    if q.len() > QUESTION_MAX {
+        return Err(Problem::bad(format!("q: at most {QUESTION_MAX} bytes")));
+    }
+    let (skip, limit) = places(&paging)?;
+    if skip + limit > FOUND_MAX {
+        let detail = format!("only the first {FOUND_MAX} are shown; look for more of the name");
+        return Err(Problem::bad(detail));
+    }
+    let found = door.directory.peers.search(q, skip + limit + 1, now()).await;
+    let lines = found.into_iter().map(|(file, holders)| FileLine {
+        name: file.name,
+        size: file.size,
+        hash: hex(&file.hash),
+        online: !holders.is_empty(),
+        holders,
+    });
+    Ok(Json(page(lines, &paging)?))
+}
+
+/// Says what has changed of one's peer's files.
+#[utoipa::path(
+    post,
+    path = "/api/files",
+    request_body = FilesChanged,
+    responses(
+        (status = 200, body = FilesKnown),
+        (status = 409, body = Problem, description = "`REVISION`: say everything anew, from revision 0."),
+        (status = 429, body = Problem, description = "More files than a peer, or the node, may have."),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn announce(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(changed): params::Json<FilesChanged>,
+) -> Result<Json<FilesKnown>, Problem> {
+    let account = &session(&peer)?.account;
+    let print = fingerprint(&changed.fingerprint)?;
+    let peers = &door.directory.peers;
+    let at_once = peers.limits().announced_at_once;
+    if changed.add.len() + changed.remove.len() > at_once {
+        return Err(Problem::bad(format!("at most {at_once} files at a time")));
+    }
+    let read = |held: Vec<FileHeld>| held.into_iter().map(file_of).collect::<Result<Vec<_>, _>>();
+    let (add, remove) = (read(changed.add)?, read(changed.remove)?);
+    match peers.change(account, print, changed.revision, add, remove).await {
+        Ok((revision, files)) => Ok(Json(FilesKnown { revision, files: files as u64 })),
+        Err(NotChanged::Denied(denied)) => Err(denied.into()),
+        Err(NotChanged::Revision) => {
+            let detail = "the node has forgotten what this follows; say everything from revision 0";
+            Err(Problem::new(StatusCode::CONFLICT, "REVISION", detail))
+        }
+    }
+}
+
+fn file_of(held: FileHeld) -> Result<File, Problem> {
+    let FileHeld { name, size, hash } = held;
+    if name.is_empty() || name.len() > NAME_MAX || !tertulia_wire::safe::is_clean(&name) {
+        let detail = format!("a file's name has 1 to {NAME_MAX} bytes and no control characters");
+        return Err(Problem::bad(detail));
+    }
+    Ok(File { name, size, hash: hash_of(&hash)? })
+}
+
+/// The peers that have a content.
+#[utoipa::path(
+    get,
+    path = "/api/files/{hash}/holders",
+    params(("hash" = String, Path, description = "BLAKE3, 64 hexadecimal digits")),
+    responses((status = 200, body = Page<HolderLine>), (status = "4XX", body = Problem))
+)]
+pub(crate) async fn holders(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    Path(hash): Path<String>,
+) -> Result<Json<Page<HolderLine>>, Problem> {
+    let dialled = peer.dialled.ip();
+    let holders = door.directory.peers.holders(&hash_of(&hash)?, now());
+    let lines = holders.into_iter().map(|holder| HolderLine {
+        user: holder.user,
+        address: holder.address.shown(dialled),
+        fingerprint: hex(&holder.fingerprint),
+        name: holder.file.name,
+        size: holder.file.size,
+    });
+    Ok(Json(Page { items: lines.collect(), next: None }))
+}
+
+/// Gives the right to fetch these contents from whoever has them, with this certificate and for a short while.
+#[utoipa::path(
+    post,
+    path = "/api/capabilities",
+    request_body = CapabilityWanted,
+    responses(
+        (status = 200, body = CapabilityGiven),
+        (status = 404, body = Problem, description = "No peer that is there has it."),
+        (status = "4XX", body = Problem),
+    )
+)]
+pub(crate) async fn capability(
+    State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
+    params::Json(wanted): params::Json<CapabilityWanted>,
+) -> Result<Json<CapabilityGiven>, Problem> {
+    let account = &session(&peer)?.account;
+    let print = fingerprint(&wanted.fingerprint)?;
+    let hashes = wanted.hashes.iter().map(|hash| hash_of(hash)).collect::<Result<Vec<_>, _>>()?;
+    let (capability, expires_us) = door.directory.peers.issue(account, print, &hashes, now())?;
+    Ok(Json(CapabilityGiven { capability, expires: rfc3339(expires_us) }))
+}

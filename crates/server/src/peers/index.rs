@@ -1,0 +1,411 @@
+//! Finding files by any fragment of their names, case and accents aside: one buffer of folded names, looked through as a whole.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+
+use memchr::memmem::{Finder, FinderRev};
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
+
+/// Between two names; in none of them.
+const END: u8 = 0;
+/// Fewer dead bytes than this are not worth a clearing up.
+const DEAD_BYTES_MIN: usize = 64 << 10;
+/// Words of one question; more are left out.
+const WORDS_MAX: usize = 8;
+
+/// A file as somebody announces it: the same name with another content is another file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct File {
+    pub name: String,
+    pub size: u64,
+    pub hash: [u8; 32],
+}
+
+/// Stands for one [`File`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileKey(u128);
+
+impl File {
+    /// Its key; two files with the same one are the same.
+    pub fn key(&self) -> FileKey {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.hash).update(&self.size.to_le_bytes()).update(self.name.as_bytes());
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        FileKey(u128::from_le_bytes(key))
+    }
+}
+
+/// A file and who has it.
+#[derive(Debug)]
+struct Entry {
+    file: File,
+    /// Numbers of leases.
+    holders: Vec<u32>,
+}
+
+/// See the module. Who holds what is told to it; whether a holder is still there is not its business.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    /// Folded names, each followed by [`END`].
+    folded: Vec<u8>,
+    /// Where the name of each place begins; one place is never given to another name.
+    starts: Vec<u32>,
+    /// Of each place; none where nobody has it any more.
+    entries: Vec<Option<Entry>>,
+    places: HashMap<FileKey, u32>,
+    by_hash: BTreeSet<([u8; 32], u32)>,
+    dead_bytes: usize,
+}
+
+/// What was found: a file, and the numbers of the leases that have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    pub file: &'a File,
+    pub holders: &'a [u32],
+}
+
+/// How well a name fits; less is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Exact,
+    Prefix,
+    Word,
+    Fragment,
+}
+
+/// A name as it is looked for: without accents, in lower case.
+pub(crate) fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let lower = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
+    // Lower case may bring a mark of its own.
+    let folded: String = lower.nfkd().filter(|c| !is_combining_mark(*c)).collect();
+    folded.replace('ß', "ss")
+}
+
+impl Index {
+    /// How many files somebody has.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// `holder` has it; `false` where the index is full: offsets are 32 bits.
+    pub fn add(&mut self, file: File, holder: u32) -> bool {
+        let key = file.key();
+        if let Some(entry) =
+            self.places.get(&key).and_then(|at| self.entries[*at as usize].as_mut())
+        {
+            if !entry.holders.contains(&holder) {
+                entry.holders.push(holder);
+            }
+            return true;
+        }
+        let (Ok(start), Ok(at)) =
+            (u32::try_from(self.folded.len()), u32::try_from(self.entries.len()))
+        else {
+            return false;
+        };
+        let folded = fold(&file.name);
+        self.folded.extend(folded.bytes().map(|byte| if byte == END { b' ' } else { byte }));
+        self.folded.push(END);
+        self.starts.push(start);
+        self.by_hash.insert((file.hash, at));
+        self.entries.push(Some(Entry { file, holders: vec![holder] }));
+        self.places.insert(key, at);
+        true
+    }
+
+    /// `holder` has it no more.
+    pub fn remove(&mut self, key: FileKey, holder: u32) {
+        let Some(at) = self.places.get(&key).copied() else { return };
+        let slot = &mut self.entries[at as usize];
+        let Some(entry) = slot else { return };
+        entry.holders.retain(|other| *other != holder);
+        if !entry.holders.is_empty() {
+            return;
+        }
+        let hash = entry.file.hash;
+        *slot = None;
+        self.places.remove(&key);
+        self.by_hash.remove(&(hash, at));
+        self.dead_bytes += self.end(at as usize) - self.starts[at as usize] as usize;
+        if self.dead_bytes > DEAD_BYTES_MIN && self.dead_bytes * 2 > self.folded.len() {
+            self.clear_up();
+        }
+    }
+
+    fn clear_up(&mut self) {
+        let old = std::mem::take(self);
+        for entry in old.entries.into_iter().flatten() {
+            let mut holders = entry.holders.into_iter();
+            let Some(first) = holders.next() else { continue };
+            let key = entry.file.key();
+            self.add(entry.file, first);
+            if let Some(new) =
+                self.places.get(&key).and_then(|at| self.entries[*at as usize].as_mut())
+            {
+                new.holders.extend(holders);
+            }
+        }
+    }
+
+    /// Where the name at a place ends, its [`END`] included.
+    fn end(&self, at: usize) -> usize {
+        self.starts.get(at + 1).map_or(self.folded.len(), |next| *next as usize)
+    }
+
+    /// Files with this content.
+    pub fn with_hash(&self, hash: &[u8; 32]) -> impl Iterator<Item = Found<'_>> {
+        let places = self.by_hash.range((*hash, 0)..=(*hash, u32::MAX));
+        places.filter_map(|(_, at)| self.found(*at as usize))
+    }
+
+    fn found(&self, at: usize) -> Option<Found<'_>> {
+        let entry = self.entries.get(at)?.as_ref()?;
+        Some(Found { file: &entry.file, holders: &entry.holders })
+    }
+
+    /// The best `count` files whose names have every word of `question` in them: exact names first, then names that begin so,
+    /// then words that begin so, then any fragment; shorter names before longer ones. All files where there is no word.
+    pub fn search(&self, question: &str, count: usize) -> Vec<Found<'_>> {
+        // What stands between two names is in no name.
+        let folded = fold(&question.replace(char::from(END), " "));
+        let mut words: Vec<&str> = folded.split_whitespace().take(WORDS_MAX).collect();
+        let whole = words.join(" ");
+        // The longest is the rarest.
+        words.sort_by_key(|word| Reverse(word.len()));
+        let mut best = Best { heap: BinaryHeap::new(), count };
+        match words.split_first() {
+            None => (0..self.entries.len()).for_each(|at| self.take(at, Fit::Fragment, &mut best)),
+            Some((first, others)) => self.scan(first, others, &whole, &mut best),
+        }
+        best.in_order().filter_map(|at| self.found(at)).collect()
+    }
+
+    fn scan(&self, first: &str, others: &[&str], whole: &str, best: &mut Best) {
+        let others: Vec<Finder<'_>> = others.iter().map(|word| Finder::new(*word)).collect();
+        let finder = Finder::new(first);
+        let (mut at, mut end) = (0, 0);
+        for position in finder.find_iter(&self.folded) {
+            if position < end {
+                continue;
+            }
+            at = self.place_of(position, at);
+            end = self.end(at);
+            let name = &self.folded[self.starts[at] as usize..end - 1];
+            if others.iter().all(|word| word.find(name).is_some()) {
+                let from = position - self.starts[at] as usize;
+                self.take(at, fit(name, from, &finder, whole), best);
+            }
+        }
+    }
+
+    /// The place whose name `position` is in, not before `from`.
+    fn place_of(&self, position: usize, from: usize) -> usize {
+        let mut step = 1;
+        let mut low = from;
+        while low + step < self.starts.len() && self.starts[low + step] as usize <= position {
+            low += step;
+            step *= 2;
+        }
+        let high = (low + step).min(self.starts.len());
+        low + self.starts[low..high].partition_point(|start| *start as usize <= position) - 1
+    }
+
+    fn take(&self, at: usize, fit: Fit, best: &mut Best) {
+        let len = self.end(at) - self.starts[at] as usize;
+        let candidate = (fit, len, at);
+        if best.would_take(candidate) && self.entries[at].is_some() {
+            best.take(candidate);
+        }
+    }
+}
+
+/// How well a name fits that has `word` in it, first at `from`.
+fn fit(name: &[u8], from: usize, word: &Finder<'_>, whole: &str) -> Fit {
+    let base = FinderRev::new(b"/").rfind(name).map_or(0, |slash| slash + 1);
+    let shown = &name[base..];
+    if shown == whole.as_bytes() || name == whole.as_bytes() {
+        return Fit::Exact;
+    }
+    if shown.starts_with(whole.as_bytes()) || name.starts_with(whole.as_bytes()) {
+        return Fit::Prefix;
+    }
+    let is_start =
+        |at: usize| at == 0 || name[at - 1].is_ascii() && !name[at - 1].is_ascii_alphanumeric();
+    let is_word =
+        is_start(from) || word.find_iter(&name[from + 1..]).any(|later| is_start(from + 1 + later));
+    if is_word { Fit::Word } else { Fit::Fragment }
+}
+
+/// The best so many.
+struct Best {
+    heap: BinaryHeap<(Fit, usize, usize)>,
+    count: usize,
+}
+
+impl Best {
+    fn would_take(&self, candidate: (Fit, usize, usize)) -> bool {
+        self.heap.len() < self.count || self.heap.peek().is_some_and(|worst| candidate < *worst)
+    }
+
+    fn take(&mut self, candidate: (Fit, usize, usize)) {
+        self.heap.push(candidate);
+        if self.heap.len() > self.count {
+            self.heap.pop();
+        }
+    }
+
+    fn in_order(self) -> impl Iterator<Item = usize> {
+        self.heap.into_sorted_vec().into_iter().map(|(_, _, at)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> File {
+        File {
+            name: name.to_owned(),
+            size: name.len() as u64,
+            hash: *blake3::hash(name.as_bytes()).as_bytes(),
+        }
+    }
+
+    fn index(names: &[&str]) -> Index {
+        let mut index = Index::default();
+        names.iter().for_each(|name| assert!(index.add(file(name), 1)));
+        index
+    }
+
+    fn names<'a>(index: &'a Index, question: &str) -> Vec<&'a str> {
+        index.search(question, 100).iter().map(|found| found.file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn any_fragment_finds_whatever_the_case_and_the_accents() {
+        let index = index(&[
+            "Informe Ñandú 2026.pdf",
+            "CAFÉ.txt",
+            "Straße.txt",
+            "ﬁn.txt",
+            "İzmir.doc",
+            "名前.txt",
+        ]);
+        for (question, name) in [
+            ("nandu", "Informe Ñandú 2026.pdf"),
+            ("ÑANDÚ", "Informe Ñandú 2026.pdf"),
+            ("n\u{303}and", "Informe Ñandú 2026.pdf"),
+            ("rme na", "Informe Ñandú 2026.pdf"),
+            ("pdf 2026 informe", "Informe Ñandú 2026.pdf"),
+            ("cafe", "CAFÉ.txt"),
+            ("afé", "CAFÉ.txt"),
+            ("STRASSE", "Straße.txt"),
+            ("fin.t", "ﬁn.txt"),
+            ("izmir", "İzmir.doc"),
+            ("前", "名前.txt"),
+        ] {
+            assert_eq!(names(&index, question), [name], "{question}");
+        }
+        for nothing in ["xyz", "informe txt", "pdfx", "txt\0cafe x", "txtcafe"] {
+            assert_eq!(names(&index, nothing), [""; 0], "{nothing}");
+        }
+        assert_eq!(names(&index, " ").len(), 6);
+    }
+
+    #[test]
+    fn exact_names_come_first_then_beginnings_then_words_then_fragments() {
+        let index =
+            index(&["malta.txt", "la alta", "alta mar", "x/alta", "alta", "altamira", "alta-2"]);
+        let expected = ["alta", "x/alta", "alta-2", "alta mar", "altamira", "la alta", "malta.txt"];
+        assert_eq!(names(&index, "alta"), expected);
+        let best: Vec<_> = index.search("alta", 2).iter().map(|found| &found.file.name).collect();
+        assert_eq!(best, ["alta", "x/alta"]);
+    }
+
+    #[test]
+    fn a_file_is_there_as_long_as_somebody_has_it() {
+        let mut index = index(&["a.txt", "b.txt"]);
+        assert!(index.add(file("a.txt"), 2) && index.add(file("a.txt"), 2));
+        assert_eq!(index.search("a.txt", 9)[0].holders, [1, 2]);
+        index.remove(file("a.txt").key(), 1);
+        index.remove(file("a.txt").key(), 7);
+        assert_eq!(index.search("a.txt", 9)[0].holders, [2]);
+        assert_eq!(index.with_hash(&file("a.txt").hash).count(), 1);
+        index.remove(file("a.txt").key(), 2);
+        assert_eq!((names(&index, "a.txt").len(), index.len()), (0, 1));
+        assert_eq!(index.with_hash(&file("a.txt").hash).count(), 0);
+        assert!(index.add(file("a.txt"), 3));
+        assert_eq!(names(&index, "txt").len(), 2);
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_no_memory_behind() {
+        let mut index = index(&["stays.txt"]);
+        for round in 0..50 {
+            let names: Vec<_> =
+                (0..200).map(|n| format!("{round} {n} a rather long name of a file.txt")).collect();
+            names.iter().for_each(|name| assert!(index.add(file(name), 2)));
+            names.iter().for_each(|name| index.remove(file(name).key(), 2));
+        }
+        assert!(index.folded.len() < 2 * DEAD_BYTES_MIN + 20_000, "{}", index.folded.len());
+        assert_eq!(names(&index, "s"), ["stays.txt"]);
+        assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn a_scan_finds_what_looking_at_each_name_finds() {
+        let mut names_all = Vec::new();
+        for n in 0..2_000_u32 {
+            let word = |n: u32| ["ana", "mar", "sol", "anamar", "x", "lum"][n as usize % 6];
+            names_all.push(format!("{}{}-{} {n}.txt", word(n), word(n / 6), word(n / 36)));
+        }
+        let index = index(&names_all.iter().map(String::as_str).collect::<Vec<_>>());
+        for question in ["ana", "mar", "an", "n", "anamar x", "1 7", ".txt", "x-x"] {
+            let mut found: Vec<_> =
+                index.search(question, 5_000).iter().map(|found| &found.file.name).collect();
+            let words: Vec<_> = question.split(' ').collect();
+            let mut expected: Vec<_> = names_all
+                .iter()
+                .filter(|name| words.iter().all(|word| name.contains(word)))
+                .collect();
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{question}");
+        }
+    }
+
+    /// How long a search takes: `cargo test --release -p tertulia-server --lib -- --ignored --nocapture a_million`
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_million_names() {
+        let words =
+            ["informe", "ventas", "Ñandú", "año", "photo", "IMG", "draft", "final", "acta", "mapa"];
+        let mut index = Index::default();
+        for n in 0..1_000_000_u32 {
+            let word = |n: u32| words[(n.wrapping_mul(2_654_435_761) >> 16) as usize % words.len()];
+            let name = format!("{}/{} {}_{n}.pdf", word(n), word(n + 7), word(n * 3));
+            let hash = *blake3::hash(&n.to_le_bytes()).as_bytes();
+            assert!(index.add(File { name, size: u64::from(n), hash }, n % 100));
+        }
+        println!("{} names, {} folded bytes", index.len(), index.folded.len());
+        for question in ["ventas 777", "nandu", "999999", "zzz", "a", "f", "", "final acta mapa"] {
+            let mut times: Vec<_> = (0..15)
+                .map(|_| {
+                    let started = std::time::Instant::now();
+                    let found = index.search(question, 101).len();
+                    (started.elapsed(), found)
+                })
+                .collect();
+            times.sort_unstable();
+            println!(
+                "{question:?}: median {:?}, worst {:?}, {} shown",
+                times[7].0, times[14].0, times[7].1
+            );
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Which peers are there and what they have: leases that end unless they are renewed, and the index of their files.
+//!
+//! Announcements are leased and kept in memory only: what a peer has is true as long as the peer says so, and it says
+//! everything again when the node has forgotten. Where an account's peer was last is kept beside (`addresses`), so that it
+//! is listed while it is away. Time comes in as an argument.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tertulia_group::Name;
+
+use super::index::{File, FileKey, Index};
+use crate::accounts::tokens::Session;
+use crate::config::PeerLimits;
+
+/// A peer's certificate, by its SHA-256.
+pub(crate) type Fingerprint = [u8; 32];
+
+/// Where a peer is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerAddress {
+    pub host: String,
+    pub port: u16,
+}
+
+impl PeerAddress {
+    /// As `host:port`, for somebody who reached the node at `dialled`: a peer on the node's own machine is where the node is.
+    pub fn shown(&self, dialled: IpAddr) -> String {
+        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse::<IpAddr>() {
+            Ok(host)
+                if host.to_canonical().is_loopback() && !dialled.to_canonical().is_loopback() =>
+            {
+                std::net::SocketAddr::new(dialled.to_canonical(), self.port).to_string()
+            }
+            Ok(host) => std::net::SocketAddr::new(host.to_canonical(), self.port).to_string(),
+            Err(_) => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A peer that is there.
+#[derive(Debug)]
+struct Lease {
+    session: Arc<Session>,
+    fingerprint: Fingerprint,
+    address: PeerAddress,
+    until_ms: u64,
+    revision: u64,
+    files: HashSet<FileKey>,
+}
+
+/// Why something is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The account has as many peers as it may.
+    Peers,
+    /// This peer is not there: it has to say where it is first.
+    NotHere,
+    /// The change does not follow what the node knows: everything has to be said anew.
+    Revision,
+    /// The peer announces more files than it may.
+    Files,
+    /// The node knows as many files as it may.
+    Full,
+}
+
+/// A peer, as somebody is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerSeen {
+    pub user: String,
+    pub address: PeerAddress,
+    pub online: bool,
+}
+
+/// A peer that has a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub user: String,
+    pub address: PeerAddress,
+    pub fingerprint: Fingerprint,
+    pub file: File,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    leases: HashMap<u32, Lease>,
+    /// By account (folded) and certificate.
+    by_peer: BTreeMap<(String, Fingerprint), u32>,
+    index: Index,
+    next: u32,
+    /// Where each account's peer was last, by folded name.
+    pub addresses: BTreeMap<String, (Name, PeerAddress)>,
+}
+
+impl Registry {
+    /// A peer is there, for another while; its revision.
+    pub fn here(
+        &mut self,
+        session: &Arc<Session>,
+        fingerprint: Fingerprint,
+        address: PeerAddress,
+        now_ms: u64,
+        limits: &PeerLimits,
+    ) -> Result<u64, Refused> {
+        let lease_ms = u64::try_from(limits.lease.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = now_ms.saturating_add(lease_ms);
+        let account = session.account.folded();
+        let key = (account.to_owned(), fingerprint);
+        if let Some(lease) = self.by_peer.get(&key).and_then(|number| self.leases.get_mut(number)) {
+            lease.session = Arc::clone(session);
+            (lease.address, lease.until_ms) = (address, until_ms);
+            return Ok(lease.revision);
+        }
+        let own =
+            self.by_peer.range((account.to_owned(), [0; 32])..=(account.to_owned(), [0xff; 32]));
+        if own.count() >= limits.peers_per_account {
+            return Err(Refused::Peers);
+        }
+        // The number comes round only after 2^32 peers; one that is still in use is passed over.
+        while self.leases.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let (session, files) = (Arc::clone(session), HashSet::new());
+        let lease = Lease { session, fingerprint, address, until_ms, revision: 0, files };
+        self.leases.insert(number, lease);
+        self.by_peer.insert(key, number);
+        Ok(0)
+    }
+
+    /// A peer's files have changed; its new revision, and how many it has. A change that follows revision 0 begins anew.
+    pub fn change(
+        &mut self,
+        account: &Name,
+        fingerprint: Fingerprint,
+        revision: u64,
+        (add, remove): (Vec<File>, &[FileKey]),
+        limits: &PeerLimits,
+    ) -> Result<(u64, usize), Refused> {
+        let number = *self
+            .by_peer
+            .get(&(account.folded().to_owned(), fingerprint))
+            .ok_or(Refused::NotHere)?;
+        let lease = self.leases.get_mut(&number).ok_or(Refused::NotHere)?;
+        if revision == 0 {
+            lease.files.drain().for_each(|key| self.index.remove(key, number));
+            lease.revision = 0;
+        }
+        if revision != lease.revision {
+            return Err(Refused::Revision);
+        }
+        for key in remove {
+            if lease.files.remove(key) {
+                self.index.remove(*key, number);
+            }
+        }
+        for file in add {
+            let key = file.key();
+            if lease.files.contains(&key) {
+                continue;
+            }
+            let refused = if lease.files.len() >= limits.files_per_peer {
+                Some(Refused::Files)
+            } else if self.index.len() >= limits.files || !self.index.add(file, number) {
+                Some(Refused::Full)
+            } else {
+                None
+            };
+            if let Some(refused) = refused {
+                // Half a change is none: the peer begins anew, with less.
+                lease.files.drain().for_each(|key| self.index.remove(key, number));
+                lease.revision = 0;
+                return Err(refused);
+            }
+            lease.files.insert(key);
+        }
+        lease.revision += 1;
+        Ok((lease.revision, lease.files.len()))
+    }
+
+    /// A peer goes.
+    pub fn gone(&mut self, account: &Name, fingerprint: Fingerprint) {
+        if let Some(number) = self.by_peer.get(&(account.folded().to_owned(), fingerprint)) {
+            self.end(*number);
+        }
+    }
+
+    fn end(&mut self, number: u32) {
+        let Some(lease) = self.leases.remove(&number) else { return };
+        self.by_peer.remove(&(lease.session.account.folded().to_owned(), lease.fingerprint));
+        lease.files.into_iter().for_each(|key| self.index.remove(key, number));
+    }
+
+    /// Lets go of the peers that have not been heard of in time, or whose token has ended.
+    pub fn expire(&mut self, now_ms: u64, now_us: u64) {
+        let over: Vec<u32> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| !lease.is_alive(now_ms, now_us))
+            .map(|(number, _)| *number)
+            .collect();
+        over.into_iter().for_each(|number| self.end(number));
+    }
+
+    /// Every account's peers, by name: those that are there, and where the others were last.
+    pub fn peers(&self, now_ms: u64, now_us: u64) -> Vec<PeerSeen> {
+        let is_alive =
+            |number: &u32| self.leases.get(number).filter(|lease| lease.is_alive(now_ms, now_us));
+        let mut seen: BTreeMap<&str, Vec<PeerSeen>> = BTreeMap::new();
+        for ((account, _), number) in &self.by_peer {
+            let Some(lease) = is_alive(number) else { continue };
+            let user = lease.session.account.to_string();
+            let peer = PeerSeen { user, address: lease.address.clone(), online: true };
+            seen.entry(account).or_default().push(peer);
+        }
+        for (account, (name, address)) in &self.addresses {
+            seen.entry(account).or_insert_with(|| {
+                vec![PeerSeen { user: name.to_string(), address: address.clone(), online: false }]
+            });
+        }
+        seen.into_values().flatten().collect()
+    }
+
+    /// The best `count` files for a question, each with the accounts whose peers have it and are there.
+    pub fn search(
+        &self,
+        question: &str,
+        count: usize,
+        now_ms: u64,
+        now_us: u64,
+    ) -> Vec<(File, Vec<String>)> {
+        let found = self.index.search(question, count);
+        let with_holders = found.into_iter().map(|found| {
+            let leases = found.holders.iter().filter_map(|number| self.leases.get(number));
+            let alive = leases.filter(|lease| lease.is_alive(now_ms, now_us));
+            let mut users: Vec<_> = alive.map(|lease| lease.session.account.to_string()).collect();
+            users.sort();
+            users.dedup();
+            (found.file.clone(), users)
+        });
+        with_holders.filter(|(_, users)| !users.is_empty()).collect()
+    }
+
+    /// The peers that have a content and are there, each once, at most `count`.
+    pub fn holders(&self, hash: &[u8; 32], count: usize, now_ms: u64, now_us: u64) -> Vec<Holder> {
+        let mut seen = HashSet::new();
+        let mut holders = Vec::new();
+        for found in self.index.with_hash(hash) {
+            for number in found.holders {
+                let alive = self.leases.get(number).filter(|lease| lease.is_alive(now_ms, now_us));
+                let Some(lease) = alive.filter(|_| seen.insert(*number)) else { continue };
+                holders.push(Holder {
+                    user: lease.session.account.to_string(),
+                    address: lease.address.clone(),
+                    fingerprint: lease.fingerprint,
+                    file: found.file.clone(),
+                });
+                if holders.len() >= count {
+                    return holders;
+                }
+            }
+        }
+        holders
+    }
+
+    /// Whether somebody announces this content.
+    pub fn has(&self, hash: &[u8; 32]) -> bool {
+        self.index.with_hash(hash).next().is_some()
+    }
+}
+
+impl Lease {
+    fn is_alive(&self, now_ms: u64, now_us: u64) -> bool {
+        now_ms < self.until_ms && self.session.is_valid(now_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::accounts::tokens::Token;
+
+    fn limits() -> PeerLimits {
+        let lease = Duration::from_secs(10);
+        PeerLimits {
+            lease,
+            peers_per_account: 2,
+            files_per_peer: 3,
+            files: 5,
+            ..PeerLimits::default()
+        }
+    }
+
+    fn session(name: &str) -> Arc<Session> {
+        let name = Name::new(name).unwrap();
+        Arc::new(Session::new(Token::random().digest(), name, false, u64::MAX))
+    }
+
+    fn at(port: u16) -> PeerAddress {
+        PeerAddress { host: "10.0.0.7".into(), port }
+    }
+
+    fn file(name: &str) -> File {
+        File { name: name.into(), size: 1, hash: *blake3::hash(name.as_bytes()).as_bytes() }
+    }
+
+    /// The names that a search finds, each with its holders.
+    fn search(registry: &Registry, question: &str, now_ms: u64) -> Vec<(String, String)> {
+        let found = registry.search(question, 10, now_ms, 0);
+        found.into_iter().map(|(file, users)| (file.name, users.join(" "))).collect()
+    }
+
+    fn found(name: &str, users: &str) -> (String, String) {
+        (name.to_owned(), users.to_owned())
+    }
+
+    #[test]
+    fn a_peer_is_there_as_long_as_it_says_so_and_its_token_lasts() {
+        let (mut registry, limits, ana, luis) =
+            (Registry::default(), limits(), session("ana"), session("luis"));
+        assert_eq!(registry.here(&ana, [1; 32], at(1), 0, &limits), Ok(0));
+        assert_eq!(registry.here(&luis, [2; 32], at(2), 0, &limits), Ok(0));
+        for (session, print) in [(&ana, [1; 32]), (&luis, [2; 32])] {
+            let changed =
+                registry.change(&session.account, print, 0, (vec![file("a.txt")], &[]), &limits);
+            assert_eq!(changed, Ok((1, 1)));
+        }
+        assert_eq!(search(&registry, "a.t", 9_999), [found("a.txt", "ana luis")]);
+        assert_eq!(registry.holders(&file("a.txt").hash, 9, 0, 0).len(), 2);
+        assert_eq!(
+            registry.here(&ana, [1; 32], at(3), 5_000, &limits),
+            Ok(1),
+            "its files are known"
+        );
+        assert_eq!(search(&registry, "a.t", 10_000), [found("a.txt", "ana")]);
+        assert_eq!(registry.holders(&file("a.txt").hash, 9, 10_000, 0)[0].address, at(3));
+        // Logging out is enough; nobody has to clear up first.
+        ana.end();
+        assert_eq!(search(&registry, "a.t", 10_000), []);
+        registry.expire(10_000, 0);
+        assert!(
+            registry.leases.is_empty()
+                && registry.index.len() == 0
+                && !registry.has(&file("a.txt").hash)
+        );
+    }
+
+    #[test]
+    fn who_is_away_is_listed_where_it_was_last() {
+        let (mut registry, limits, ana) = (Registry::default(), limits(), session("ana"));
+        let eva = Name::new("eva").unwrap();
+        registry.addresses.insert("eva".into(), (eva, at(9)));
+        registry.addresses.insert("ana".into(), (ana.account.clone(), at(1)));
+        registry.here(&ana, [1; 32], at(2), 0, &limits).unwrap();
+        let seen = |now_ms| -> Vec<_> {
+            let peers = registry.peers(now_ms, 0);
+            peers.into_iter().map(|peer| (peer.user, peer.address.port, peer.online)).collect()
+        };
+        assert_eq!(seen(0), [("ana".into(), 2, true), ("eva".into(), 9, false)]);
+        assert_eq!(seen(10_000), [("ana".into(), 1, false), ("eva".into(), 9, false)]);
+    }
+
+    #[test]
+    fn a_change_follows_what_is_known_or_begins_anew() {
+        let (mut registry, limits, ana) = (Registry::default(), limits(), session("ana"));
+        let change = |registry: &mut Registry, revision, add: &[&str], remove: &[&str]| {
+            let add = add.iter().map(|name| file(name)).collect();
+            let remove: Vec<_> = remove.iter().map(|name| file(name).key()).collect();
+            registry.change(&ana.account, [1; 32], revision, (add, &remove), &limits)
+        };
+        assert_eq!(change(&mut registry, 0, &["a"], &[]), Err(Refused::NotHere));
+        registry.here(&ana, [1; 32], at(1), 0, &limits).unwrap();
+        assert_eq!(change(&mut registry, 0, &["a", "b"], &[]), Ok((1, 2)));
+        assert_eq!(change(&mut registry, 2, &["c"], &[]), Err(Refused::Revision));
+        assert_eq!(change(&mut registry, 1, &["c"], &["a", "z"]), Ok((2, 2)));
+        assert_eq!(search(&registry, "", 0).len(), 2);
+        assert_eq!(change(&mut registry, 0, &["d"], &[]), Ok((1, 1)));
+        assert_eq!(search(&registry, "", 0), [found("d", "ana")]);
+        assert_eq!(change(&mut registry, 1, &["e", "f", "g"], &[]), Err(Refused::Files));
+        assert_eq!((search(&registry, "", 0), registry.index.len()), (vec![], 0));
+        registry.gone(&ana.account, [1; 32]);
+        assert_eq!(change(&mut registry, 0, &[], &[]), Err(Refused::NotHere));
+    }
+
+    #[test]
+    fn an_account_has_so_many_peers_and_the_node_so_many_files() {
+        let (mut registry, limits, ana, luis) =
+            (Registry::default(), limits(), session("ana"), session("luis"));
+        for print in 1..=2 {
+            assert_eq!(registry.here(&ana, [print; 32], at(1), 0, &limits), Ok(0));
+        }
+        assert_eq!(registry.here(&ana, [3; 32], at(1), 0, &limits), Err(Refused::Peers));
+        assert_eq!(registry.here(&luis, [3; 32], at(1), 0, &limits), Ok(0));
+        let files = |names: &[&str]| names.iter().map(|name| file(name)).collect::<Vec<_>>();
+        assert!(
+            registry
+                .change(&ana.account, [1; 32], 0, (files(&["a", "b", "c"]), &[]), &limits)
+                .is_ok()
+        );
+        let many = files(&["d", "e", "f"]);
+        assert_eq!(
+            registry.change(&luis.account, [3; 32], 0, (many, &[]), &limits),
+            Err(Refused::Full)
+        );
+        // What others have already costs next to nothing.
+        let same = files(&["a", "b", "d"]);
+        assert_eq!(registry.change(&luis.account, [3; 32], 0, (same, &[]), &limits), Ok((1, 3)));
+    }
+
+    #[test]
+    fn a_peer_beside_the_node_is_shown_where_the_node_was_reached() {
+        let local = PeerAddress { host: "127.0.0.1".into(), port: 7 };
+        let (lan, loopback) = ("10.0.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap());
+        assert_eq!(local.shown(lan), "10.0.0.1:7");
+        assert_eq!(local.shown(loopback), "127.0.0.1:7");
+        assert_eq!(at(7).shown(lan), "10.0.0.7:7");
+        let six = PeerAddress { host: "2001:db8::1".into(), port: 7 };
+        assert_eq!(six.shown(lan), "[2001:db8::1]:7");
+        let name = PeerAddress { host: "casa.lan".into(), port: 7 };
+        assert_eq!(name.shown(lan), "casa.lan:7");
+    }
+}

@@ -220,50 +220,73 @@ fn halves(values: &[ChainingValue]) -> (&[ChainingValue], &[ChainingValue]) {
     values.split_at(values.len().next_power_of_two() / 2)
 }
 
+/// Makes the outline of a content that comes bit by bit.
+#[derive(Debug)]
+pub struct Outliner {
+    values: Vec<ChainingValue>,
+    /// Of the piece that is not complete, or that nothing has followed yet.
+    piece: Hasher,
+    piece_bytes: usize,
+}
+
+impl Default for Outliner {
+    fn default() -> Self {
+        Self { values: Vec::new(), piece: Hasher::new(), piece_bytes: 0 }
+    }
+}
+
+impl Outliner {
+    /// What comes next.
+    pub fn update(&mut self, mut content: &[u8]) {
+        while !content.is_empty() {
+            if self.piece_bytes == PIECE_BYTES {
+                self.values.push(self.piece.finalize_non_root());
+                self.piece = Hasher::new();
+                self.piece.set_input_offset(self.values.len() as u64 * PIECE_BYTES as u64);
+                self.piece_bytes = 0;
+            }
+            let (now, later) = content.split_at(content.len().min(PIECE_BYTES - self.piece_bytes));
+            self.piece.update(now);
+            self.piece_bytes += now.len();
+            content = later;
+        }
+    }
+
+    /// Bytes so far.
+    pub const fn size(&self) -> u64 {
+        self.values.len() as u64 * PIECE_BYTES as u64 + self.piece_bytes as u64
+    }
+
+    /// That was all.
+    pub fn finish(mut self) -> Outline {
+        let size = self.size();
+        if self.values.is_empty() {
+            let hash = ContentHash(*self.piece.finalize().as_bytes());
+            return Outline { hash, size, values: Vec::new() };
+        }
+        self.values.push(self.piece.finalize_non_root());
+        Outline { hash: root_of(&self.values), size, values: self.values }
+    }
+}
+
 /// Reads to the end, and makes the outline on the way.
 ///
 /// # Errors
 /// Of reading; and [`io::ErrorKind::FileTooLarge`].
 pub fn outline_of(mut content: impl Read) -> io::Result<Outline> {
-    let mut values = Vec::new();
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut size = 0;
+    let mut outliner = Outliner::default();
+    let mut buffer = vec![0; PIECE_BYTES];
     loop {
-        let len = read_full(&mut content, &mut piece)?;
-        let bytes = &piece[..len];
-        size += len as u64;
-        if size > FILE_BYTES_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        if len < PIECE_BYTES {
-            if values.is_empty() {
-                return Ok(Outline { hash: ContentHash::of(bytes), size, values });
-            }
-            if len > 0 {
-                values.push(value_of(values.len() as u64, bytes));
-            }
-            break;
-        }
-        values.push(value_of(values.len() as u64, bytes));
-    }
-    if let [_] = values.as_slice() {
-        // Exactly one piece: the loop needed another read to see that nothing follows.
-        return Ok(Outline { hash: ContentHash::of(&piece), size, values: Vec::new() });
-    }
-    Ok(Outline { hash: root_of(&values), size, values })
-}
-
-fn read_full(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match content.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(outliner.finish()),
+            Ok(read) => outliner.update(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+        if outliner.size() > FILE_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
     }
-    Ok(filled)
 }
 
 #[cfg(test)]
@@ -292,6 +315,9 @@ mod tests {
         let outline = outline_of(content.as_slice()).unwrap();
         let plain = ContentHash(*blake3::hash(&content).as_bytes());
         assert_eq!((outline.hash(), outline.size()), (plain, size));
+        let mut in_bits = Outliner::default();
+        content.chunks(PIECE_BYTES / 3 + 7).for_each(|bit| in_bits.update(bit));
+        assert_eq!(in_bits.finish(), outline, "{size}");
         let pieces = pieces(&content);
         assert_eq!(outline.pieces(), pieces.len() as u64, "{size}");
         for (number, piece) in pieces.iter().enumerate() {

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
-use memchr::memmem::{Finder, FinderRev};
+use memchr::memmem::Finder;
+use memchr::memrchr;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
@@ -198,7 +199,12 @@ impl Index {
             let name = &self.folded[self.starts[at] as usize..end - 1];
             if others.iter().all(|word| word.find(name).is_some()) {
                 let from = position - self.starts[at] as usize;
-                self.take(at, fit(name, from, &finder, whole), best);
+                let fit = beginning(name, whole.as_bytes()).unwrap_or_else(|| {
+                    // Looking for words is dear; most names are not among the best anyway.
+                    let might = best.would_take((Fit::Word, end - self.starts[at] as usize, at));
+                    if might && is_word(name, from, &finder) { Fit::Word } else { Fit::Fragment }
+                });
+                self.take(at, fit, best);
             }
         }
     }
@@ -224,21 +230,22 @@ impl Index {
     }
 }
 
-/// How well a name fits that has `word` in it, first at `from`.
-fn fit(name: &[u8], from: usize, word: &Finder<'_>, whole: &str) -> Fit {
-    let base = FinderRev::new(b"/").rfind(name).map_or(0, |slash| slash + 1);
+/// How well a name fits that begins with what is looked for, with its folders or without; `None` where it does not.
+fn beginning(name: &[u8], whole: &[u8]) -> Option<Fit> {
+    let base = memrchr(b'/', name).map_or(0, |slash| slash + 1);
     let shown = &name[base..];
-    if shown == whole.as_bytes() || name == whole.as_bytes() {
-        return Fit::Exact;
+    if !shown.starts_with(whole) && !name.starts_with(whole) {
+        return None;
     }
-    if shown.starts_with(whole.as_bytes()) || name.starts_with(whole.as_bytes()) {
-        return Fit::Prefix;
-    }
+    let is_exact = whole.len() == shown.len() || whole.len() == name.len();
+    Some(if is_exact { Fit::Exact } else { Fit::Prefix })
+}
+
+/// Whether `word`, which is in the name first at `from`, is the beginning of a word of it.
+fn is_word(name: &[u8], from: usize, word: &Finder<'_>) -> bool {
     let is_start =
         |at: usize| at == 0 || name[at - 1].is_ascii() && !name[at - 1].is_ascii_alphanumeric();
-    let is_word =
-        is_start(from) || word.find_iter(&name[from + 1..]).any(|later| is_start(from + 1 + later));
-    if is_word { Fit::Word } else { Fit::Fragment }
+    is_start(from) || word.find_iter(&name[from + 1..]).any(|later| is_start(from + 1 + later))
 }
 
 /// The best so many.
@@ -311,7 +318,7 @@ mod tests {
         ] {
             assert_eq!(names(&index, question), [name], "{question}");
         }
-        for nothing in ["xyz", "informe txt", "pdfx", "txt\0cafe x", "txtcafe"] {
+        for nothing in ["xyz", "informe txt", "pdfx", "txt\0cafe z", "txtcafe"] {
             assert_eq!(names(&index, nothing), [""; 0], "{nothing}");
         }
         assert_eq!(names(&index, " ").len(), 6);

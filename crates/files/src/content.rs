@@ -221,7 +221,7 @@ fn halves(values: &[ChainingValue]) -> (&[ChainingValue], &[ChainingValue]) {
 }
 
 /// Makes the outline of a content that comes bit by bit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outliner {
     values: Vec<ChainingValue>,
     /// Of the piece that is not complete, or that nothing has followed yet.

@@ -1,18 +1,20 @@
 //! Peers that share files: the folder, the gRPC service, fetching from many at once, verification.
 
+pub mod cache;
 pub mod capability;
 pub mod content;
+pub mod folder;
 pub mod identity;
+pub mod library;
 pub mod limits;
 pub mod names;
+pub mod node;
+mod place;
+pub mod service;
 pub mod tls;
 
 /// The gRPC service, as `proto/tertulia/peer/v1/peer.proto` describes it.
-#[expect(
-    missing_docs,
-    unused_qualifications,
-    reason = "made of the description, which says it"
-)]
+#[expect(missing_docs, unused_qualifications, reason = "made of the description, which says it")]
 pub mod proto {
     tonic::include_proto!("tertulia.peer.v1");
 }

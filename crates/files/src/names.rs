@@ -42,6 +42,9 @@ pub enum BadName {
     /// Not Unicode.
     #[error("a name is UTF-8")]
     NotUnicode,
+    /// On the disk it is written with other bytes than the ones it would have here.
+    #[error("a name is in Unicode's normal form (NFC)")]
+    NotNormal,
     /// This program's own, for what is not complete.
     #[error("a name does not begin with {PART_PREFIX}")]
     Ours,

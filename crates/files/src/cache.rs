@@ -1,0 +1,140 @@
+//! What was hashed before: by name, and as long as size, time and inode are the same.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::{ContentHash, Outline};
+use crate::folder::Stamp;
+use crate::names::FileName;
+
+/// One line of the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    name: String,
+    stamp: Stamp,
+    hash: String,
+    /// The outline's values, in hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    values: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cache {
+    path: PathBuf,
+    known: HashMap<FileName, (Stamp, Arc<Outline>)>,
+    is_dirty: bool,
+}
+
+impl Cache {
+    /// Reads what is kept in `path`; what cannot be read is hashed again.
+    pub fn load(path: &Path) -> Self {
+        let mut known = HashMap::new();
+        if let Ok(file) = std::fs::File::open(path) {
+            for line in BufReader::new(file).lines().map_while(Result::ok) {
+                known.extend(read(&line));
+            }
+        }
+        Self { path: path.to_owned(), known, is_dirty: false }
+    }
+
+    /// The outline of a file that looks like this.
+    pub fn get(&self, name: &FileName, stamp: &Stamp) -> Option<Arc<Outline>> {
+        let (kept, outline) = self.known.get(name)?;
+        (kept == stamp).then(|| Arc::clone(outline))
+    }
+
+    /// A file that looks like this has this outline.
+    pub fn put(&mut self, name: FileName, stamp: Stamp, outline: Arc<Outline>) {
+        self.known.insert(name, (stamp, outline));
+        self.is_dirty = true;
+    }
+
+    /// Forgets the files that are not there any more.
+    pub fn retain(&mut self, is_there: impl Fn(&FileName) -> bool) {
+        let before = self.known.len();
+        self.known.retain(|name, _| is_there(name));
+        self.is_dirty |= self.known.len() != before;
+    }
+
+    /// Replaces the file as a whole, where anything has changed.
+    ///
+    /// # Errors
+    /// Of writing; the old one stays.
+    pub fn store(&mut self) -> io::Result<()> {
+        if !self.is_dirty {
+            return Ok(());
+        }
+        let new = self.path.with_extension("new");
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).truncate(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut out = BufWriter::new(options.open(&new)?);
+        for (name, (stamp, outline)) in &self.known {
+            let values = tertulia_wire::sharing::hex(outline.values().as_flattened());
+            let (name, hash) = (name.as_str().to_owned(), outline.hash().to_string());
+            serde_json::to_writer(&mut out, &Line { name, stamp: *stamp, hash, values })?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        drop(out);
+        std::fs::rename(&new, &self.path)?;
+        self.is_dirty = false;
+        Ok(())
+    }
+}
+
+fn read(line: &str) -> Option<(FileName, (Stamp, Arc<Outline>))> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    let name = FileName::new(&line.name).ok()?;
+    let hash: ContentHash = line.hash.parse().ok()?;
+    let mut values = Vec::with_capacity(line.values.len() / 64);
+    for begin in (0..line.values.len()).step_by(64) {
+        values.push(tertulia_wire::sharing::bytes_of_hex(line.values.get(begin..begin + 64)?)?);
+    }
+    let outline = Outline::kept(hash, line.stamp.size, values)?;
+    Some((name, (line.stamp, Arc::new(outline))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::outline_of;
+    use crate::limits::PIECE_BYTES;
+
+    #[test]
+    fn what_was_hashed_is_known_again_and_damage_is_hashed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hashes");
+        let name = |text: &str| FileName::new(text).unwrap();
+        let content = vec![7; 2 * PIECE_BYTES + 5];
+        let (large, small) = (outline_of(&content[..]).unwrap(), outline_of(&b"hola"[..]).unwrap());
+        let stamp = |size| Stamp { size, modified_ns: 1_764_000_000_123_456_789, inode: u64::MAX };
+        let mut cache = Cache::load(&path);
+        cache.put(name("large 'x'"), stamp(large.size()), Arc::new(large.clone()));
+        cache.put(name("small"), stamp(4), Arc::new(small));
+        cache.put(name("gone"), stamp(4), Arc::new(outline_of(&b"adio"[..]).unwrap()));
+        cache.retain(|one| one.as_str() != "gone");
+        cache.store().unwrap();
+        let cache = Cache::load(&path);
+        assert_eq!(cache.get(&name("large 'x'"), &stamp(large.size())).as_deref(), Some(&large));
+        assert!(
+            cache.get(&name("small"), &stamp(4)).is_some()
+                && cache.get(&name("gone"), &stamp(4)).is_none()
+        );
+        assert!(cache.get(&name("small"), &Stamp { modified_ns: 2, ..stamp(4) }).is_none());
+        assert!(cache.get(&name("small"), &Stamp { inode: 2, ..stamp(4) }).is_none());
+        // One value of the large file is another one.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let first = tertulia_wire::sharing::hex(&large.values()[0]);
+        std::fs::write(&path, text.replace(&first, &"00".repeat(32)) + "{\nnot a line").unwrap();
+        let cache = Cache::load(&path);
+        assert!(cache.get(&name("large 'x'"), &stamp(large.size())).is_none());
+        assert!(cache.get(&name("small"), &stamp(4)).is_some());
+    }
+}

@@ -1,0 +1,410 @@
+//! A folder that is shared: opened once, and everything in it by its name below, without following links.
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+
+use crate::content::{Outline, Outliner};
+use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX};
+use crate::names::{FileName, PART_PREFIX};
+use crate::place;
+
+/// What a file looks like from outside: as long as this is the same, its content is taken to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub modified_ns: i128,
+    /// The file's number, where the system has one.
+    pub inode: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let modified = metadata.modified().map(cap_std::time::SystemTime::into_std);
+        let modified_ns =
+            modified.map_or(0, |time| match time.duration_since(std::time::UNIX_EPOCH) {
+                Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+                Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
+            });
+        #[cfg(unix)]
+        let inode = cap_std::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Self { size: metadata.len(), modified_ns, inode }
+    }
+}
+
+/// What was found in a folder.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Files that may be shared.
+    pub files: Vec<(FileName, Stamp)>,
+    /// What is left out, and why; names are safe to show. At most [`LEFT_OUT_MAX`].
+    pub left_out: Vec<(String, String)>,
+    /// How many are left out in all.
+    pub left_out_count: usize,
+}
+
+/// Things left out that are named.
+pub const LEFT_OUT_MAX: usize = 20;
+
+impl Found {
+    fn leave_out(&mut self, name: &str, why: impl Into<String>) {
+        self.left_out_count += 1;
+        if self.left_out.len() < LEFT_OUT_MAX {
+            let shown = tertulia_wire::safe::make_safe(name, 200).into_owned();
+            self.left_out.push((shown, why.into()));
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Folder {
+    dir: Dir,
+}
+
+/// A file that is being written and has no name yet.
+#[derive(Debug)]
+pub struct Staged {
+    file: File,
+    name: String,
+    outliner: Outliner,
+}
+
+impl Folder {
+    /// Opens the folder; it is made where it is not there.
+    ///
+    /// # Errors
+    /// Of making and opening it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        Ok(Self { dir: Dir::open_ambient_dir(path, ambient_authority())? })
+    }
+
+    /// Looks through all of it. Hidden files, links and what is neither file nor folder are passed over. Blocks.
+    ///
+    /// # Errors
+    /// Where the folder itself cannot be read.
+    pub fn scan(&self) -> io::Result<Found> {
+        let mut found = Found::default();
+        let mut folders = vec![(self.dir.try_clone()?, None::<FileName>, 0)];
+        while let Some((dir, name, depth)) = folders.pop() {
+            let entries = match dir.entries() {
+                Ok(entries) => entries,
+                Err(error) if name.is_none() => return Err(error),
+                Err(error) => {
+                    found.leave_out(name.as_ref().map_or("", FileName::as_str), error.to_string());
+                    continue;
+                }
+            };
+            for entry in entries {
+                let Ok(entry) = entry else { continue };
+                let file_name = entry.file_name();
+                if is_hidden(&file_name) {
+                    continue;
+                }
+                let shown = file_name.to_string_lossy();
+                let child = match below(name.as_ref(), &file_name) {
+                    Ok(child) => child,
+                    Err(why) => {
+                        found.leave_out(&shown, why.to_string());
+                        continue;
+                    }
+                };
+                // Of the link itself, where it is one.
+                let Ok(metadata) = dir.symlink_metadata(&file_name) else { continue };
+                if metadata.is_dir() {
+                    match dir.open_dir_nofollow(&file_name) {
+                        _ if depth >= DEPTH_MAX => {
+                            found.leave_out(child.as_str(), "it is too deep")
+                        }
+                        Ok(inner) => folders.push((inner, Some(child), depth + 1)),
+                        Err(error) => found.leave_out(child.as_str(), error.to_string()),
+                    }
+                } else if metadata.is_file() {
+                    if metadata.len() > FILE_BYTES_MAX {
+                        found.leave_out(child.as_str(), "it is too large");
+                    } else if found.files.len() >= FILES_MAX {
+                        found.leave_out(
+                            child.as_str(),
+                            format!("there are more than {FILES_MAX} files"),
+                        );
+                    } else {
+                        found.files.push((child, Stamp::of(&metadata)));
+                    }
+                } else {
+                    found.leave_out(child.as_str(), "it is a link, or no plain file");
+                }
+            }
+        }
+        found.files.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// The folder of a name, component by component, none of which is a link.
+    fn parent(&self, name: &FileName, make: bool) -> io::Result<Dir> {
+        let mut dir = self.dir.try_clone()?;
+        let components: Vec<&str> = name.components().collect();
+        for component in &components[..components.len() - 1] {
+            dir = match dir.open_dir_nofollow(component) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
+                    dir.create_dir(component)?;
+                    dir.open_dir_nofollow(component)?
+                }
+                opened => opened?,
+            };
+        }
+        Ok(dir)
+    }
+
+    /// Opens a file for reading, and says what it looks like now.
+    ///
+    /// # Errors
+    /// Where it is not there, or no plain file.
+    pub fn read(&self, name: &FileName) -> io::Result<(std::fs::File, Stamp)> {
+        let dir = self.parent(name, false)?;
+        let mut options = OpenOptions::new();
+        options.read(true).follow(FollowSymlinks::No);
+        #[cfg(unix)]
+        {
+            use cap_std::fs::OpenOptionsExt as _;
+            // A pipe that nobody writes to must not hold anybody up.
+            options.custom_flags(place::O_NONBLOCK);
+        }
+        let file = dir.open_with(name.base(), &options)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok((file.into_std(), Stamp::of(&metadata)))
+    }
+
+    /// Begins a file that gets its name when it is complete.
+    ///
+    /// # Errors
+    /// Of making it.
+    pub fn stage(&self) -> io::Result<Staged> {
+        let name = format!("{PART_PREFIX}{:016x}.part", rand::random::<u64>());
+        let mut options = OpenOptions::new();
+        options.create_new(true).write(true).read(true).follow(FollowSymlinks::No);
+        let file = self.dir.open_with(&name, &options)?;
+        Ok(Staged { file, name, outliner: Outliner::default() })
+    }
+
+    /// Gives a file its name: it is on the disk by then. Without `replace`, a file that is there already stays
+    /// ([`io::ErrorKind::AlreadyExists`]).
+    ///
+    /// # Errors
+    /// Of writing and renaming; the file is gone then.
+    pub fn finish(
+        &self,
+        staged: Staged,
+        name: &FileName,
+        replace: bool,
+    ) -> io::Result<(Outline, Stamp)> {
+        let Staged { file, name: staged, outliner } = staged;
+        let placed = (|| {
+            file.sync_all()?;
+            let stamp = Stamp::of(&file.metadata()?);
+            let dir = self.parent(name, true)?;
+            place::rename(&self.dir, &staged, &dir, name.base(), replace)?;
+            place::sync(&dir)?;
+            Ok(stamp)
+        })();
+        match placed {
+            Ok(stamp) => Ok((outliner.finish(), stamp)),
+            Err(error) => {
+                let _ = self.dir.remove_file(&staged);
+                Err(error)
+            }
+        }
+    }
+
+    /// A file is not wanted any more.
+    pub fn abandon(&self, staged: &Staged) {
+        let _ = self.dir.remove_file(&staged.name);
+    }
+
+    /// Deletes what an earlier life left unfinished.
+    pub fn clear_up(&self) {
+        let Ok(entries) = self.dir.entries() else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let is_part = name
+                .to_str()
+                .is_some_and(|name| name.starts_with(PART_PREFIX) && name.ends_with(".part"));
+            if is_part && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let _ = self.dir.remove_file(&name);
+            }
+        }
+    }
+
+    /// Bytes that are free on its disk, where the system says so.
+    pub fn free_bytes(&self) -> Option<u64> {
+        place::free_bytes(&self.dir)
+    }
+}
+
+impl Staged {
+    /// What comes next.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn write(&mut self, content: &[u8]) -> io::Result<()> {
+        self.file.write_all(content)?;
+        self.outliner.update(content);
+        Ok(())
+    }
+
+    /// Of what is there so far.
+    pub fn outline(&self) -> Outline {
+        self.outliner.clone().finish()
+    }
+
+    /// Bytes so far.
+    pub const fn size(&self) -> u64 {
+        self.outliner.size()
+    }
+}
+
+/// Hidden files are private until somebody says otherwise.
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+fn below(folder: Option<&FileName>, name: &OsStr) -> Result<FileName, crate::names::BadName> {
+    let name = name.to_str().ok_or(crate::names::BadName::NotUnicode)?;
+    let child = match folder {
+        Some(folder) => folder.child(name)?,
+        None => FileName::new(name)?,
+    };
+    // What is written otherwise on the disk would not be found again by this name.
+    if child.base() == name { Ok(child) } else { Err(crate::names::BadName::NotNormal) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::content::outline_of;
+
+    fn name(text: &str) -> FileName {
+        FileName::new(text).unwrap()
+    }
+
+    fn save(
+        folder: &Folder,
+        text: &str,
+        content: &[u8],
+        replace: bool,
+    ) -> io::Result<(Outline, Stamp)> {
+        let mut staged = folder.stage()?;
+        staged.write(content)?;
+        folder.finish(staged, &name(text), replace)
+    }
+
+    fn names(folder: &Folder) -> Vec<String> {
+        folder.scan().unwrap().files.into_iter().map(|(name, _)| name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_saved_is_found_and_read_and_never_replaced_unasked() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&root.path().join("shared")).unwrap();
+        let (outline, stamp) = save(&folder, "a/b/c.txt", b"hola", false).unwrap();
+        assert_eq!(outline, outline_of(&b"hola"[..]).unwrap());
+        let (mut file, now) = folder.read(&name("a/b/c.txt")).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), now), ("hola", stamp));
+        let again = save(&folder, "a/b/c.txt", b"adios", false).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(root.path().join("shared/a/b/c.txt")).unwrap(), b"hola");
+        save(&folder, "a/b/c.txt", b"adios", true).unwrap();
+        assert_eq!(std::fs::read(root.path().join("shared/a/b/c.txt")).unwrap(), b"adios");
+        assert_eq!(names(&folder), ["a/b/c.txt"]);
+        assert_eq!(
+            std::fs::read_dir(root.path().join("shared")).unwrap().count(),
+            1,
+            "nothing is left"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_nowhere() {
+        let root = tempfile::tempdir().unwrap();
+        let (shared, outside) = (root.path().join("shared"), root.path().join("outside"));
+        let folder = Folder::open(&shared).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("secret"), "s").unwrap();
+        std::fs::write(shared.join("plain"), "p").unwrap();
+        let link =
+            |to: &Path, name: &str| std::os::unix::fs::symlink(to, shared.join(name)).unwrap();
+        link(&outside.join("secret"), "file");
+        link(&outside, "folder");
+        link(&shared.join("plain"), "inside");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            shared.join("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        let found = folder.scan().unwrap();
+        assert_eq!(found.files.len(), 1);
+        assert_eq!(found.left_out_count, 4, "{:?}", found.left_out);
+        for text in ["file", "folder/secret", "inside", "pipe", "nowhere", "plain/x"] {
+            assert!(folder.read(&name(text)).is_err(), "{text}");
+        }
+        assert!(save(&folder, "folder/new", b"x", false).is_err());
+        assert!(save(&folder, "file", b"x", false).is_err());
+        // A link is replaced, not followed.
+        save(&folder, "file", b"x", true).unwrap();
+        assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"s");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_called_so_elsewhere_is_left_out_and_named() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        for bytes in [
+            &b"ok.txt"[..],
+            b".hidden",
+            b"a:b",
+            b"nul",
+            b"esc\x1b[2J",
+            b"not\xffutf8",
+            b"nin\xcc\x83o",
+        ] {
+            std::fs::write(root.path().join(OsStr::from_bytes(bytes)), "x").unwrap();
+        }
+        let found = folder.scan().unwrap();
+        assert_eq!(found.files.len(), 1);
+        assert_eq!(found.left_out_count, 5, "{:?}", found.left_out);
+        assert!(found.left_out.iter().all(|(name, _)| tertulia_wire::safe::is_clean(name)));
+    }
+
+    #[test]
+    fn what_was_not_finished_is_cleared_up() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let staged = folder.stage().unwrap();
+        std::fs::write(root.path().join("keep.part"), "x").unwrap();
+        drop(staged);
+        folder.clear_up();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

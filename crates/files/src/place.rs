@@ -1,0 +1,51 @@
+//! What of putting a file in its place differs between systems: renaming without overwriting, syncing, free bytes.
+
+use std::io;
+
+use cap_std::fs::Dir;
+
+/// Opening what is no plain file does not wait.
+#[cfg(unix)]
+pub const O_NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+
+/// Renames a file; with `replace` whatever has the new name goes, otherwise it stays ([`io::ErrorKind::AlreadyExists`]).
+pub fn rename(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str, replace: bool) -> io::Result<()> {
+    if replace {
+        return from_dir.rename(from, to_dir, to);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+            // A file system that does not know the flag.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+            renamed => return renamed.map_err(io::Error::from),
+        }
+    }
+    from_dir.hard_link(from, to_dir, to)?;
+    from_dir.remove_file(from)
+}
+
+/// A folder's names are on the disk.
+pub fn sync(dir: &Dir) -> io::Result<()> {
+    #[cfg(unix)]
+    // The handle itself is for finding names only, not for syncing.
+    dir.open(".")?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+/// Bytes that are free for us on a folder's disk; `None` where the system does not say.
+pub fn free_bytes(dir: &Dir) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let stat = rustix::fs::fstatvfs(dir).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        None
+    }
+}

@@ -1,0 +1,243 @@
+//! What one's own client asks of its peer; what concerns the node is passed on to it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tonic::{Code, Status, Streaming};
+
+use super::state::State;
+use super::{not_done, refused};
+use crate::content::ContentHash;
+use crate::identity::Fingerprint;
+use crate::library::{Library, SharedFile};
+use crate::limits::FILE_BYTES_MAX;
+use crate::names::FileName;
+use crate::proto::save_file_request::Part;
+use crate::proto::{
+    File, FilesReply, Holder, LoginReply, LoginRequest, PeerInfo, PeersReply, RegisterReply,
+    RegisterRequest, SaveFileHead, SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply,
+    SourcesRequest,
+};
+
+/// Files that a search gives, unless asked for otherwise.
+const LIMIT: u32 = 100;
+/// Parts of a file that are taken before they are written.
+const AHEAD: usize = 4;
+
+fn bad(message: &str) -> Status {
+    refused(Code::InvalidArgument, "BAD_REQUEST", message)
+}
+
+fn token(state: &State) -> Result<String, Status> {
+    let found =
+        state.tokens.find().map_err(|why| refused(Code::Internal, "BAD_TOKEN_FILE", &why))?;
+    found.ok_or_else(|| {
+        refused(
+            Code::Unauthenticated,
+            "NOT_LOGGED_IN",
+            "nobody is logged in at this peer; log in first",
+        )
+    })
+}
+
+/// Makes an account.
+pub async fn register(state: &State, asked: RegisterRequest) -> Result<RegisterReply, Status> {
+    let RegisterRequest { name, password, setup_code } = asked;
+    let made =
+        state.node.register(&name, &password, &setup_code, state.advertised().as_deref()).await;
+    let made = made.map_err(|error| not_done(&error))?;
+    Ok(RegisterReply { name: made.name.unwrap_or(name), administrator: made.administrator })
+}
+
+/// Logs in, and keeps the token.
+pub async fn login(state: &State, asked: LoginRequest) -> Result<LoginReply, Status> {
+    let LoginRequest { name, password } = asked;
+    let given = state.node.log_in(&name, &password).await.map_err(|error| not_done(&error))?;
+    let who = state.node.who_am_i(&given.token).await.map_err(|error| not_done(&error))?;
+    let name = who.name.unwrap_or(name);
+    let key = state.node.key().await.map_err(|error| not_done(&error))?;
+    let kept = state.tokens.keep(&key.instance, &name, &given.token, &given.expires);
+    kept.map_err(|why| refused(Code::Internal, "IO", &why))?;
+    state.logged_in.notify_one();
+    Ok(LoginReply { name, expires: given.expires })
+}
+
+/// Gives the token back, and forgets it in any case.
+pub async fn logout(state: &State) -> Result<(), Status> {
+    let token = token(state)?;
+    let told = state.node.log_out(&token).await;
+    let forgotten = state.tokens.forget();
+    state.logged_in.notify_one();
+    match told {
+        Err(error) if error.code != "NOT_LOGGED_IN" => Err(not_done(&error)),
+        _ => forgotten.map_err(|why| refused(Code::Internal, "IO", &why)),
+    }
+}
+
+/// The peers of every account.
+pub async fn peers(state: &State) -> Result<PeersReply, Status> {
+    let peers = state.node.peers(&token(state)?).await.map_err(|error| not_done(&error))?;
+    let peers = peers.into_iter();
+    let peers =
+        peers.map(|peer| PeerInfo { user: peer.user, address: peer.address, online: peer.online });
+    Ok(PeersReply { peers: peers.collect() })
+}
+
+/// Finds files.
+pub async fn search(state: &State, asked: SearchRequest) -> Result<FilesReply, Status> {
+    let limit = if asked.limit == 0 { LIMIT } else { asked.limit };
+    let found = state.node.search(&token(state)?, &asked.words, limit).await;
+    let (items, more) = found.map_err(|error| not_done(&error))?;
+    let files = items.into_iter().filter_map(|line| {
+        // One that others cannot be told of is nobody's.
+        let hash: ContentHash = line.hash.parse().ok()?;
+        let hash = Bytes::copy_from_slice(&hash.0);
+        Some(File {
+            name: line.name,
+            size: line.size,
+            hash,
+            holders: line.holders,
+            online: line.online,
+        })
+    });
+    Ok(FilesReply { files: files.collect(), more })
+}
+
+/// The peer's own files.
+pub fn list(state: &State) -> FilesReply {
+    let user = state.user();
+    let files = state.library.files().into_iter();
+    let files = files.map(|file| own_file(&file, user.as_deref(), state.is_online()));
+    FilesReply { files: files.collect(), more: false }
+}
+
+fn own_file(file: &SharedFile, user: Option<&str>, online: bool) -> File {
+    File {
+        name: file.name.as_str().to_owned(),
+        size: file.outline.size(),
+        hash: Bytes::copy_from_slice(&file.outline.hash().0),
+        holders: user.map(str::to_owned).into_iter().collect(),
+        online,
+    }
+}
+
+/// Who has a content, and the right to fetch it.
+pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesReply, Status> {
+    let hash = ContentHash::try_from(&*asked.hash).map_err(|error| bad(&error.to_string()))?;
+    let fingerprint = <[u8; 32]>::try_from(&*asked.fingerprint);
+    let fingerprint = fingerprint.map_err(|_| bad("a fingerprint has 32 bytes"))?;
+    let token = token(state)?;
+    let holders = state.node.holders(&token, hash).await.map_err(|error| not_done(&error))?;
+    if holders.is_empty() {
+        return Err(refused(Code::NotFound, "NO_HOLDERS", "no peer that is online has it"));
+    }
+    let capability = state.node.capability(&token, hash, Fingerprint(fingerprint)).await;
+    let capability = capability.map_err(|error| not_done(&error))?;
+    let holders = holders.into_iter().filter_map(|holder| {
+        let fingerprint = tertulia_wire::sharing::bytes_of_hex(&holder.fingerprint)?;
+        let (user, address, name, size) = (holder.user, holder.address, holder.name, holder.size);
+        Some(Holder {
+            user,
+            address,
+            fingerprint: Bytes::copy_from_slice(&fingerprint),
+            name,
+            size,
+        })
+    });
+    Ok(SourcesReply { holders: holders.collect(), capability })
+}
+
+/// Saves a file that comes in parts.
+pub async fn save(
+    state: &State,
+    mut parts: Streaming<SaveFileRequest>,
+) -> Result<SaveFileReply, Status> {
+    let Some(SaveFileRequest { part: Some(Part::Head(head)) }) = parts.message().await? else {
+        return Err(bad("say first what the file is called"));
+    };
+    let SaveFileHead { name, size, replace } = head;
+    let name = FileName::new(&name)
+        .map_err(|why| refused(Code::InvalidArgument, "BAD_NAME", &why.to_string()))?;
+    if size > FILE_BYTES_MAX {
+        return Err(refused(Code::OutOfRange, "TOO_LARGE", "a file has at most 1 TiB"));
+    }
+    let library = Arc::clone(&state.library);
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let writing =
+        tokio::task::spawn_blocking(move || write(&library, &name, size, replace, receiver));
+    let received = receive(&mut parts, sender).await;
+    let written = writing.await.map_err(|_| Status::unavailable("the peer is ending"))?;
+    // What went wrong with the content is the reason, where something went wrong with both.
+    received?;
+    let (file, unchanged) = written.map_err(|error| of_io(&error))?;
+    let file = own_file(&file, state.user().as_deref(), state.is_online());
+    Ok(SaveFileReply { file: Some(file), unchanged })
+}
+
+async fn receive(
+    parts: &mut Streaming<SaveFileRequest>,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<(), Status> {
+    while let Some(part) = parts.message().await? {
+        let Some(Part::Content(content)) = part.part else {
+            return Err(bad("what comes is content"));
+        };
+        if sender.send(content).await.is_err() {
+            // Writing has ended, and says why.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Writes what comes, which has to be as long as was said; whether it was there already.
+fn write(
+    library: &Library,
+    name: &FileName,
+    size: u64,
+    replace: bool,
+    mut receiver: mpsc::Receiver<Bytes>,
+) -> io::Result<(SharedFile, bool)> {
+    let mut staged = library.stage(size)?;
+    let mut take = || {
+        while let Some(content) = receiver.blocking_recv() {
+            staged.write(&content)?;
+            if staged.size() > size {
+                break;
+            }
+        }
+        if staged.size() == size {
+            Ok(())
+        } else {
+            Err(io::Error::from(io::ErrorKind::InvalidData))
+        }
+    };
+    if let Err(error) = take() {
+        library.abandon(&staged);
+        return Err(error);
+    }
+    if let Some(file) = library.named(name).filter(|file| *file.outline == staged.outline()) {
+        library.abandon(&staged);
+        return Ok((file, true));
+    }
+    Ok((library.place(staged, name, replace)?, false))
+}
+
+/// What the operating system would not do.
+fn of_io(error: &io::Error) -> Status {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let message = "there is another file of this name; take another name, or replace it";
+            refused(Code::AlreadyExists, "EXISTS", message)
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => refused(
+            Code::ResourceExhausted,
+            "NO_SPACE",
+            "there is no space for it on the peer's disk",
+        ),
+        io::ErrorKind::InvalidData => bad("the content is not as long as was said"),
+        _ => refused(Code::Internal, "IO", &error.to_string()),
+    }
+}

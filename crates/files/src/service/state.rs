@@ -1,0 +1,85 @@
+//! What every part of a running peer has.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Notify;
+
+use super::guard::SharedVerifier;
+use crate::identity::Identity;
+use crate::library::Library;
+use crate::node::Node;
+
+/// Where the token of who is logged in is kept: the one that the user's other commands have, too.
+pub trait Tokens: Send + Sync {
+    /// The token, where somebody is logged in.
+    ///
+    /// # Errors
+    /// Where what is kept cannot be read; the text says what to do.
+    fn find(&self) -> Result<Option<String>, String>;
+
+    /// Keeps a token for the node with this store (in hexadecimal); `expires` is in RFC 3339.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn keep(&self, instance: &str, name: &str, token: &str, expires: &str) -> Result<(), String>;
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// Where it cannot be deleted.
+    fn forget(&self) -> Result<(), String>;
+}
+
+/// How the node sees the peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The account that it is of; none where nobody is logged in.
+    pub user: Option<String>,
+    /// Where others find it; none as long as it is not announced.
+    pub address: Option<String>,
+    /// Files that the node knows of it.
+    pub announced: usize,
+    /// What is in the way, safe to show.
+    pub trouble: Option<String>,
+}
+
+/// See the module.
+pub struct State {
+    pub library: Arc<Library>,
+    pub node: Node,
+    pub tokens: Box<dyn Tokens>,
+    pub identity: Arc<Identity>,
+    /// The host that others are told, where it is not the one that the node sees.
+    pub advertise: Option<String>,
+    /// Where it listens.
+    pub port: u16,
+    pub verifier: SharedVerifier,
+    /// Somebody has logged in or out here.
+    pub logged_in: Notify,
+    pub standing: RwLock<Standing>,
+}
+
+impl State {
+    /// As the node sees it now.
+    pub fn standing(&self) -> Standing {
+        self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The account that it is of.
+    pub fn user(&self) -> Option<String> {
+        self.standing().user
+    }
+
+    /// Whether the node knows that it is there.
+    pub fn is_online(&self) -> bool {
+        self.standing().address.is_some()
+    }
+
+    /// `host:port`, where the host is known by itself.
+    pub fn advertised(&self) -> Option<String> {
+        self.advertise.as_ref().map(|host| {
+            let is_six = host.contains(':') && !host.starts_with('[');
+            if is_six { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
+        })
+    }
+}

@@ -3,12 +3,14 @@
 pub mod cache;
 pub mod capability;
 pub mod content;
+pub mod fetch;
 pub mod folder;
 pub mod identity;
 pub mod library;
 pub mod limits;
 pub mod names;
 pub mod node;
+pub mod own;
 mod place;
 pub mod service;
 pub mod tls;

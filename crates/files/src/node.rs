@@ -100,7 +100,16 @@ struct Credentials<'a> {
 pub struct Node {
     /// The native door, which says where the HTTP door is; without a login.
     target: Target,
-    http: Mutex<Option<String>>,
+    found: Mutex<Option<Found>>,
+}
+
+/// What the native door says of the node.
+#[derive(Clone, Debug)]
+struct Found {
+    /// The HTTP door, `host:port`.
+    http: String,
+    /// The store, in hexadecimal.
+    instance: String,
 }
 
 /// A way to the node.
@@ -141,7 +150,7 @@ impl<'a> Ask<'a> {
 impl Node {
     /// The node with this native door.
     pub fn new(target: &Target) -> Self {
-        Self { target: target.clone().login(None), http: Mutex::new(None) }
+        Self { target: target.clone().login(None), found: Mutex::new(None) }
     }
 
     /// Its native door.
@@ -149,23 +158,32 @@ impl Node {
         self.target.address()
     }
 
-    /// The HTTP door, as the native door's greeting says.
-    async fn http(&self) -> Result<String, NodeError> {
-        let mut known = self.http.lock().await;
-        if let Some(http) = &*known {
-            return Ok(http.clone());
+    /// The node's store, in hexadecimal.
+    ///
+    /// # Errors
+    /// [`NodeError`]
+    pub async fn instance(&self) -> Result<String, NodeError> {
+        Ok(self.found().await?.instance)
+    }
+
+    /// As the native door's greeting says.
+    async fn found(&self) -> Result<Found, NodeError> {
+        let mut known = self.found.lock().await;
+        if let Some(found) = &*known {
+            return Ok(found.clone());
         }
         let directory = Directory::connect(&self.target).await;
         let directory =
             directory.map_err(|error| NodeError::new("NODE_UNREACHABLE", error.to_string()))?;
-        let http = directory.http().to_owned();
-        if http.is_empty() {
+        let found =
+            Found { http: directory.http().to_owned(), instance: directory.instance().to_string() };
+        if found.http.is_empty() {
             let message =
                 format!("the node at {} has no HTTP door, which peers need", self.target.address());
             return Err(NodeError::new("NO_HTTP_DOOR", message));
         }
-        *known = Some(http.clone());
-        Ok(http)
+        *known = Some(found.clone());
+        Ok(found)
     }
 
     async fn ask<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, NodeError> {
@@ -175,14 +193,14 @@ impl Node {
     }
 
     async fn raw(&self, ask: Ask<'_>) -> Result<Bytes, NodeError> {
-        let http = self.http().await?;
+        let http = self.found().await?.http;
         let answer = tokio::time::timeout(NODE_WAIT, exchange(&http, ask)).await;
         let answer = answer.unwrap_or_else(|_| {
             Err(NodeError::new("NODE_UNREACHABLE", format!("the node at {http} does not answer")))
         });
         if answer.as_ref().is_err_and(|error| error.code == "NODE_UNREACHABLE") {
             // It may have started again at another port.
-            *self.http.lock().await = None;
+            *self.found.lock().await = None;
         }
         answer
     }

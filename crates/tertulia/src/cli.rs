@@ -108,11 +108,15 @@ pub enum Command {
     /// Logs in: every command to this node is the account's from then on
     Login(LoginArgs),
     /// Logs out: the token opens nothing any more, and what it opened is closed
-    Logout(WhoArgs),
+    Logout(LogoutArgs),
     /// Changes your password, or, as an administrator, somebody else's: all other tokens of the account end
     Passwd(PasswdArgs),
     /// Says who you are on the node
     Whoami(WhoArgs),
+    /// Shares a folder with others' peers, and finds it for them
+    Peer(PeerArgs),
+    /// Saves, finds and fetches files through your peer
+    Files(FilesArgs),
     /// Says how the node is
     Status(StatusArgs),
     /// Checks a stopped node's data folder: what is whole, what is damaged, what to do
@@ -368,6 +372,84 @@ pub struct ReceiptArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Each flag is also a key of the file of --config, and so is node. Log in with \
+     `tertulia login`, before or after; the peer notices."
+)]
+pub struct PeerArgs {
+    /// The folder that is shared [default: ~/Tertulia]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// The port; where it is taken, the next one that is free [default: 50051]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Address to listen on; 0.0.0.0 for others on the network [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<std::net::IpAddr>,
+    /// The host that others reach this peer by, where it is not the one that the node sees
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// A TOML file with any of these
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Which peer is one's own.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OwnPeerArgs {
+    /// Your peer [default: the one that you have running on this machine]
+    #[arg(long, value_name = "HOST:PORT", global = true)]
+    pub peer: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    #[command(flatten)]
+    pub peer: OwnPeerArgs,
+    #[command(subcommand)]
+    pub command: FilesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FilesCommand {
+    /// Saves files into your peer's folder: others find them from then on
+    Save {
+        /// The files
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Replace a file of the same name
+        #[arg(long)]
+        force: bool,
+    },
+    /// Finds files of all peers by any fragment of their names, case and accents aside
+    Search {
+        /// What a name has in it, all of it
+        words: Vec<String>,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Fetches a file from all who have it; what an earlier try has left is not fetched again
+    Get {
+        /// Its name, or its hash as `search --json` and b3sum print it
+        file: String,
+        /// Where to put it: a folder, or a file's name [default: here, under its own name]
+        #[arg(long, short, value_name = "PATH")]
+        output: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Lists the files that your peer shares
+    List,
+    /// Lists everybody's peers and their ports
+    Peers,
+}
+
+#[derive(Debug, Args)]
 pub struct StatusArgs {
     #[command(flatten)]
     pub node: NodeArgs,
@@ -391,6 +473,9 @@ pub struct RegisterArgs {
     /// The code that the node prints when it has no administrator and others can reach it
     #[arg(long, value_name = "CODE")]
     pub setup_code: Option<String>,
+    /// Through a peer, which passes it on to its node [default: yours on this machine]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    pub peer: Option<String>,
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -402,6 +487,18 @@ pub struct LoginArgs {
     /// Read the password from standard input, its first line, instead of asking for it
     #[arg(long)]
     pub password_stdin: bool,
+    /// Through a peer, which passes it on to its node [default: yours on this machine]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    pub peer: Option<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// Through a peer, which passes it on to its node [default: yours on this machine]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "")]
+    pub peer: Option<String>,
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -462,9 +559,12 @@ impl Command {
             Self::Register(args) => &mut args.node,
             Self::Login(args) => &mut args.node,
             Self::Passwd(args) => &mut args.node,
-            Self::Logout(args) | Self::Whoami(args) => &mut args.node,
+            Self::Logout(args) => &mut args.node,
+            Self::Whoami(args) => &mut args.node,
+            Self::Peer(args) => &mut args.node,
             Self::Status(args) => &mut args.node,
-            Self::Demo(_) | Self::Serve(_) | Self::Check(_) | Self::Completions(_) | Self::Man => {
+            Self::Demo(_) | Self::Serve(_) | Self::Check(_) | Self::Files(_) => return None,
+            Self::Completions(_) | Self::Man => {
                 return None;
             }
         })

@@ -8,6 +8,7 @@ mod log;
 mod logins;
 mod names;
 mod output;
+mod peers;
 mod settings;
 mod signals;
 mod state;

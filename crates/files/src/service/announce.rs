@@ -80,10 +80,7 @@ async fn beat(state: &State, told: &mut Told) -> Result<Option<(Standing, Durati
         let verifier = Verifier::new(&state.node.key().await?);
         *state.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
     }
-    let found = state.tokens.find();
-    let found =
-        found.map_err(|message| NodeError { code: "BAD_TOKEN_FILE".to_owned(), message })?;
-    let Some(token) = found else {
+    let Some(token) = state.token().await? else {
         *told = Told::default();
         return Ok(None);
     };

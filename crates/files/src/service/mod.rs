@@ -21,7 +21,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-pub use self::state::{Standing, Tokens};
+pub use self::state::{KeptToken, Standing, Tokens};
 
 use self::guard::{Guard, SharedVerifier};
 use self::state::State;
@@ -126,7 +126,9 @@ impl RunningPeer {
         let mut tasks = JoinSet::new();
         tasks.spawn(listen::accept(listener, tls, taken));
         tasks.spawn(async move {
-            if let Err(error) = server.serve_with_incoming(service, ReceiverStream::new(incoming)).await {
+            if let Err(error) =
+                server.serve_with_incoming(service, ReceiverStream::new(incoming)).await
+            {
                 tracing::error!("the peer's service has ended: {error}");
             }
         });
@@ -150,7 +152,7 @@ impl RunningPeer {
     /// A clean end: it is in no list any more.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-        if let (true, Ok(Some(token))) = (self.state.is_online(), self.state.tokens.find()) {
+        if let (true, Ok(Some(token))) = (self.state.is_online(), self.state.token().await) {
             let goodbye = self.state.node.gone(&token, self.state.identity.fingerprint());
             if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
                 tracing::debug!("the node was not told; it will notice");

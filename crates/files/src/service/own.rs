@@ -30,9 +30,8 @@ fn bad(message: &str) -> Status {
     refused(Code::InvalidArgument, "BAD_REQUEST", message)
 }
 
-fn token(state: &State) -> Result<String, Status> {
-    let found =
-        state.tokens.find().map_err(|why| refused(Code::Internal, "BAD_TOKEN_FILE", &why))?;
+async fn token(state: &State) -> Result<String, Status> {
+    let found = state.token().await.map_err(|error| not_done(&error))?;
     found.ok_or_else(|| {
         refused(
             Code::Unauthenticated,
@@ -66,7 +65,7 @@ pub async fn login(state: &State, asked: LoginRequest) -> Result<LoginReply, Sta
 
 /// Gives the token back, and forgets it in any case.
 pub async fn logout(state: &State) -> Result<(), Status> {
-    let token = token(state)?;
+    let token = token(state).await?;
     let told = state.node.log_out(&token).await;
     let forgotten = state.tokens.forget();
     state.logged_in.notify_one();
@@ -78,7 +77,7 @@ pub async fn logout(state: &State) -> Result<(), Status> {
 
 /// The peers of every account.
 pub async fn peers(state: &State) -> Result<PeersReply, Status> {
-    let peers = state.node.peers(&token(state)?).await.map_err(|error| not_done(&error))?;
+    let peers = state.node.peers(&token(state).await?).await.map_err(|error| not_done(&error))?;
     let peers = peers.into_iter();
     let peers =
         peers.map(|peer| PeerInfo { user: peer.user, address: peer.address, online: peer.online });
@@ -88,7 +87,7 @@ pub async fn peers(state: &State) -> Result<PeersReply, Status> {
 /// Finds files.
 pub async fn search(state: &State, asked: SearchRequest) -> Result<FilesReply, Status> {
     let limit = if asked.limit == 0 { LIMIT } else { asked.limit };
-    let found = state.node.search(&token(state)?, &asked.words, limit).await;
+    let found = state.node.search(&token(state).await?, &asked.words, limit).await;
     let (items, more) = found.map_err(|error| not_done(&error))?;
     let files = items.into_iter().filter_map(|line| {
         // One that others cannot be told of is nobody's.
@@ -128,7 +127,7 @@ pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesRepl
     let hash = ContentHash::try_from(&*asked.hash).map_err(|error| bad(&error.to_string()))?;
     let fingerprint = <[u8; 32]>::try_from(&*asked.fingerprint);
     let fingerprint = fingerprint.map_err(|_| bad("a fingerprint has 32 bytes"))?;
-    let token = token(state)?;
+    let token = token(state).await?;
     let holders = state.node.holders(&token, hash).await.map_err(|error| not_done(&error))?;
     if holders.is_empty() {
         return Err(refused(Code::NotFound, "NO_HOLDERS", "no peer that is online has it"));

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::guard::SharedVerifier;
 use crate::identity::Identity;
 use crate::library::Library;
-use crate::node::Node;
+use crate::node::{Node, NodeError};
 
 /// Where the token of who is logged in is kept: the one that the user's other commands have, too.
 pub trait Tokens: Send + Sync {
@@ -15,7 +15,7 @@ pub trait Tokens: Send + Sync {
     ///
     /// # Errors
     /// Where what is kept cannot be read; the text says what to do.
-    fn find(&self) -> Result<Option<String>, String>;
+    fn find(&self) -> Result<Option<KeptToken>, String>;
 
     /// Keeps a token for the node with this store (in hexadecimal); `expires` is in RFC 3339.
     ///
@@ -28,6 +28,14 @@ pub trait Tokens: Send + Sync {
     /// # Errors
     /// Where it cannot be deleted.
     fn forget(&self) -> Result<(), String>;
+}
+
+/// A token that is kept.
+pub struct KeptToken {
+    /// For `Authorization: Bearer`.
+    pub token: String,
+    /// The store (in hexadecimal) of the node that it is for; no other one is shown it. `None`: whatever node is asked.
+    pub instance: Option<String>,
 }
 
 /// How the node sees the peer.
@@ -60,6 +68,19 @@ pub struct State {
 }
 
 impl State {
+    /// The token of who is logged in at this node.
+    pub async fn token(&self) -> Result<Option<String>, NodeError> {
+        let found = self.tokens.find();
+        let found =
+            found.map_err(|message| NodeError { code: "BAD_TOKEN_FILE".to_owned(), message })?;
+        let Some(KeptToken { token, instance }) = found else { return Ok(None) };
+        let is_for_it = match instance {
+            Some(instance) => self.node.instance().await? == instance,
+            None => true,
+        };
+        Ok(is_for_it.then_some(token))
+    }
+
     /// As the node sees it now.
     pub fn standing(&self) -> Standing {
         self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -8,7 +8,8 @@ use tertulia_wire::safe::make_safe;
 use tertulia_wire::time::rfc3339;
 
 use super::directory;
-use crate::cli::{LoginArgs, PasswdArgs, RegisterArgs};
+use super::files::own_peer;
+use crate::cli::{LoginArgs, LogoutArgs, PasswdArgs, RegisterArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::Lines;
 use crate::output::Output;
@@ -17,12 +18,24 @@ use crate::{logins, names};
 /// Makes an account.
 pub async fn register(args: &RegisterArgs, target: &Target, out: &mut Output) -> Outcome {
     let name = names::check(&args.name)?;
-    let mut node = directory(target).await?;
-    let password = Asker::new(args.password_stdin)?.new_password("Password: ").await?;
-    let made = node.register(name.as_str(), &password, args.setup_code.as_deref()).await?;
-    let line = IdentityLine::new(&made.name, made.administrator, made.expires_us);
-    let what = if made.administrator { ", the node's administrator" } else { "" };
-    let shown = make_safe(&made.name, usize::MAX);
+    let line = match &args.peer {
+        Some(peer) => {
+            let mut peer = own_peer(peer).await?;
+            let password = Asker::new(args.password_stdin)?.new_password("Password: ").await?;
+            let code = args.setup_code.as_deref().unwrap_or_default();
+            let (name, administrator) = peer.register(name.as_str(), &password, code).await?;
+            IdentityLine::new(&name, administrator, 0)
+        }
+        None => {
+            let mut node = directory(target).await?;
+            let password = Asker::new(args.password_stdin)?.new_password("Password: ").await?;
+            let code = args.setup_code.as_deref();
+            let made = node.register(name.as_str(), &password, code).await?;
+            IdentityLine::new(&made.name, made.administrator, made.expires_us)
+        }
+    };
+    let what = if line.administrator { ", the node's administrator" } else { "" };
+    let shown = make_safe(line.name.as_deref().unwrap_or_default(), usize::MAX);
     out.done(&line, &format!("registered {shown}{what}; log in: tertulia login {shown}"))?;
     out.flush()?;
     Ok(Exit::Done)
@@ -31,13 +44,22 @@ pub async fn register(args: &RegisterArgs, target: &Target, out: &mut Output) ->
 /// Logs in, and keeps the token.
 pub async fn login(args: &LoginArgs, target: &Target, out: &mut Output) -> Outcome {
     let name = names::check(&args.name)?;
-    let mut node = directory(target).await?;
-    let password = Asker::new(args.password_stdin)?.password("Password: ").await?;
-    let logged_in = node.log_in(name.as_str(), &password).await?;
-    logins::keep(target.address(), node.instance(), &logged_in)?;
-    let until = rfc3339(logged_in.expires_us);
-    let shown = make_safe(&logged_in.name, usize::MAX);
-    let login = LoginLine { name: &logged_in.name, expires: &until };
+    let (name, until) = match &args.peer {
+        Some(peer) => {
+            let mut peer = own_peer(peer).await?;
+            let password = Asker::new(args.password_stdin)?.password("Password: ").await?;
+            peer.log_in(name.as_str(), &password).await?
+        }
+        None => {
+            let mut node = directory(target).await?;
+            let password = Asker::new(args.password_stdin)?.password("Password: ").await?;
+            let logged_in = node.log_in(name.as_str(), &password).await?;
+            logins::keep(target.address(), node.instance(), &logged_in)?;
+            (logged_in.name, rfc3339(logged_in.expires_us))
+        }
+    };
+    let (shown, until) = (make_safe(&name, usize::MAX), make_safe(&until, usize::MAX));
+    let login = LoginLine { name: &name, expires: &until };
     out.done(&login, &format!("logged in as {shown} until {until}"))?;
     out.flush()?;
     Ok(Exit::Done)
@@ -86,7 +108,13 @@ struct PasswdLine<'a> {
 }
 
 /// Gives the token back, and forgets it in any case: one that opens nothing is of no use.
-pub async fn logout(target: &Target, out: &mut Output) -> Outcome {
+pub async fn logout(args: &LogoutArgs, target: &Target, out: &mut Output) -> Outcome {
+    if let Some(peer) = &args.peer {
+        own_peer(peer).await?.log_out().await?;
+        out.done(&IdentityLine::new("", false, 0), "logged out")?;
+        out.flush()?;
+        return Ok(Exit::Done);
+    }
     let told = match (target.login_shown(), directory(target).await) {
         (None, _) => Err(Failure::failed(Code::NotLoggedIn.as_str(), "nobody is logged in here")),
         (Some(_), Ok(mut node)) => match node.log_out().await {

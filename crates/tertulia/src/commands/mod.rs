@@ -7,11 +7,14 @@ mod claim;
 mod delivery;
 mod demo;
 mod exec;
+mod files;
+mod get;
 mod groups;
 mod history;
 mod join;
 mod manual;
 mod members;
+mod peer;
 mod print;
 mod receipt;
 mod send;
@@ -39,6 +42,7 @@ pub async fn run(mut cli: Cli) -> Outcome {
             return Err(Failure::usage(text));
         }
     };
+    let given = args.node.clone();
     let target = target(args, &cli.command)?;
     let mut out = Output::new(&cli.common);
     let out = &mut out;
@@ -55,8 +59,10 @@ pub async fn run(mut cli: Cli) -> Outcome {
         Command::History(args) => listed(history::run(&args, &target, out).await),
         Command::Register(args) => listed(account::register(&args, &target, out).await),
         Command::Login(args) => listed(account::login(&args, &target, out).await),
-        Command::Logout(_) => listed(account::logout(&target, out).await),
+        Command::Logout(args) => listed(account::logout(&args, &target, out).await),
         Command::Passwd(args) => listed(account::passwd(&args, &target, out).await),
+        Command::Peer(args) => peer::run(&args, given, &target, out).await,
+        Command::Files(args) => listed(files::run(args, out).await),
         Command::Whoami(_) => listed(account::whoami(&target, out).await),
         Command::Status(_) => listed(status::run(&target, out).await),
         Command::Check(args) => listed(check::run(&args, out).await),
@@ -84,7 +90,7 @@ fn target(args: NodeArgs, command: &Command) -> Result<Target, Failure> {
     // A token that is not valid any more must not be in the way of the next one.
     let login = match command {
         Command::Login(_) | Command::Demo(_) | Command::Serve(_) | Command::Check(_) => None,
-        Command::Completions(_) | Command::Man => None,
+        Command::Completions(_) | Command::Man | Command::Peer(_) | Command::Files(_) => None,
         _ => logins::find(target.address())?,
     };
     Ok(target.login(login))

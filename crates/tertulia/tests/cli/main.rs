@@ -12,6 +12,7 @@ mod damage;
 mod documented;
 mod exec;
 mod failing_disk;
+mod files;
 mod joining;
 mod line;
 mod logs;

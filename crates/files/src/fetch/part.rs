@@ -1,0 +1,175 @@
+//! A file that is being fetched: beside its place, private until it is complete, and what is right of it is kept.
+//!
+//! Nothing is written down of which pieces are there: each that verifies is. So whatever a crash left is either used or
+//! fetched again, never believed.
+
+use std::fs::TryLockError;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt as _};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+
+use crate::content::{ContentHash, Outline};
+use crate::limits::PIECE_BYTES;
+use crate::names::{FileName, PART_PREFIX};
+use crate::place;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Part {
+    dir: Dir,
+    name: String,
+    file: std::fs::File,
+}
+
+/// Where a file is to be.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The folder; it is there.
+    pub folder: std::path::PathBuf,
+    /// The file's name in it, without folders.
+    pub name: FileName,
+    /// Another file of this name goes.
+    pub replace: bool,
+}
+
+impl Part {
+    /// Opens what an earlier try has left, or begins. Blocks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where a file has the name and is not to go; [`io::ErrorKind::WouldBlock`] where another
+    /// program is fetching the same.
+    pub fn open(target: &Target, hash: ContentHash) -> io::Result<Self> {
+        let folder: &Path =
+            if target.folder.as_os_str().is_empty() { Path::new(".") } else { &target.folder };
+        let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+        if !target.replace && dir.symlink_metadata(target.name.base()).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let name = format!("{PART_PREFIX}{}.part", &hash.to_string()[..32]);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).follow(FollowSymlinks::No);
+        #[cfg(unix)]
+        {
+            use cap_std::fs::OpenOptionsExt as _;
+            options.mode(0o600).custom_flags(place::O_NONBLOCK);
+        }
+        let file = dir.open_with(&name, &options)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name} is no plain file"),
+            ));
+        }
+        let file = file.into_std();
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(Self { dir, name, file })
+    }
+
+    /// Which pieces are there already, in one pass; the file is as long as it will be then. Blocks.
+    ///
+    /// # Errors
+    /// Of reading; [`io::ErrorKind::StorageFull`] where what is missing does not fit the disk.
+    pub fn verify(&self, outline: &Outline) -> io::Result<Vec<u64>> {
+        let mut here = Vec::new();
+        let len = self.file.metadata()?.len();
+        let mut buffer = vec![0; PIECE_BYTES];
+        for number in 0..outline.pieces() {
+            let begin = number * PIECE_BYTES as u64;
+            let piece = &mut buffer[..outline.piece_len(number)];
+            if begin + piece.len() as u64 > len {
+                break;
+            }
+            place::read_at(&self.file, piece, begin)?;
+            if outline.is_piece(number, piece) {
+                here.push(number);
+            }
+        }
+        let missing = outline.size().saturating_sub(here.len() as u64 * PIECE_BYTES as u64);
+        if place::free_bytes(&self.dir).is_some_and(|free| free < missing) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.set_len(outline.size())?;
+        Ok(here)
+    }
+
+    /// Writes a piece where it belongs. Blocks.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn write(&self, number: u64, piece: &[u8]) -> io::Result<()> {
+        place::write_at(&self.file, piece, number * PIECE_BYTES as u64)
+    }
+
+    /// Everything is there: it is synced, and gets its name. Blocks.
+    ///
+    /// # Errors
+    /// Of syncing and renaming: [`io::ErrorKind::AlreadyExists`] where somebody has taken the name meanwhile; what was fetched
+    /// stays for the next try.
+    pub fn finish(self: Arc<Self>, target: &Target) -> io::Result<()> {
+        self.file.sync_all()?;
+        #[cfg(unix)]
+        rustix::fs::fchmod(&self.file, rustix::fs::Mode::from_raw_mode(0o666 & !umask()))?;
+        place::rename(&self.dir, &self.name, &self.dir, target.name.base(), target.replace)?;
+        place::sync(&self.dir)
+    }
+}
+
+/// What other programs' new files may be: read without changing it, where the system says so.
+#[cfg(unix)]
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o077)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::outline_of;
+
+    #[test]
+    fn what_is_right_of_an_earlier_try_is_kept_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..3 * PIECE_BYTES + 9).map(|at| (at / 1000) as u8).collect();
+        let outline = outline_of(&content[..]).unwrap();
+        let name = FileName::new("a.bin").unwrap();
+        let target = Target { folder: folder.path().to_owned(), name, replace: false };
+        let piece = |number: usize| {
+            &content[number * PIECE_BYTES..content.len().min((number + 1) * PIECE_BYTES)]
+        };
+        let part = Part::open(&target, outline.hash()).unwrap();
+        assert_eq!(part.verify(&outline).unwrap(), [0; 0]);
+        part.write(1, piece(1)).unwrap();
+        part.write(3, piece(3)).unwrap();
+        part.write(2, &piece(2)[1..]).unwrap();
+        let busy = Part::open(&target, outline.hash()).unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
+        drop(part);
+        let part = Part::open(&target, outline.hash()).unwrap();
+        assert_eq!(part.verify(&outline).unwrap(), [1, 3]);
+        part.write(0, piece(0)).unwrap();
+        part.write(2, piece(2)).unwrap();
+        std::fs::write(folder.path().join("a.bin"), "mine").unwrap();
+        let taken = Arc::new(part).finish(&target).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            Part::open(&target, outline.hash()).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(std::fs::read(folder.path().join("a.bin")).unwrap(), b"mine");
+        let target = Target { replace: true, ..target };
+        let part = Part::open(&target, outline.hash()).unwrap();
+        assert_eq!(part.verify(&outline).unwrap().len(), 4);
+        Arc::new(part).finish(&target).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("a.bin")).unwrap(), content);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

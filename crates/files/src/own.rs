@@ -1,0 +1,284 @@
+//! A user's own peer, asked over gRPC: what the commands are made of.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tertulia_wire::sharing::{FileLine, PeerLine, hex};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http::Uri;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::content::ContentHash;
+use crate::fetch::{Holder, endpoint};
+use crate::identity::{Fingerprint, Identity};
+use crate::limits::{CONNECT_WAIT, MESSAGE_BYTES_MAX, PIECE_BYTES};
+use crate::names::FileName;
+use crate::proto::peer_client::PeerClient;
+use crate::proto::save_file_request::Part;
+use crate::proto::{
+    self, ListRequest, LoginRequest, LogoutRequest, PeersRequest, RegisterRequest, SaveFileHead,
+    SaveFileRequest, SearchRequest, SourcesRequest,
+};
+use crate::service::CODE_KEY;
+use crate::tls;
+
+/// Why the peer did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// A word for programs, such as `NOT_LOGGED_IN`, `EXISTS`, `NO_PEER`.
+    pub code: String,
+    /// What to do; not yet fit to be shown.
+    pub message: String,
+}
+
+impl Refused {
+    fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        let word = status.metadata().get(CODE_KEY).and_then(|word| word.to_str().ok());
+        let code = word.map_or_else(
+            || match status.code() {
+                Code::Unavailable => "PEER_UNREACHABLE".to_owned(),
+                code => format!("{code:?}").to_uppercase(),
+            },
+            str::to_owned,
+        );
+        Self { code, message: status.message().to_owned() }
+    }
+}
+
+/// A connection to one's own peer.
+#[derive(Clone, Debug)]
+pub struct OwnPeer {
+    client: PeerClient<Channel>,
+}
+
+/// Who has a content, and the right to fetch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// The peers that have it.
+    pub holders: Vec<Holder>,
+    /// For the certificate that was named.
+    pub capability: String,
+}
+
+/// A file that was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// As it is shared now.
+    pub file: FileLine,
+    /// It was there already.
+    pub unchanged: bool,
+}
+
+/// Parts of a file that wait to be sent.
+const AHEAD: usize = 4;
+
+impl OwnPeer {
+    /// Connects to the peer at `address`: plain on this machine, over TLS as its owner (`identity`) elsewhere.
+    ///
+    /// # Errors
+    /// `NO_PEER` where nobody is there, `INSECURE` where it is elsewhere and there is no identity.
+    pub async fn connect(address: &str, identity: Option<&Identity>) -> Result<Self, Refused> {
+        let gone = |error: &dyn std::fmt::Display| {
+            Refused::new(
+                "NO_PEER",
+                format!("no peer answers at {address} ({error}); start one: tertulia peer"),
+            )
+        };
+        let stream = timeout(CONNECT_WAIT, TcpStream::connect(address)).await;
+        let stream = stream.map_err(|error| gone(&error))?.map_err(|error| gone(&error))?;
+        stream.set_nodelay(true).map_err(|error| gone(&error))?;
+        let peer: SocketAddr = stream.peer_addr().map_err(|error| gone(&error))?;
+        let channel = if peer.ip().to_canonical().is_loopback() {
+            over(stream).await
+        } else {
+            let insecure = "a peer on another machine takes its owner only, by its certificate";
+            let identity = identity.ok_or_else(|| Refused::new("INSECURE", insecure))?;
+            let config = tls::client_config(identity, identity.fingerprint());
+            let config = config.map_err(|error| gone(&error))?;
+            let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await;
+            over(stream.map_err(|error| gone(&error))?).await
+        };
+        let client = PeerClient::new(channel.map_err(|error| gone(&error))?);
+        Ok(Self { client: client.max_decoding_message_size(MESSAGE_BYTES_MAX * 16) })
+    }
+
+    /// Makes an account at the peer's node; whether it is the administrator.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn register(
+        &mut self,
+        name: &str,
+        password: &str,
+        code: &str,
+    ) -> Result<(String, bool), Refused> {
+        let request = RegisterRequest {
+            name: name.to_owned(),
+            password: password.to_owned(),
+            setup_code: code.to_owned(),
+        };
+        let reply = self.client.register(request).await?.into_inner();
+        Ok((reply.name, reply.administrator))
+    }
+
+    /// Logs the peer in; the account's name, and until when.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn log_in(
+        &mut self,
+        name: &str,
+        password: &str,
+    ) -> Result<(String, String), Refused> {
+        let request = LoginRequest { name: name.to_owned(), password: password.to_owned() };
+        let reply = self.client.login(request).await?.into_inner();
+        Ok((reply.name, reply.expires))
+    }
+
+    /// Logs the peer out.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn log_out(&mut self) -> Result<(), Refused> {
+        self.client.logout(LogoutRequest {}).await?;
+        Ok(())
+    }
+
+    /// The peers of every account.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn peers(&mut self) -> Result<Vec<PeerLine>, Refused> {
+        let reply = self.client.peers(PeersRequest {}).await?.into_inner();
+        let peers = reply.peers.into_iter();
+        let lines = peers.map(|peer| PeerLine {
+            user: peer.user,
+            address: peer.address,
+            online: peer.online,
+        });
+        Ok(lines.collect())
+    }
+
+    /// Finds files; whether there are more.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn search(
+        &mut self,
+        words: &str,
+        limit: u32,
+    ) -> Result<(Vec<FileLine>, bool), Refused> {
+        let reply = self
+            .client
+            .search(SearchRequest { words: words.to_owned(), limit })
+            .await?
+            .into_inner();
+        Ok((reply.files.into_iter().map(line).collect(), reply.more))
+    }
+
+    /// The peer's own files.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn list(&mut self) -> Result<Vec<FileLine>, Refused> {
+        let reply = self.client.list(ListRequest {}).await?.into_inner();
+        Ok(reply.files.into_iter().map(line).collect())
+    }
+
+    /// Who has a content, and the right to fetch it with this certificate.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn sources(
+        &mut self,
+        hash: ContentHash,
+        fingerprint: Fingerprint,
+    ) -> Result<Sources, Refused> {
+        let (hash, fingerprint) =
+            (Bytes::copy_from_slice(&hash.0), Bytes::copy_from_slice(&fingerprint.0));
+        let reply = self.client.sources(SourcesRequest { hash, fingerprint }).await?.into_inner();
+        let holders = reply.holders.into_iter().filter_map(|holder| {
+            let fingerprint = Fingerprint(<[u8; 32]>::try_from(&*holder.fingerprint).ok()?);
+            let (user, address, name, size) =
+                (holder.user, holder.address, holder.name, holder.size);
+            Some(Holder { user, address, fingerprint, name, size })
+        });
+        Ok(Sources { holders: holders.collect(), capability: reply.capability })
+    }
+
+    /// Saves `size` bytes into the peer's folder; `sent` hears how many have gone.
+    ///
+    /// # Errors
+    /// [`Refused`]: `EXISTS` where another file has the name and is not to be replaced.
+    pub async fn save(
+        &mut self,
+        name: &FileName,
+        size: u64,
+        replace: bool,
+        mut content: impl AsyncRead + Unpin + Send + 'static,
+        sent: Arc<dyn Fn(u64) + Send + Sync>,
+    ) -> Result<Saved, Refused> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let head = SaveFileHead { name: name.as_str().to_owned(), size, replace };
+        let sending = tokio::spawn(async move {
+            let part = |part| SaveFileRequest { part: Some(part) };
+            let mut all = 0;
+            let mut is_taken = sender.send(part(Part::Head(head))).await.is_ok();
+            while is_taken {
+                let mut buffer = bytes::BytesMut::with_capacity(PIECE_BYTES);
+                let mut limited = (&mut content).take(PIECE_BYTES as u64);
+                while limited.read_buf(&mut buffer).await? > 0 {}
+                if buffer.is_empty() {
+                    break;
+                }
+                all += buffer.len() as u64;
+                is_taken = sender.send(part(Part::Content(buffer.freeze()))).await.is_ok();
+                sent(all);
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        let reply = self.client.save_file(ReceiverStream::new(receiver)).await;
+        if let Ok(Err(error)) = sending.await {
+            return Err(Refused::new("IO", error.to_string()));
+        }
+        let reply = reply?.into_inner();
+        let file = reply
+            .file
+            .map(line)
+            .ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
+        Ok(Saved { file, unchanged: reply.unchanged })
+    }
+}
+
+fn line(file: proto::File) -> FileLine {
+    let proto::File { name, size, hash, holders, online } = file;
+    FileLine { name, size, hash: hex(&hash), holders, online }
+}
+
+/// A channel over one connection that is there already.
+async fn over<T>(stream: T) -> Result<Channel, tonic::transport::Error>
+where
+    T: AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_: Uri| {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+        std::future::ready(stream.take().ok_or_else(gone))
+    });
+    endpoint().connect_with_connector(connector).await
+}

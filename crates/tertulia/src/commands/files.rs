@@ -1,0 +1,168 @@
+//! `files`: saves, finds and lists files and peers, through one's own peer.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tertulia_files::identity::Identity;
+use tertulia_files::names::FileName;
+use tertulia_files::own::{OwnPeer, Refused};
+use tertulia_wire::safe::make_safe;
+use tertulia_wire::sharing::FileLine;
+use tertulia_wire::text::size_text;
+
+use super::get;
+use crate::cli::{FilesArgs, FilesCommand};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::output::{Output, table};
+use crate::peers;
+
+/// Digits of a hash that people are shown.
+const HASH_SHOWN: usize = 16;
+
+/// Does what is told.
+pub async fn run(args: FilesArgs, out: &mut Output) -> Outcome {
+    let mut peer = own_peer(args.peer.peer.as_deref().unwrap_or_default()).await?;
+    match args.command {
+        FilesCommand::Save { paths, force } => {
+            for path in &paths {
+                save(&mut peer, path, force, out).await?;
+            }
+        }
+        FilesCommand::Search { words, limit } => {
+            let (files, more) = peer.search(&words.join(" "), limit).await?;
+            show(&files, out)?;
+            if files.is_empty() {
+                out.note("nothing is called so, of what is online");
+            } else if more {
+                out.note(&format!(
+                    "there are more than {limit}; say more of the name, or --limit N"
+                ));
+            }
+        }
+        FilesCommand::Get { file, output, force } => {
+            get::run(&mut peer, &file, output.as_deref(), force, out).await?;
+        }
+        FilesCommand::List => {
+            let files = peer.list().await?;
+            show(&files, out)?;
+        }
+        FilesCommand::Peers => {
+            let peers = peer.peers().await?;
+            if out.json {
+                peers.iter().try_for_each(|line| out.object(line))?;
+            } else {
+                let safe = |text: &str| make_safe(text, usize::MAX).into_owned();
+                let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+                let rows: Vec<_> = peers
+                    .iter()
+                    .map(|line| vec![safe(&line.user), safe(&line.address), yes(line.online)])
+                    .collect();
+                table(&["USER", "ADDRESS", "ONLINE"], &rows)
+                    .iter()
+                    .try_for_each(|line| out.text(line))?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// A connection to one's own peer: at this address, or the one that runs on this machine where it is empty.
+pub async fn own_peer(address: &str) -> Result<OwnPeer, Failure> {
+    let (address, identity) = match address {
+        "" => peers::running().map(|(address, identity)| (address, Some(identity)))?,
+        address => (with_port(address), peers::any_identity()),
+    };
+    let identity = identity.and_then(|path| Identity::load_or_make(&path).ok());
+    Ok(OwnPeer::connect(&address, identity.as_ref()).await?)
+}
+
+/// A number alone is a port of this machine; a host alone has the usual one.
+fn with_port(address: &str) -> String {
+    let port = tertulia_files::service::PEER_PORT;
+    match address.rsplit_once(':') {
+        Some((_, digits)) if digits.parse::<u16>().is_ok() && !address.ends_with(']') => {
+            address.to_owned()
+        }
+        _ if address.parse::<u16>().is_ok() => format!("127.0.0.1:{address}"),
+        _ => format!("{address}:{port}"),
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::failed(refused.code, refused.message)
+    }
+}
+
+async fn save(
+    peer: &mut OwnPeer,
+    path: &Path,
+    force: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let shown = path.display();
+    let doing = format!("cannot read {shown}");
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = FileName::new(name)
+        .map_err(|why| Failure::failed("BAD_NAME", format!("{shown}: {why}")))?;
+    let file = tokio::fs::File::open(path).await.map_err(|error| Failure::io(&doing, &error))?;
+    let metadata = file.metadata().await.map_err(|error| Failure::io(&doing, &error))?;
+    if !metadata.is_file() {
+        let text = format!("{shown} is no plain file; save the files in it");
+        return Err(Failure::failed("NOT_A_FILE", text));
+    }
+    let bar = bar(metadata.len(), name.base(), out);
+    let drawn = bar.clone();
+    let sent = Arc::new(move |bytes| drawn.set_position(bytes));
+    let saved = peer.save(&name, metadata.len(), force, file, sent).await;
+    bar.finish_and_clear();
+    let saved = saved?;
+    let file = &saved.file;
+    let name = make_safe(&file.name, usize::MAX);
+    let what = if saved.unchanged { "is there already" } else { "saved" };
+    out.done(file, &format!("{what} {name}  {}  {}", size_text(file.size), short(&file.hash)))?;
+    out.flush()
+}
+
+/// As much of a hash as people want to see.
+pub fn short(hash: &str) -> &str {
+    hash.get(..HASH_SHOWN).unwrap_or(hash)
+}
+
+/// A progress bar on standard error; it draws nothing where no terminal is, or where nobody wants to see it.
+pub fn bar(size: u64, name: &str, out: &Output) -> ProgressBar {
+    let is_seen = std::io::stderr().is_terminal() && !out.json && !out.quiet;
+    let target = if is_seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(size), target);
+    let template = "{msg}  {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(make_safe(name, 60).into_owned());
+    bar
+}
+
+/// A list of files; programs get an object a file.
+pub fn show(files: &[FileLine], out: &mut Output) -> Result<(), Failure> {
+    if out.json {
+        return files.iter().try_for_each(|file| out.object(file));
+    }
+    let rows: Vec<_> = files
+        .iter()
+        .map(|file| {
+            vec![
+                make_safe(&file.name, usize::MAX).into_owned(),
+                size_text(file.size),
+                short(&file.hash).to_owned(),
+                make_safe(&file.holders.join(","), 200).into_owned(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    table(&["NAME", "SIZE", "HASH", "HOLDERS"], &rows).iter().try_for_each(|line| out.text(line))
+}

@@ -1,0 +1,240 @@
+//! `files get`: fetches a file from all who have it, and puts it in its place once it is whole and right.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tertulia_files::content::ContentHash;
+use tertulia_files::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Progress, Target};
+use tertulia_files::identity::Identity;
+use tertulia_files::names::FileName;
+use tertulia_files::own::OwnPeer;
+use tertulia_wire::safe::make_safe;
+use tertulia_wire::sharing::FileLine;
+use tertulia_wire::text::{elapsed_text, size_text};
+use tokio::sync::watch;
+
+use super::files::{bar, short, show};
+use crate::failure::Failure;
+use crate::input::{self, Lines};
+use crate::output::Output;
+
+/// Files of one name that are looked at.
+const LOOKED_AT: u32 = 200;
+
+/// What programs are told.
+#[derive(serde::Serialize)]
+struct Got<'a> {
+    name: &'a str,
+    size: u64,
+    hash: String,
+    path: String,
+    fetched: u64,
+    kept: u64,
+    from: Vec<Given<'a>>,
+    dropped: Vec<Dropped<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct Given<'a> {
+    user: &'a str,
+    bytes: u64,
+}
+
+#[derive(serde::Serialize)]
+struct Dropped<'a> {
+    user: &'a str,
+    why: String,
+}
+
+/// Fetches one file.
+pub async fn run(
+    peer: &mut OwnPeer,
+    file: &str,
+    output: Option<&Path>,
+    force: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let hash = match file.parse::<ContentHash>() {
+        Ok(hash) => hash,
+        Err(_) => {
+            let found = find(peer, file, out).await?;
+            found.hash.parse().map_err(|_| Failure::failed("PROTOCOL", "the peer says no hash"))?
+        }
+    };
+    let identity =
+        Identity::ephemeral().map_err(|error| Failure::io("cannot make a certificate", &error))?;
+    let identity = Arc::new(identity);
+    let sources = peer.sources(hash, identity.fingerprint()).await?;
+    let target = target(output, file, &sources.holders, force)?;
+    let (name, path) = (target.name.clone(), target.folder.join(target.name.base()));
+    let (capability, holders) = (sources.capability, sources.holders);
+    let size = holders.first().map_or(0, |holder| holder.size);
+    let bar = bar(size, name.base(), out);
+    let (progress, mut told) = watch::channel(Progress::default());
+    let drawn = bar.clone();
+    let drawing = tokio::spawn(async move {
+        while told.changed().await.is_ok() {
+            let Progress { size, here } = *told.borrow_and_update();
+            drawn.set_length(size);
+            drawn.set_position(here);
+        }
+    });
+    let started = Instant::now();
+    let job = Job { hash, holders, capability, identity, target };
+    let fetched = fetch::fetch(job, progress).await;
+    bar.finish_and_clear();
+    drawing.abort();
+    let fetched = fetched.map_err(|why| failure(why, &path))?;
+    for (holder, why) in &fetched.dropped {
+        out.note(&dropped_text(holder, why));
+    }
+    let Fetched { size, kept, fetched, from, dropped } = &fetched;
+    let got = Got {
+        name: name.as_str(),
+        size: *size,
+        hash: hash.to_string(),
+        path: path.display().to_string(),
+        fetched: *fetched,
+        kept: *kept,
+        from: from
+            .iter()
+            .map(|(holder, bytes)| Given { user: &holder.user, bytes: *bytes })
+            .collect(),
+        dropped: dropped
+            .iter()
+            .map(|(holder, why)| Dropped { user: &holder.user, why: why.to_string() })
+            .collect(),
+    };
+    let given =
+        from.iter().map(|(holder, bytes)| format!("{} ({})", holder.user, size_text(*bytes)));
+    let given = given.collect::<Vec<_>>().join(", ");
+    let kept = if *kept > 0 { format!(", {} were here", size_text(*kept)) } else { String::new() };
+    let from = if given.is_empty() { String::new() } else { format!(" from {given}") };
+    let text = format!(
+        "got {}  {}{from}{kept} in {}",
+        path.display(),
+        size_text(*size),
+        elapsed_text(started.elapsed())
+    );
+    out.done(&got, &make_safe(&text, usize::MAX))
+}
+
+/// The file that a name means; a person is asked where it may mean several.
+async fn find(peer: &mut OwnPeer, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
+    let (found, _) = peer.search(name, LOOKED_AT).await?;
+    let is_called_so =
+        |file: &&FileLine| file.name == name || file.name.rsplit('/').next() == Some(name);
+    let exact: Vec<FileLine> = found.iter().filter(is_called_so).cloned().collect();
+    let mut found = if exact.is_empty() { found } else { exact };
+    // The same content under several names is one file.
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|file| seen.insert(file.hash.clone()));
+    if found.len() > 1 {
+        return choose(found, name, out).await;
+    }
+    found.pop().ok_or_else(|| {
+        let text = format!(
+            "no file of a peer that is online is called {name:?}; try: tertulia files search WORDS"
+        );
+        Failure::failed("NO_SUCH_FILE", text)
+    })
+}
+
+async fn choose(found: Vec<FileLine>, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
+    if !input::is_terminal() || out.json {
+        let some = found.iter().take(5).map(|file| format!("{} {}", short(&file.hash), file.name));
+        let text = format!(
+            "{} files may be meant by {name:?}: {}{}; say the hash (files search --json shows it whole)",
+            found.len(),
+            some.collect::<Vec<_>>().join(", "),
+            if found.len() > 5 { ", …" } else { "" }
+        );
+        return Err(Failure::failed("SEVERAL_FILES", text));
+    }
+    show(&found, out)?;
+    out.flush()?;
+    let mut lines = Lines::read();
+    loop {
+        let question = format!("Which one (1 to {}, from the top)? ", found.len());
+        let Some(answer) = lines.ask(&question).await else {
+            return Err(Failure::failed("SEVERAL_FILES", "none was chosen"));
+        };
+        let number = answer.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+        if let Some(file) = number.and_then(|number| found.get(number)) {
+            return Ok(file.clone());
+        }
+    }
+}
+
+/// Where the file is to be: what the user says, or its own name here, made safe.
+fn target(
+    output: Option<&Path>,
+    asked: &str,
+    holders: &[Holder],
+    replace: bool,
+) -> Result<Target, Failure> {
+    let own = || {
+        // What it was asked for by, where a holder calls it so; else what the first one with a fit name calls it.
+        let names = || holders.iter().filter_map(|holder| FileName::new(&holder.name).ok());
+        let name = names()
+            .find(|name| name.as_str() == asked || name.base() == asked)
+            .or_else(|| names().next());
+        let name = name.ok_or_else(|| {
+            let text = "what its holders call it is not fit to be a file's name here; say -o PATH";
+            Failure::failed("BAD_NAME", text)
+        })?;
+        FileName::new(name.base()).map_err(|why| Failure::failed("BAD_NAME", why.to_string()))
+    };
+    let (folder, name) = match output {
+        None => (PathBuf::from("."), own()?),
+        Some(path) if path.is_dir() => (path.to_owned(), own()?),
+        Some(path) => {
+            let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = FileName::new(name)
+                .map_err(|why| Failure::failed("BAD_NAME", format!("{}: {why}", path.display())))?;
+            (if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }, name)
+        }
+    };
+    Ok(Target { folder, name, replace })
+}
+
+fn dropped_text(holder: &Holder, why: &Failed) -> String {
+    let text = format!("{} at {} {why}", holder.user, holder.address);
+    make_safe(&text, 500).into_owned()
+}
+
+fn failure(why: NotFetched, path: &Path) -> Failure {
+    let shown = path.display();
+    match why {
+        NotFetched::TooLarge => {
+            Failure::failed("TOO_LARGE", "it is larger than a file may be (1 TiB)")
+        }
+        NotFetched::NoHolders { dropped, here } => {
+            let dropped: Vec<_> =
+                dropped.iter().map(|(holder, why)| dropped_text(holder, why)).collect();
+            let kept = match here {
+                0 => String::new(),
+                here => format!("; {} are here and kept, try again later", size_text(here)),
+            };
+            Failure::failed(
+                "NO_HOLDERS",
+                format!("nobody is left who has it: {}{kept}", dropped.join("; ")),
+            )
+        }
+        NotFetched::Io(error) => match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure::failed(
+                "EXISTS",
+                format!("{shown} is there already; say -o PATH, or --force to replace it"),
+            ),
+            std::io::ErrorKind::WouldBlock => {
+                Failure::failed("BUSY", format!("{shown} is being fetched by another program"))
+            }
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Failure::failed("NO_SPACE", format!("there is no space for {shown}"))
+            }
+            _ => Failure::io(&format!("cannot write {shown}"), &error),
+        },
+    }
+}

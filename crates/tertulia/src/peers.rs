@@ -1,0 +1,140 @@
+//! What a user's peers keep between two lives, and how the user's commands find the one that runs: a private folder for each
+//! shared folder, locked while its peer runs.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tertulia_files::content::ContentHash;
+
+use crate::failure::Failure;
+use crate::state::{create_folder, private, state_folder};
+
+/// The folder of one peer's state.
+pub struct PeerState {
+    folder: PathBuf,
+    /// Its lock ends with it.
+    _lock: File,
+}
+
+/// Where a running peer is, for the user's commands.
+#[derive(Serialize, Deserialize)]
+struct Endpoint {
+    address: String,
+    folder: String,
+}
+
+fn peers_folder() -> Result<PathBuf, Failure> {
+    Ok(state_folder()?.join("peers"))
+}
+
+/// The lock of a peer's state; `None` while a peer has it.
+fn lock(folder: &Path) -> std::io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    let lock =
+        private(options.create(true).truncate(false).write(true)).open(folder.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+impl PeerState {
+    /// Takes the state of the peer of this folder, which is there.
+    pub fn take(shared: &Path) -> Result<Self, Failure> {
+        let doing = |path: &Path| format!("cannot use {}", path.display());
+        let whole = shared.canonicalize().map_err(|error| Failure::io(&doing(shared), &error))?;
+        let id = ContentHash::of(whole.as_os_str().as_encoded_bytes()).to_string();
+        let folder = peers_folder()?.join(&id[..16]);
+        create_folder(&folder).map_err(|error| Failure::io(&doing(&folder), &error))?;
+        match lock(&folder).map_err(|error| Failure::io(&doing(&folder), &error))? {
+            Some(lock) => Ok(Self { folder, _lock: lock }),
+            None => {
+                let text = format!("another peer shares {} already", whole.display());
+                Err(Failure::failed("FOLDER_IN_USE", text))
+            }
+        }
+    }
+
+    /// Its certificate.
+    pub fn identity(&self) -> PathBuf {
+        self.folder.join("identity.pem")
+    }
+
+    /// What it has hashed.
+    pub fn hashes(&self) -> PathBuf {
+        self.folder.join("hashes")
+    }
+
+    /// Says where the peer is.
+    pub fn publish(&self, address: SocketAddr, shared: &Path) -> Result<(), Failure> {
+        let endpoint =
+            Endpoint { address: here(address).to_string(), folder: shared.display().to_string() };
+        let write = || {
+            let (path, new) = (self.folder.join("endpoint.json"), self.folder.join("endpoint.new"));
+            let mut options = OpenOptions::new();
+            let mut file = private(options.create(true).truncate(true).write(true)).open(&new)?;
+            serde_json::to_writer(&mut file, &endpoint)?;
+            drop(file);
+            std::fs::rename(&new, &path)
+        };
+        write().map_err(|error: std::io::Error| Failure::io("cannot say where the peer is", &error))
+    }
+
+    /// It is nowhere any more.
+    pub fn clear(&self) {
+        let _ = std::fs::remove_file(self.folder.join("endpoint.json"));
+    }
+}
+
+/// The address by which this machine reaches it.
+fn here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The address of the peer that this user has running, and its certificate's file.
+pub fn running() -> Result<(String, PathBuf), Failure> {
+    let mut found = Vec::new();
+    let folders = std::fs::read_dir(peers_folder()?).into_iter().flatten().flatten();
+    for folder in folders.map(|entry| entry.path()) {
+        // One that was killed has left its endpoint, and no lock.
+        let is_running = matches!(lock(&folder), Ok(None));
+        let read = std::fs::read(folder.join("endpoint.json")).ok().filter(|_| is_running);
+        if let Some(endpoint) =
+            read.and_then(|bytes| serde_json::from_slice::<Endpoint>(&bytes).ok())
+        {
+            found.push((endpoint, folder.join("identity.pem")));
+        }
+    }
+    match found.as_slice() {
+        [] => {
+            let text = "you have no peer running on this machine; start one: tertulia peer, or say which with --peer HOST:PORT";
+            Err(Failure::failed("NO_PEER", text))
+        }
+        [(endpoint, identity)] => Ok((endpoint.address.clone(), identity.clone())),
+        many => {
+            let several = many.iter().map(|(one, _)| format!("{} ({})", one.address, one.folder));
+            let text = format!(
+                "you have several peers running; say which with --peer: {}",
+                several.collect::<Vec<_>>().join(", ")
+            );
+            Err(Failure::failed("SEVERAL_PEERS", text))
+        }
+    }
+}
+
+/// The certificate of a peer of this user, where there is only one: by it a peer on another machine knows its owner.
+pub fn any_identity() -> Option<PathBuf> {
+    let folders = std::fs::read_dir(peers_folder().ok()?).ok()?.flatten();
+    let mut found =
+        folders.map(|entry| entry.path().join("identity.pem")).filter(|path| path.exists());
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}

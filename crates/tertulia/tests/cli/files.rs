@@ -1,0 +1,209 @@
+//! Files between peers, with real processes: two users, their peers, and the node between them.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Ended, Node, Running, User, object};
+
+const PASSWORD: &str = "correct horse\n";
+
+/// A user with a peer.
+struct Sharer {
+    user: User,
+    peer: Running,
+    /// `host:port`.
+    address: String,
+    /// What the peer shares.
+    folder: PathBuf,
+}
+
+impl Sharer {
+    /// Starts a peer at `port`, or the next one that is free.
+    fn start(node: &Node, port: &str) -> Self {
+        Self::start_by(User::new(), node, port)
+    }
+
+    fn start_by(user: User, node: &Node, port: &str) -> Self {
+        let folder = user.home.path().join("shared");
+        let shared = folder.to_str().unwrap().to_owned();
+        let args = ["peer", "--folder", &shared, "--port", port, "--node", &node.native, "--json"];
+        let peer = user.spawn(&args);
+        let started = object(&peer.says("address"));
+        let address = started["address"].as_str().unwrap().to_owned();
+        Self { user, peer, address, folder }
+    }
+
+    fn port(&self) -> u16 {
+        self.address.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Registers and logs in through the peer, by gRPC.
+    fn log_in(&self, name: &str) {
+        let args = ["register", name, "--password-stdin", "--peer", &self.address];
+        self.user.run_with(&args, PASSWORD).expect(0);
+        let args = ["login", name, "--password-stdin", "--peer", &self.address];
+        let said = self.user.run_with(&args, PASSWORD).expect(0).stdout();
+        assert!(said.starts_with(&format!("logged in as {name} until 20")), "{said}");
+    }
+
+    /// A command of this user's, by the running peer.
+    fn files(&self, args: &[&str]) -> Ended {
+        self.user.run(&[&["files"], args].concat())
+    }
+
+    /// A file in a folder that is not shared.
+    fn own_file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.user.home.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Waits until a search finds so many.
+    #[track_caller]
+    fn finds(&self, words: &str, count: usize) -> Vec<Value> {
+        let until = std::time::Instant::now() + crate::support::WITHIN;
+        loop {
+            let found = self.files(&["search", words, "--json"]).expect(0).objects();
+            if found.len() == count {
+                return found;
+            }
+            assert!(std::time::Instant::now() < until, "{words}: {found:?}, not {count}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}
+
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn two_users_share_files_through_their_peers() {
+    let node = Node::start();
+    let ana = Sharer::start(&node, "0");
+    // Her port is taken: his is the next one that is free.
+    let luis = Sharer::start(&node, &ana.port().to_string());
+    assert!(luis.port() > ana.port(), "{} {}", ana.address, luis.address);
+    let refused = ana.files(&["search", "x", "--json"]).expect(1);
+    assert_eq!(object(&refused.stderr())["error"]["code"], "NOT_LOGGED_IN");
+    ana.log_in("ana");
+    luis.log_in("luis");
+
+    // Ports are listed.
+    luis.peer.notes("announced as luis");
+    ana.peer.notes("announced as ana");
+    let peers = luis.files(&["peers", "--json"]).expect(0).objects();
+    let line = |user: &str, of: &Sharer| {
+        serde_json::json!({ "user": user, "address": of.address, "online": true })
+    };
+    assert_eq!(peers, [line("ana", &ana), line("luis", &luis)]);
+
+    // Saved by one, found and fetched by the other.
+    let bytes = content(3 * (1 << 20) + 77);
+    let path = ana.own_file("Informe Ñandú.bin", &bytes);
+    let saved = ana.files(&["save", &path, "--json"]).expect(0).objects().remove(0);
+    assert_eq!(saved["name"], "Informe Ñandú.bin");
+    assert_eq!(read(&ana.folder.join("Informe Ñandú.bin")), bytes);
+    let found = luis.finds("nandu", 1).remove(0);
+    assert_eq!((&found["hash"], &found["size"]), (&saved["hash"], &Value::from(bytes.len())));
+    assert_eq!((&found["holders"], &found["online"]), (&serde_json::json!(["ana"]), &Value::from(true)));
+    let out = luis.user.home.path().join("got");
+    std::fs::create_dir(&out).unwrap();
+    let to = out.to_str().unwrap();
+    let got = luis.files(&["get", "Informe Ñandú.bin", "-o", to, "--json"]).expect(0).objects().remove(0);
+    assert_eq!(read(&out.join("Informe Ñandú.bin")), bytes);
+    assert_eq!(got["from"], serde_json::json!([{ "user": "ana", "bytes": bytes.len() }]));
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing is left beside it");
+
+    // Nothing is overwritten unasked.
+    let again = luis.files(&["get", saved["hash"].as_str().unwrap(), "-o", to, "--json"]).expect(1);
+    assert_eq!(object(&again.stderr())["error"]["code"], "EXISTS");
+    luis.files(&["get", saved["hash"].as_str().unwrap(), "-o", to, "--force"]).expect(0);
+    std::fs::write(&path, "another one").unwrap();
+    let other = ana.files(&["save", &path, "--json"]).expect(1);
+    assert_eq!(object(&other.stderr())["error"]["code"], "EXISTS");
+
+    // Logged out: gone from the others' searches at once, and refused.
+    ana.user.run(&["logout", "--peer", &ana.address]).expect(0);
+    luis.finds("nandu", 0);
+    for args in [&["search", "x"][..], &["peers"], &["get", "x"]] {
+        let refused = ana.files(&[args, &["--json"]].concat()).expect(1);
+        assert_eq!(object(&refused.stderr())["error"]["code"], "NOT_LOGGED_IN", "{args:?}");
+    }
+    let gone = luis.files(&["get", saved["hash"].as_str().unwrap(), "--json"]).expect(1);
+    assert_eq!(object(&gone.stderr())["error"]["code"], "NO_HOLDERS");
+}
+
+#[test]
+fn a_peer_that_dies_vanishes_and_one_that_lives_is_up_to_date() {
+    let mut node = Node::start_again();
+    let (mut ana, luis) = (Sharer::start(&node, "0"), Sharer::start(&node, "0"));
+    ana.log_in("ana");
+    luis.log_in("luis");
+    // What somebody puts into the folder, and takes away, is noticed.
+    std::fs::create_dir(ana.folder.join("mapas")).unwrap();
+    std::fs::write(ana.folder.join("mapas/Madrid.txt"), "uno").unwrap();
+    std::fs::write(ana.folder.join(".oculto-madrid"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", ana.folder.join("madrid-link")).unwrap();
+    assert_eq!(luis.finds("madrid", 1)[0]["name"], "mapas/Madrid.txt");
+    std::fs::write(luis.folder.join("otro nombre.txt"), "uno").unwrap();
+    luis.finds("nombre", 1);
+    std::fs::remove_file(ana.folder.join("mapas/Madrid.txt")).unwrap();
+    luis.finds("madrid", 0);
+    std::fs::write(ana.folder.join("plano.txt"), "dos").unwrap();
+    luis.finds("plano", 1);
+    // The node starts again: peers say everything anew.
+    node.kill();
+    node.restart();
+    luis.finds("plano", 1);
+    // Killed, it is in no list any more, and is offline in the list of peers.
+    ana.peer.signal(Signal::KILL);
+    ana.peer.end();
+    luis.finds("plano", 0);
+    let peers = luis.files(&["peers", "--json"]).expect(0).objects();
+    let online: Vec<_> = peers.iter().map(|line| (line["user"].as_str().unwrap(), &line["online"])).collect();
+    assert_eq!(online, [("ana", &Value::from(false)), ("luis", &Value::from(true))]);
+    // Started again, it is still who it was.
+    let ana = Sharer::start_by(ana.user, &node, "0");
+    ana.peer.notes("announced as ana");
+    luis.finds("plano", 1);
+}
+
+#[test]
+fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
+    let node = Node::start();
+    let ana = Sharer::start(&node, "0");
+    let shared = ana.folder.to_str().unwrap();
+    let second = ana.user.run(&["peer", "--folder", shared, "--node", &node.native, "--json"]).expect(1);
+    assert_eq!(object(&second.stderr().lines().last().unwrap())["error"]["code"], "FOLDER_IN_USE");
+    let none = User::new().run(&["files", "list", "--json"]).expect(1);
+    assert_eq!(object(&none.stderr())["error"]["code"], "NO_PEER");
+    let nowhere = ana.user.run(&["files", "list", "--peer", "127.0.0.1:1", "--json"]).expect(1);
+    assert_eq!(object(&nowhere.stderr())["error"]["code"], "NO_PEER");
+    ana.log_in("ana");
+    ana.peer.notes("announced as ana");
+    let missing = ana.files(&["get", "no such file", "--json"]).expect(1);
+    assert_eq!(object(&missing.stderr())["error"]["code"], "NO_SUCH_FILE");
+    let folder = ana.files(&["save", shared, "--json"]).expect(1);
+    assert_eq!(object(&folder.stderr())["error"]["code"], "NOT_A_FILE");
+    // Two files of one name: the hash says which.
+    for (at, text) in [("a", "uno"), ("b", "dos")] {
+        std::fs::create_dir(ana.folder.join(at)).unwrap();
+        std::fs::write(ana.folder.join(at).join("acta.txt"), text).unwrap();
+    }
+    ana.finds("acta", 2);
+    let several = ana.files(&["get", "acta.txt", "--json"]).expect(1);
+    assert_eq!(object(&several.stderr())["error"]["code"], "SEVERAL_FILES");
+    let to = ana.user.home.path().join("mine.txt");
+    ana.files(&["get", "b/acta.txt", "-o", to.to_str().unwrap()]).expect(0);
+    assert_eq!(read(&to), b"dos");
+    let listed = ana.files(&["list", "--json"]).expect(0).objects();
+    let names: Vec<_> = listed.iter().map(|line| line["name"].clone()).collect();
+    assert_eq!(names, ["a/acta.txt", "b/acta.txt"]);
+}

@@ -116,13 +116,20 @@ struct Found {
 trait Way: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Way for T {}
 
-/// A connection to the node's HTTP door, and whether nobody between can read it. This is the one place that makes one: what
+/// A connection to the node's HTTP door.
+struct Reached {
+    way: Pin<Box<dyn Way>>,
+    /// Nobody between can read it.
+    is_private: bool,
+}
+
+/// Connects to the node's HTTP door. This is the one place that makes one: what
 /// is to go over TLS is decided here.
-async fn connect(address: &str) -> std::io::Result<(Pin<Box<dyn Way>>, bool)> {
+async fn connect(address: &str) -> std::io::Result<Reached> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let is_private = stream.peer_addr()?.ip().to_canonical().is_loopback();
-    Ok((Box::pin(stream), is_private))
+    Ok(Reached { way: Box::pin(stream), is_private })
 }
 
 /// One request; `token` is who asks.
@@ -193,16 +200,32 @@ impl Node {
     }
 
     async fn raw(&self, ask: Ask<'_>) -> Result<Bytes, NodeError> {
-        let http = self.found().await?.http;
-        let answer = tokio::time::timeout(NODE_WAIT, exchange(&http, ask)).await;
-        let answer = answer.unwrap_or_else(|_| {
-            Err(NodeError::new("NODE_UNREACHABLE", format!("the node at {http} does not answer")))
-        });
-        if answer.as_ref().is_err_and(|error| error.code == "NODE_UNREACHABLE") {
-            // It may have started again at another port.
+        let (http, way) = self.way().await?;
+        let silent =
+            || NodeError::new("NODE_UNREACHABLE", format!("the node at {http} does not answer"));
+        let answer = tokio::time::timeout(NODE_WAIT, exchange(&http, way, ask)).await;
+        answer.unwrap_or_else(|_| Err(silent()))
+    }
+
+    /// A connection to the HTTP door. Where nobody is at the one that is known, the node is asked again: it may have started
+    /// again at another port. Nothing has been said by then.
+    async fn way(&self) -> Result<(String, Reached), NodeError> {
+        let mut known = self.found.lock().await.is_some();
+        loop {
+            let http = self.found().await?.http;
+            let why = match tokio::time::timeout(NODE_WAIT, connect(&http)).await {
+                Ok(Ok(way)) => return Ok((http, way)),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it does not answer".to_owned(),
+            };
             *self.found.lock().await = None;
+            if !std::mem::take(&mut known) {
+                return Err(NodeError::new(
+                    "NODE_UNREACHABLE",
+                    format!("the node at {http}: {why}"),
+                ));
+            }
         }
-        answer
     }
 
     /// Makes an account.
@@ -350,11 +373,11 @@ impl Node {
     }
 }
 
-async fn exchange(http: &str, ask: Ask<'_>) -> Result<Bytes, NodeError> {
+async fn exchange(http: &str, reached: Reached, ask: Ask<'_>) -> Result<Bytes, NodeError> {
     let gone = |error: &dyn std::fmt::Display| {
         NodeError::new("NODE_UNREACHABLE", format!("the node at {http}: {error}"))
     };
-    let (way, is_private) = connect(http).await.map_err(|error| gone(&error))?;
+    let Reached { way, is_private } = reached;
     if !is_private && (ask.is_secret || ask.token.is_some()) {
         let message = format!(
             "passwords and tokens are not sent to {http}, where others may read them; run the peer on the node's \

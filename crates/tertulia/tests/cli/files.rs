@@ -99,9 +99,7 @@ fn two_users_share_files_through_their_peers() {
     luis.peer.notes("announced as luis");
     ana.peer.notes("announced as ana");
     let peers = luis.files(&["peers", "--json"]).expect(0).objects();
-    let line = |user: &str, of: &Sharer| {
-        serde_json::json!({ "user": user, "address": of.address, "online": true })
-    };
+    let line = |user: &str, of: &Sharer| serde_json::json!({ "user": user, "address": of.address, "online": true });
     assert_eq!(peers, [line("ana", &ana), line("luis", &luis)]);
 
     // Saved by one, found and fetched by the other.
@@ -112,11 +110,15 @@ fn two_users_share_files_through_their_peers() {
     assert_eq!(read(&ana.folder.join("Informe Ñandú.bin")), bytes);
     let found = luis.finds("nandu", 1).remove(0);
     assert_eq!((&found["hash"], &found["size"]), (&saved["hash"], &Value::from(bytes.len())));
-    assert_eq!((&found["holders"], &found["online"]), (&serde_json::json!(["ana"]), &Value::from(true)));
+    assert_eq!(
+        (&found["holders"], &found["online"]),
+        (&serde_json::json!(["ana"]), &Value::from(true))
+    );
     let out = luis.user.home.path().join("got");
     std::fs::create_dir(&out).unwrap();
     let to = out.to_str().unwrap();
-    let got = luis.files(&["get", "Informe Ñandú.bin", "-o", to, "--json"]).expect(0).objects().remove(0);
+    let got =
+        luis.files(&["get", "Informe Ñandú.bin", "-o", to, "--json"]).expect(0).objects().remove(0);
     assert_eq!(read(&out.join("Informe Ñandú.bin")), bytes);
     assert_eq!(got["from"], serde_json::json!([{ "user": "ana", "bytes": bytes.len() }]));
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "nothing is left beside it");
@@ -167,7 +169,8 @@ fn a_peer_that_dies_vanishes_and_one_that_lives_is_up_to_date() {
     ana.peer.end();
     luis.finds("plano", 0);
     let peers = luis.files(&["peers", "--json"]).expect(0).objects();
-    let online: Vec<_> = peers.iter().map(|line| (line["user"].as_str().unwrap(), &line["online"])).collect();
+    let online: Vec<_> =
+        peers.iter().map(|line| (line["user"].as_str().unwrap(), &line["online"])).collect();
     assert_eq!(online, [("ana", &Value::from(false)), ("luis", &Value::from(true))]);
     // Started again, it is still who it was.
     let ana = Sharer::start_by(ana.user, &node, "0");
@@ -180,7 +183,8 @@ fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
     let node = Node::start();
     let ana = Sharer::start(&node, "0");
     let shared = ana.folder.to_str().unwrap();
-    let second = ana.user.run(&["peer", "--folder", shared, "--node", &node.native, "--json"]).expect(1);
+    let second =
+        ana.user.run(&["peer", "--folder", shared, "--node", &node.native, "--json"]).expect(1);
     assert_eq!(object(&second.stderr().lines().last().unwrap())["error"]["code"], "FOLDER_IN_USE");
     let none = User::new().run(&["files", "list", "--json"]).expect(1);
     assert_eq!(object(&none.stderr())["error"]["code"], "NO_PEER");

@@ -21,7 +21,7 @@ use tertulia_wire::time::rfc3339;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::index::File;
-pub(crate) use self::registry::{Fingerprint, Holder, PeerAddress, PeerSeen};
+pub(crate) use self::registry::{Change, Fingerprint, Holder, PeerAddress, PeerSeen};
 
 use self::capability::Signer;
 use self::registry::{Refused, Registry};
@@ -153,16 +153,14 @@ impl Peers {
         &self,
         account: &Name,
         fingerprint: Fingerprint,
-        revision: u64,
-        add: Vec<File>,
-        remove: Vec<File>,
+        change: Change,
+        now: Now,
     ) -> Result<(u64, usize), NotChanged> {
-        let (registry, limits, account) =
-            (Arc::clone(&self.registry), self.limits.clone(), account.clone());
+        let (registry, limits) = (Arc::clone(&self.registry), self.limits.clone());
+        let account = account.clone();
         let changed = tokio::task::spawn_blocking(move || {
-            let remove: Vec<_> = remove.iter().map(File::key).collect();
             let mut registry = registry.write().unwrap_or_else(PoisonError::into_inner);
-            registry.change(&account, fingerprint, revision, (add, &remove), &limits)
+            registry.change(&account, fingerprint, change, now, &limits)
         });
         let ending = |_| NotChanged::Denied(Denied::new(Code::ShuttingDown, "the node is ending"));
         changed.await.map_err(ending)?.map_err(|refused| match refused {

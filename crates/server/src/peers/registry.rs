@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tertulia_group::Name;
+use tertulia_group::{Name, Now};
 
 use super::index::{File, FileKey, Index};
 use crate::accounts::tokens::Session;
@@ -49,6 +49,15 @@ struct Lease {
     until_ms: u64,
     revision: u64,
     files: HashSet<FileKey>,
+}
+
+/// What has changed of a peer's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The revision that it follows.
+    pub revision: u64,
+    pub add: Vec<File>,
+    pub remove: Vec<File>,
 }
 
 /// Why something is not taken.
@@ -105,8 +114,7 @@ impl Registry {
         now_ms: u64,
         limits: &PeerLimits,
     ) -> Result<u64, Refused> {
-        let lease_ms = u64::try_from(limits.lease.as_millis()).unwrap_or(u64::MAX);
-        let until_ms = now_ms.saturating_add(lease_ms);
+        let until_ms = until_ms(now_ms, limits);
         let account = session.account.folded();
         let key = (account.to_owned(), fingerprint);
         if let Some(lease) = self.by_peer.get(&key).and_then(|number| self.leases.get_mut(number)) {
@@ -132,20 +140,25 @@ impl Registry {
         Ok(0)
     }
 
-    /// A peer's files have changed; its new revision, and how many it has. A change that follows revision 0 begins anew.
+    /// A peer's files have changed; its new revision, and how many it has. A change that follows revision 0 begins anew. Who
+    /// says so is there for another while.
     pub fn change(
         &mut self,
         account: &Name,
         fingerprint: Fingerprint,
-        revision: u64,
-        (add, remove): (Vec<File>, &[FileKey]),
+        change: Change,
+        now: Now,
         limits: &PeerLimits,
     ) -> Result<(u64, usize), Refused> {
         let number = *self
             .by_peer
             .get(&(account.folded().to_owned(), fingerprint))
             .ok_or(Refused::NotHere)?;
-        let lease = self.leases.get_mut(&number).ok_or(Refused::NotHere)?;
+        let lease =
+            self.leases.get_mut(&number).filter(|one| one.is_alive(now.mono_ms, now.wall_us));
+        let lease = lease.ok_or(Refused::NotHere)?;
+        lease.until_ms = until_ms(now.mono_ms, limits);
+        let Change { revision, add, remove } = change;
         if revision == 0 {
             lease.files.drain().for_each(|key| self.index.remove(key, number));
             lease.revision = 0;
@@ -153,9 +166,9 @@ impl Registry {
         if revision != lease.revision {
             return Err(Refused::Revision);
         }
-        for key in remove {
-            if lease.files.remove(key) {
-                self.index.remove(*key, number);
+        for key in remove.iter().map(File::key) {
+            if lease.files.remove(&key) {
+                self.index.remove(key, number);
             }
         }
         for file in add {
@@ -273,6 +286,10 @@ impl Registry {
     }
 }
 
+fn until_ms(now_ms: u64, limits: &PeerLimits) -> u64 {
+    now_ms.saturating_add(u64::try_from(limits.lease.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl Lease {
     fn is_alive(&self, now_ms: u64, now_us: u64) -> bool {
         now_ms < self.until_ms && self.session.is_valid(now_us)
@@ -310,6 +327,25 @@ mod tests {
         File { name: name.into(), size: 1, hash: *blake3::hash(name.as_bytes()).as_bytes() }
     }
 
+    /// A peer says that it has these, and those no more.
+    fn say(
+        registry: &mut Registry,
+        (account, print): (&Session, u8),
+        revision: u64,
+        (add, remove): (&[&str], &[&str]),
+        mono_ms: u64,
+    ) -> Result<(u64, usize), Refused> {
+        let files = |names: &[&str]| names.iter().map(|name| file(name)).collect();
+        let change = Change { revision, add: files(add), remove: files(remove) };
+        registry.change(
+            &account.account,
+            [print; 32],
+            change,
+            Now { mono_ms, wall_us: 0 },
+            &limits(),
+        )
+    }
+
     /// The names that a search finds, each with its holders.
     fn search(registry: &Registry, question: &str, now_ms: u64) -> Vec<(String, String)> {
         let found = registry.search(question, 10, now_ms, 0);
@@ -326,10 +362,8 @@ mod tests {
             (Registry::default(), limits(), session("ana"), session("luis"));
         assert_eq!(registry.here(&ana, [1; 32], at(1), 0, &limits), Ok(0));
         assert_eq!(registry.here(&luis, [2; 32], at(2), 0, &limits), Ok(0));
-        for (session, print) in [(&ana, [1; 32]), (&luis, [2; 32])] {
-            let changed =
-                registry.change(&session.account, print, 0, (vec![file("a.txt")], &[]), &limits);
-            assert_eq!(changed, Ok((1, 1)));
+        for peer in [(&*ana, 1), (&*luis, 2)] {
+            assert_eq!(say(&mut registry, peer, 0, (&["a.txt"], &[]), 0), Ok((1, 1)));
         }
         assert_eq!(search(&registry, "a.t", 9_999), [found("a.txt", "ana luis")]);
         assert_eq!(registry.holders(&file("a.txt").hash, 9, 0, 0).len(), 2);
@@ -340,6 +374,10 @@ mod tests {
         );
         assert_eq!(search(&registry, "a.t", 10_000), [found("a.txt", "ana")]);
         assert_eq!(registry.holders(&file("a.txt").hash, 9, 10_000, 0)[0].address, at(3));
+        // Who says what has changed is there; who has gone is not there by saying so.
+        assert_eq!(say(&mut registry, (&ana, 1), 1, (&[], &[]), 14_999), Ok((2, 1)));
+        assert_eq!(say(&mut registry, (&luis, 2), 1, (&[], &[]), 14_999), Err(Refused::NotHere));
+        assert_eq!(search(&registry, "a.t", 24_998), [found("a.txt", "ana")]);
         // Logging out is enough; nobody has to clear up first.
         ana.end();
         assert_eq!(search(&registry, "a.t", 10_000), []);
@@ -370,9 +408,7 @@ mod tests {
     fn a_change_follows_what_is_known_or_begins_anew() {
         let (mut registry, limits, ana) = (Registry::default(), limits(), session("ana"));
         let change = |registry: &mut Registry, revision, add: &[&str], remove: &[&str]| {
-            let add = add.iter().map(|name| file(name)).collect();
-            let remove: Vec<_> = remove.iter().map(|name| file(name).key()).collect();
-            registry.change(&ana.account, [1; 32], revision, (add, &remove), &limits)
+            say(registry, (&ana, 1), revision, (add, remove), 0)
         };
         assert_eq!(change(&mut registry, 0, &["a"], &[]), Err(Refused::NotHere));
         registry.here(&ana, [1; 32], at(1), 0, &limits).unwrap();
@@ -397,20 +433,12 @@ mod tests {
         }
         assert_eq!(registry.here(&ana, [3; 32], at(1), 0, &limits), Err(Refused::Peers));
         assert_eq!(registry.here(&luis, [3; 32], at(1), 0, &limits), Ok(0));
-        let files = |names: &[&str]| names.iter().map(|name| file(name)).collect::<Vec<_>>();
-        assert!(
-            registry
-                .change(&ana.account, [1; 32], 0, (files(&["a", "b", "c"]), &[]), &limits)
-                .is_ok()
-        );
-        let many = files(&["d", "e", "f"]);
-        assert_eq!(
-            registry.change(&luis.account, [3; 32], 0, (many, &[]), &limits),
-            Err(Refused::Full)
-        );
+        assert!(say(&mut registry, (&ana, 1), 0, (&["a", "b", "c"], &[]), 0).is_ok());
+        let many = say(&mut registry, (&luis, 3), 0, (&["d", "e", "f"], &[]), 0);
+        assert_eq!(many, Err(Refused::Full));
         // What others have already costs next to nothing.
-        let same = files(&["a", "b", "d"]);
-        assert_eq!(registry.change(&luis.account, [3; 32], 0, (same, &[]), &limits), Ok((1, 3)));
+        let same = say(&mut registry, (&luis, 3), 0, (&["a", "b", "d"], &[]), 0);
+        assert_eq!(same, Ok((1, 3)));
     }
 
     #[test]

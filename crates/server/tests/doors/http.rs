@@ -254,7 +254,10 @@ async fn the_description_names_every_path() {
     let paths: Vec<_> = api.json["paths"].as_object().expect("paths").keys().cloned().collect();
     let known = [
         "/api/allocate",
+        "/api/capabilities",
         "/api/directory/{group}",
+        "/api/files",
+        "/api/files/{hash}/holders",
         "/api/groups",
         "/api/groups/{group}",
         "/api/groups/{group}/events",
@@ -264,6 +267,9 @@ async fn the_description_names_every_path() {
         "/api/login",
         "/api/logout",
         "/api/password",
+        "/api/peers",
+        "/api/peers/key",
+        "/api/peers/me",
         "/api/register",
         "/api/whoami",
         "/api/ws",

@@ -10,22 +10,22 @@ use crate::support::{Ended, Node, Running, User, object};
 const PASSWORD: &str = "correct horse\n";
 
 /// A user with a peer.
-struct Sharer {
-    user: User,
-    peer: Running,
+pub struct Sharer {
+    pub user: User,
+    pub peer: Running,
     /// `host:port`.
-    address: String,
+    pub address: String,
     /// What the peer shares.
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Sharer {
     /// Starts a peer at `port`, or the next one that is free.
-    fn start(node: &Node, port: &str) -> Self {
+    pub fn start(node: &Node, port: &str) -> Self {
         Self::start_by(User::new(), node, port)
     }
 
-    fn start_by(user: User, node: &Node, port: &str) -> Self {
+    pub fn start_by(user: User, node: &Node, port: &str) -> Self {
         let folder = user.home.path().join("shared");
         let shared = folder.to_str().unwrap().to_owned();
         let args = ["peer", "--folder", &shared, "--port", port, "--node", &node.native, "--json"];
@@ -40,7 +40,7 @@ impl Sharer {
     }
 
     /// Registers and logs in through the peer, by gRPC.
-    fn log_in(&self, name: &str) {
+    pub fn log_in(&self, name: &str) {
         let args = ["register", name, "--password-stdin", "--peer", &self.address];
         self.user.run_with(&args, PASSWORD).expect(0);
         let args = ["login", name, "--password-stdin", "--peer", &self.address];
@@ -49,7 +49,7 @@ impl Sharer {
     }
 
     /// A command of this user's, by the running peer.
-    fn files(&self, args: &[&str]) -> Ended {
+    pub fn files(&self, args: &[&str]) -> Ended {
         self.user.run(&[&["files"], args].concat())
     }
 
@@ -62,7 +62,7 @@ impl Sharer {
 
     /// Waits until a search finds so many.
     #[track_caller]
-    fn finds(&self, words: &str, count: usize) -> Vec<Value> {
+    pub fn finds(&self, words: &str, count: usize) -> Vec<Value> {
         let until = std::time::Instant::now() + crate::support::WITHIN;
         loop {
             let found = self.files(&["search", words, "--json"]).expect(0).objects();
@@ -75,11 +75,11 @@ impl Sharer {
     }
 }
 
-fn content(bytes: usize) -> Vec<u8> {
+pub fn content(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-fn read(path: &Path) -> Vec<u8> {
+pub fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

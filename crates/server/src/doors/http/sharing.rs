@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::{Door, Peer};
 use crate::accounts::tokens::Session;
 use crate::clock::now;
-use crate::peers::{File, Fingerprint, NotChanged, PeerAddress, host_of};
+use crate::peers::{Change, File, Fingerprint, NotChanged, PeerAddress, host_of};
 
 /// Items of a page, unless asked for otherwise.
 const LIMIT: usize = 100;
@@ -210,8 +210,9 @@ pub(crate) async fn announce(
         return Err(Problem::bad(format!("at most {at_once} files at a time")));
     }
     let read = |held: Vec<FileHeld>| held.into_iter().map(file_of).collect::<Result<Vec<_>, _>>();
-    let (add, remove) = (read(changed.add)?, read(changed.remove)?);
-    match peers.change(account, print, changed.revision, add, remove).await {
+    let FilesChanged { revision, add, remove, .. } = changed;
+    let change = Change { revision, add: read(add)?, remove: read(remove)? };
+    match peers.change(account, print, change, now()).await {
         Ok((revision, files)) => Ok(Json(FilesKnown { revision, files: files as u64 })),
         Err(NotChanged::Denied(denied)) => Err(denied.into()),
         Err(NotChanged::Revision) => {

@@ -153,7 +153,8 @@ impl Work {
         std::future::poll_fn(|context| self.count(address, || work.as_mut().poll(context))).await
     }
 
-    fn spend(&self, address: IpAddr, cost: Duration) {
+    /// Something was done for this address elsewhere.
+    pub fn spend(&self, address: IpAddr, cost: Duration) {
         let micros = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX).max(1);
         self.0.spend(address, micros, WORK_WAIT_MAX, Instant::now());
     }

@@ -43,7 +43,9 @@ pub fn start(format: Format, verbose: u8) -> WorkerGuard {
     let default = match (verbose, format) {
         (0 | 1, Format::Text) => "warn",
         (0 | 1, Format::Json) => "info",
-        (2, _) => "tertulia=debug,tertulia_client=debug,tertulia_files=debug,tertulia_server=debug,info",
+        (2, _) => {
+            "tertulia=debug,tertulia_client=debug,tertulia_files=debug,tertulia_server=debug,info"
+        }
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

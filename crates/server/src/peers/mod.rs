@@ -26,6 +26,7 @@ pub(crate) use self::registry::{Change, Fingerprint, Holder, PeerAddress, PeerSe
 use self::capability::Signer;
 use self::registry::{Refused, Registry};
 use crate::accounts::tokens::Session;
+use crate::clock::thread_cpu;
 use crate::config::PeerLimits;
 use crate::directory::Denied;
 
@@ -184,18 +185,20 @@ impl Peers {
         self.read().peers(now.mono_ms, now.wall_us)
     }
 
-    /// The best `count` files for a question, each with the accounts that have it.
+    /// The best `count` files for a question, each with the accounts that have it; and what it cost of the CPU to find them.
     pub async fn search(
         &self,
         question: String,
         count: usize,
         now: Now,
-    ) -> Vec<(File, Vec<String>)> {
-        let Ok(_turn) = self.searches.acquire().await else { return Vec::new() };
+    ) -> (Vec<(File, Vec<String>)>, Duration) {
+        let Ok(_turn) = self.searches.acquire().await else { return Default::default() };
         let registry = Arc::clone(&self.registry);
         let searched = tokio::task::spawn_blocking(move || {
+            let before = thread_cpu();
             let registry = registry.read().unwrap_or_else(PoisonError::into_inner);
-            registry.search(&question, count, now.mono_ms, now.wall_us)
+            let found = registry.search(&question, count, now.mono_ms, now.wall_us);
+            (found, thread_cpu().saturating_sub(before))
         });
         searched.await.unwrap_or_default()
     }

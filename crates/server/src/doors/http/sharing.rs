@@ -14,12 +14,14 @@ use tertulia_wire::sharing::{
 use tertulia_wire::time::rfc3339;
 use utoipa::IntoParams;
 
-use super::params::{self, Paging, Path, Query};
+use super::params::{Paging, Path, Query};
 use super::problem::Problem;
-use super::{Door, Peer};
+use super::refusals::{PROBLEM, Refused, RefusedBody, RefusedStored};
+use super::{Door, Peer, body};
 use crate::accounts::tokens::Session;
 use crate::clock::now;
 use crate::peers::{Change, File, Fingerprint, NotChanged, PeerAddress, host_of};
+use crate::shared::counted_as;
 
 /// Items of a page, unless asked for otherwise.
 const LIMIT: usize = 100;
@@ -51,7 +53,7 @@ fn hash_of(text: &str) -> Result<[u8; 32], Problem> {
     get,
     path = "/api/peers",
     params(Paging),
-    responses((status = 200, body = Page<PeerLine>), (status = "4XX", body = Problem))
+    responses((status = 200, body = Page<PeerLine>), Refused)
 )]
 pub(crate) async fn peers(
     State(door): State<Door>,
@@ -59,7 +61,10 @@ pub(crate) async fn peers(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<PeerLine>>, Problem> {
     let dialled = peer.dialled.ip();
-    let lines = door.directory.peers.peers(now()).into_iter().map(|seen| PeerLine {
+    let (work, asker) = (&door.directory.shared.work, counted_as(peer.address));
+    work.turn(asker).await;
+    let all = work.count(asker, || door.directory.peers.peers(now()));
+    let lines = all.into_iter().map(|seen| PeerLine {
         user: seen.user,
         address: seen.address.shown(dialled),
         online: seen.online,
@@ -87,12 +92,12 @@ fn places(paging: &Paging) -> Result<(usize, usize), Problem> {
     put,
     path = "/api/peers/me",
     request_body = PeerHere,
-    responses((status = 200, body = PeerLease), (status = 401, body = Problem), (status = "4XX", body = Problem))
+    responses((status = 200, body = PeerLease), Refused, RefusedBody, RefusedStored)
 )]
 pub(crate) async fn here(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(here): params::Json<PeerHere>,
+    body::Json(here): body::Json<PeerHere>,
 ) -> Result<Json<PeerLease>, Problem> {
     let session = session(&peer)?;
     let print = fingerprint(&here.fingerprint)?;
@@ -126,7 +131,7 @@ pub(crate) struct Going {
     delete,
     path = "/api/peers/me",
     params(Going),
-    responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem))
+    responses((status = 204), Refused)
 )]
 pub(crate) async fn gone(
     State(door): State<Door>,
@@ -138,7 +143,7 @@ pub(crate) async fn gone(
 }
 
 /// By what peers verify capabilities.
-#[utoipa::path(get, path = "/api/peers/key", responses((status = 200, body = NodeKey)))]
+#[utoipa::path(get, path = "/api/peers/key", responses((status = 200, body = NodeKey), Refused))]
 pub(crate) async fn key(State(door): State<Door>) -> Json<NodeKey> {
     let (key, instance) = door.directory.peers.key();
     Json(NodeKey { key, instance })
@@ -158,10 +163,11 @@ pub(crate) struct Question {
     get,
     path = "/api/files",
     params(Question, Paging),
-    responses((status = 200, body = Page<FileLine>), (status = "4XX", body = Problem))
+    responses((status = 200, body = Page<FileLine>), Refused)
 )]
 pub(crate) async fn search(
     State(door): State<Door>,
+    Extension(peer): Extension<Peer>,
     Query(question): Query<Question>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<FileLine>>, Problem> {
@@ -174,7 +180,10 @@ pub(crate) async fn search(
         let detail = format!("only the first {FOUND_MAX} are shown; look for more of the name");
         return Err(Problem::bad(detail));
     }
-    let found = door.directory.peers.search(q, skip + limit + 1, now()).await;
+    let (work, asker) = (&door.directory.shared.work, counted_as(peer.address));
+    work.turn(asker).await;
+    let (found, cost) = door.directory.peers.search(q, skip + limit + 1, now()).await;
+    work.spend(asker, cost);
     let lines = found.into_iter().map(|(file, holders)| FileLine {
         name: file.name,
         size: file.size,
@@ -185,22 +194,23 @@ pub(crate) async fn search(
     Ok(Json(page(lines, &paging)?))
 }
 
-/// Says what has changed of one's peer's files.
+/// Says what has changed of one's peer's files. 409 `REVISION`: say everything anew, from revision 0. 429: more files than a peer, or
+/// the node, may have.
 #[utoipa::path(
     post,
     path = "/api/files",
     request_body = FilesChanged,
     responses(
         (status = 200, body = FilesKnown),
-        (status = 409, body = Problem, description = "`REVISION`: say everything anew, from revision 0."),
-        (status = 429, body = Problem, description = "More files than a peer, or the node, may have."),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedBody,
+        RefusedStored,
     )
 )]
 pub(crate) async fn announce(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(changed): params::Json<FilesChanged>,
+    body::Json(changed): body::Json<FilesChanged>,
 ) -> Result<Json<FilesKnown>, Problem> {
     let account = &session(&peer)?.account;
     let print = fingerprint(&changed.fingerprint)?;
@@ -236,7 +246,7 @@ fn file_of(held: FileHeld) -> Result<File, Problem> {
     get,
     path = "/api/files/{hash}/holders",
     params(("hash" = String, Path, description = "BLAKE3, 64 hexadecimal digits")),
-    responses((status = 200, body = Page<HolderLine>), (status = "4XX", body = Problem))
+    responses((status = 200, body = Page<HolderLine>), Refused)
 )]
 pub(crate) async fn holders(
     State(door): State<Door>,
@@ -262,14 +272,20 @@ pub(crate) async fn holders(
     request_body = CapabilityWanted,
     responses(
         (status = 200, body = CapabilityGiven),
-        (status = 404, body = Problem, description = "No peer that is there has it."),
-        (status = "4XX", body = Problem),
+        Refused,
+        RefusedBody,
+        (
+            status = 404,
+            body = Problem,
+            content_type = PROBLEM,
+            description = "No peer that is there has it."
+        ),
     )
 )]
 pub(crate) async fn capability(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    params::Json(wanted): params::Json<CapabilityWanted>,
+    body::Json(wanted): body::Json<CapabilityWanted>,
 ) -> Result<Json<CapabilityGiven>, Problem> {
     let account = &session(&peer)?.account;
     let print = fingerprint(&wanted.fingerprint)?;

@@ -53,10 +53,10 @@ async fn gather_all(peer: &Peer, body: Body, bytes_max: usize) -> Result<Option<
     Ok(Some(all.freeze()))
 }
 
-/// A body of JSON; what cannot be read is a [`Problem`].
-pub(crate) struct Json<T>(pub T);
+/// A body of JSON; what cannot be read, or is longer, is a [`Problem`].
+pub(crate) struct Json<T, const BYTES_MAX: usize = JSON_BYTES_MAX>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<Door> for Json<T> {
+impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<Door> for Json<T, BYTES_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, door: &Door) -> Result<Self, Problem> {
@@ -66,9 +66,9 @@ impl<T: DeserializeOwned> FromRequest<Door> for Json<T> {
         }
         let peer: Option<&Peer> = request.extensions().get();
         let peer = peer.cloned().expect("every request has the connection that it came on");
-        let body = gather(door, &peer, request.into_body(), JSON_BYTES_MAX).await?;
+        let body = gather(door, &peer, request.into_body(), BYTES_MAX).await?;
         let body = body.ok_or_else(|| {
-            let detail = format!("the body has at most {JSON_BYTES_MAX} bytes");
+            let detail = format!("the body has at most {BYTES_MAX} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLong.as_str(), detail)
         })?;
         serde_json::from_slice(&body).map(Self).map_err(|error| {

@@ -28,6 +28,8 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 /// How far into what was found one may go; who looks for more looks for something else.
 const FOUND_MAX: usize = 10_000;
+/// Bytes of an announcement: as many files at once as there may be, with the longest names.
+const ANNOUNCED_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a question.
 const QUESTION_MAX: usize = 256;
 /// Bytes of a file's name. What it may contain is each peer's own business: nothing is opened here.
@@ -210,7 +212,7 @@ pub(crate) async fn search(
 pub(crate) async fn announce(
     State(door): State<Door>,
     Extension(peer): Extension<Peer>,
-    body::Json(changed): body::Json<FilesChanged>,
+    body::Json(changed): body::Json<FilesChanged, ANNOUNCED_BYTES_MAX>,
 ) -> Result<Json<FilesKnown>, Problem> {
     let account = &session(&peer)?.account;
     let print = fingerprint(&changed.fingerprint)?;

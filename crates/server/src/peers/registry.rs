@@ -105,7 +105,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// A peer is there, for another while; its revision.
+    /// A peer is there, for another while; its revision. One whose while is over begins anew, whether that was noticed yet or not.
     pub fn here(
         &mut self,
         session: &Arc<Session>,
@@ -117,10 +117,15 @@ impl Registry {
         let until_ms = until_ms(now_ms, limits);
         let account = session.account.folded();
         let key = (account.to_owned(), fingerprint);
-        if let Some(lease) = self.by_peer.get(&key).and_then(|number| self.leases.get_mut(number)) {
-            lease.session = Arc::clone(session);
-            (lease.address, lease.until_ms) = (address, until_ms);
-            return Ok(lease.revision);
+        if let Some(&number) = self.by_peer.get(&key) {
+            match self.leases.get_mut(&number).filter(|lease| lease.until_ms > now_ms) {
+                Some(lease) => {
+                    lease.session = Arc::clone(session);
+                    (lease.address, lease.until_ms) = (address, until_ms);
+                    return Ok(lease.revision);
+                }
+                None => self.end(number),
+            }
         }
         let own =
             self.by_peer.range((account.to_owned(), [0; 32])..=(account.to_owned(), [0xff; 32]));
@@ -378,10 +383,13 @@ mod tests {
         assert_eq!(say(&mut registry, (&ana, 1), 1, (&[], &[]), 14_999), Ok((2, 1)));
         assert_eq!(say(&mut registry, (&luis, 2), 1, (&[], &[]), 14_999), Err(Refused::NotHere));
         assert_eq!(search(&registry, "a.t", 24_998), [found("a.txt", "ana")]);
+        // Who comes back too late begins anew, even where nobody has cleared up meanwhile.
+        assert_eq!(registry.here(&luis, [2; 32], at(2), 14_999, &limits), Ok(0));
+        assert_eq!(search(&registry, "a.t", 14_999), [found("a.txt", "ana")]);
         // Logging out is enough; nobody has to clear up first.
         ana.end();
         assert_eq!(search(&registry, "a.t", 10_000), []);
-        registry.expire(10_000, 0);
+        registry.expire(24_999, 0);
         assert!(
             registry.leases.is_empty()
                 && registry.index.len() == 0

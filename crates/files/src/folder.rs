@@ -123,7 +123,7 @@ impl Folder {
                 if metadata.is_dir() {
                     match dir.open_dir_nofollow(&file_name) {
                         _ if depth >= DEPTH_MAX => {
-                            found.leave_out(child.as_str(), "it is too deep")
+                            found.leave_out(child.as_str(), "it is too deep");
                         }
                         Ok(inner) => folders.push((inner, Some(child), depth + 1)),
                         Err(error) => found.leave_out(child.as_str(), error.to_string()),

@@ -32,7 +32,7 @@ struct Files {
 
 impl Files {
     fn put(&mut self, file: SharedFile) {
-        self.remove(&file.name.clone());
+        self.remove(&file.name);
         self.by_hash.entry(file.outline.hash()).or_default().push(file.name.clone());
         self.by_name.insert(file.name.clone(), file);
     }

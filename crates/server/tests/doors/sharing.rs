@@ -78,7 +78,9 @@ impl Rig {
         let items = answer.json["items"].as_array().expect("items");
         items
             .iter()
-            .map(|item| (item["name"].as_str().unwrap().to_owned(), item["holders"].clone()))
+            .map(|item| {
+                (item["name"].as_str().expect("a name").to_owned(), item["holders"].clone())
+            })
             .collect()
     }
 }

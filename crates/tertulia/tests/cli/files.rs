@@ -185,7 +185,7 @@ fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
     let shared = ana.folder.to_str().unwrap();
     let second =
         ana.user.run(&["peer", "--folder", shared, "--node", &node.native, "--json"]).expect(1);
-    assert_eq!(object(&second.stderr().lines().last().unwrap())["error"]["code"], "FOLDER_IN_USE");
+    assert_eq!(object(second.stderr().lines().last().unwrap())["error"]["code"], "FOLDER_IN_USE");
     let none = User::new().run(&["files", "list", "--json"]).expect(1);
     assert_eq!(object(&none.stderr())["error"]["code"], "NO_PEER");
     let nowhere = ana.user.run(&["files", "list", "--peer", "127.0.0.1:1", "--json"]).expect(1);

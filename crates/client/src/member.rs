@@ -291,7 +291,7 @@ impl Handle {
     /// # Errors
     /// [`Error::TooLong`]; why the membership has ended.
     pub async fn publish(&self, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        self.outlet.publish(body.into()).await
+        self.outlet.publish(body.into(), false).await
     }
 
     /// What to write down in order to come back, as it stands now. Entries that were given out and are neither done nor open come

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tertulia_group::entry::{HEADER_BYTES, write_publish};
+use tertulia_group::entry::{HEADER_BYTES, write_file, write_publish};
 use tertulia_group::{CompleteRun, Receipt, Seq};
 use tertulia_wire::Code;
 use tertulia_wire::native::StoredRun;
@@ -20,6 +20,8 @@ const OUT_BYTES_MAX: usize = 256 << 10;
 struct Item {
     counter: u64,
     body: Bytes,
+    /// It tells the group a file.
+    is_file: bool,
     promise: Promise,
 }
 
@@ -76,8 +78,8 @@ impl Outgoing {
     }
 
     /// Another message; it is the last in the order.
-    pub fn push(&mut self, body: Bytes, promise: Promise) {
-        self.queue.push_back(Item { counter: self.next_counter, body, promise });
+    pub fn push(&mut self, body: Bytes, is_file: bool, promise: Promise) {
+        self.queue.push_back(Item { counter: self.next_counter, body, is_file, promise });
         self.next_counter += 1;
     }
 
@@ -157,7 +159,8 @@ impl Outgoing {
             item.promise.may_be_stored = true;
             self.used_counter = self.used_counter.max(item.counter);
             let receipt = item.promise.wants_receipt;
-            write_publish(out, &self.name, item.counter, receipt, &item.body);
+            let write = if item.is_file { write_file } else { write_publish };
+            write(out, &self.name, item.counter, receipt, &item.body);
             self.unstored_bytes += bytes;
             self.written += 1;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tertulia_group::Seq;
 use tertulia_wire::Level;
+use tertulia_wire::file::FileBody;
 use tertulia_wire::native::Confirmed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -114,7 +115,15 @@ impl Sender {
     /// # Errors
     /// [`Error::TooLong`]; why the sender has ended.
     pub async fn send(&self, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        self.outlet.publish(body.into()).await
+        self.outlet.publish(body.into(), false).await
+    }
+
+    /// Tells the group a file; otherwise as [`Sender::send`].
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; a name that is empty, longer than 255 bytes or not one clean line ends the connection (`BAD_FRAME`).
+    pub async fn tell_file(&self, file: &FileBody) -> Result<Sent, Error> {
+        self.outlet.publish(file.write().into(), true).await
     }
 
     /// Who has moved, when `follow` was asked for; can be taken once. A receiver that is not read loses some of them:
@@ -162,13 +171,13 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    pub async fn publish(&self, body: Bytes) -> Result<Sent, Error> {
+    pub async fn publish(&self, body: Bytes, is_file: bool) -> Result<Sent, Error> {
         if body.len() > self.bytes_max {
             return Err(Error::TooLong { bytes: body.len(), max: self.bytes_max });
         }
         let place = self.publish.reserve().await.map_err(|_| self.ended())?;
         let (sent, promise) = promise(self.receipts);
-        place.send(Publish { body, promise });
+        place.send(Publish { body, is_file, promise });
         Ok(sent)
     }
 

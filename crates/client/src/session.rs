@@ -28,6 +28,8 @@ pub(crate) const WISHES_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Publish {
     pub body: Bytes,
+    /// It tells the group a file.
+    pub is_file: bool,
     pub promise: Promise,
 }
 

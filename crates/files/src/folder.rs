@@ -51,6 +51,8 @@ pub struct Found {
     pub left_out_count: usize,
 }
 
+/// Digits in the name of a file that is being saved.
+const STAGED_DIGITS: usize = 16;
 /// Things left out that are named.
 pub const LEFT_OUT_MAX: usize = 20;
 
@@ -237,9 +239,10 @@ impl Folder {
         let Ok(entries) = self.dir.entries() else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let is_part = name
-                .to_str()
-                .is_some_and(|name| name.starts_with(PART_PREFIX) && name.ends_with(".part"));
+            // Longer ones are of files that are being fetched, and go on.
+            let middle = name.to_str().and_then(|name| name.strip_prefix(PART_PREFIX));
+            let middle = middle.and_then(|name| name.strip_suffix(".part"));
+            let is_part = middle.is_some_and(|middle| middle.len() == STAGED_DIGITS);
             if is_part && entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 let _ = self.dir.remove_file(&name);
             }

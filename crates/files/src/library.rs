@@ -233,6 +233,27 @@ impl Library {
         Ok(file)
     }
 
+    /// Shares a file that was put into the folder, and is verified by this. Blocks.
+    ///
+    /// # Errors
+    /// Where it is not there, or has another size by now.
+    pub fn adopt(&self, name: &FileName, outline: Arc<Outline>) -> io::Result<()> {
+        let (_, stamp) = self.folder.read(name)?;
+        if stamp.size != outline.size() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.cache().put(name.clone(), stamp, Arc::clone(&outline));
+        self.write().put(SharedFile { name: name.clone(), outline, stamp });
+        self.tell();
+        self.keep();
+        Ok(())
+    }
+
+    /// The folder's path, as it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A file that was staged is not wanted.
     pub fn abandon(&self, staged: &Staged) {
         self.folder.abandon(staged);

@@ -38,6 +38,12 @@ pub const WRITE_WAIT: Duration = Duration::from_secs(60);
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// Holders of one file that are asked at once; others only when some are given up.
 pub const SOURCES_MAX: usize = 16;
+/// Who fetch one content from one peer where many fetch it at once; others are told that it is not their turn.
+pub const TURNS_MAX: usize = 2;
+/// A turn is over when nothing was asked for so long.
+pub const TURN_KEPT: Duration = Duration::from_secs(60);
+/// A file that was told to a group and of which nothing comes for so long is given up.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes of one message between peers: a piece and some to spare.
 pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
 /// Ports that are tried from the one that was asked for.

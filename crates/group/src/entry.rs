@@ -20,7 +20,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::ids::{Door, Epoch, Incarnation, LeaveReason, Seq};
-use crate::limits::{CODE_BYTES_MAX, NAME_BYTES_MAX, OPEN_MAX};
+use crate::limits::{CODE_BYTES_MAX, FILE_NAME_BYTES_MAX, NAME_BYTES_MAX, OPEN_MAX};
 
 /// Bytes before the name.
 pub const HEADER_BYTES: usize = 48;
@@ -64,6 +64,9 @@ pub const FLAG_OUTSIDE: u8 = 1;
 pub const FLAG_RECEIPT: u8 = 2;
 /// On a delivery: the member was given this one before and had not finished it. Never in a log.
 pub const FLAG_AGAIN: u8 = 4;
+
+/// On a publish: it tells the group a file, and becomes a [`Kind::File`] entry. Never in a log.
+pub const FLAG_FILE: u8 = 8;
 
 /// Why bytes are not a well-formed entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -353,7 +356,13 @@ impl Run {
     fn check(frame: &[u8]) -> Result<(), EntryError> {
         let header = Header::read(frame)?;
         let name = &frame[HEADER_BYTES..HEADER_BYTES + usize::from(header.name_len)];
-        std::str::from_utf8(name).map(|_| ()).map_err(|_| EntryError::Name)
+        std::str::from_utf8(name).map_err(|_| EntryError::Name)?;
+        // Without a body it is asked again whether it is stored.
+        let body = &frame[HEADER_BYTES + name.len()..header.len as usize];
+        if header.flags & FLAG_FILE != 0 && !body.is_empty() && !tells_a_file(body) {
+            return Err(EntryError::Body);
+        }
+        Ok(())
     }
 
     /// A run of one message that the node writes itself, for doors whose clients do not speak frames.
@@ -384,12 +393,33 @@ impl Run {
     }
 }
 
+/// Whether a body is one of a [`Kind::File`] entry: size (8 bytes), hash (32), the name's length (2), the name: not empty, one
+/// clean line.
+fn tells_a_file(body: &[u8]) -> bool {
+    const BEFORE_NAME: usize = 42;
+    let Some((before, name)) = body.split_at_checked(BEFORE_NAME) else { return false };
+    let len = usize::from(u16::from_le_bytes([before[40], before[41]]));
+    let name = name.get(..len).and_then(|name| std::str::from_utf8(name).ok());
+    name.is_some_and(|name| {
+        !name.is_empty() && name.len() <= FILE_NAME_BYTES_MAX && !name.chars().any(char::is_control)
+    })
+}
+
 /// Appends a publish frame to `out`.
 pub fn write_publish(out: &mut BytesMut, name: &str, counter: u64, receipt: bool, body: &[u8]) {
+    publish(out, name, counter, if receipt { FLAG_RECEIPT } else { 0 }, body);
+}
+
+/// Appends a publish frame that tells a file to `out`.
+pub fn write_file(out: &mut BytesMut, name: &str, counter: u64, receipt: bool, body: &[u8]) {
+    publish(out, name, counter, FLAG_FILE | if receipt { FLAG_RECEIPT } else { 0 }, body);
+}
+
+fn publish(out: &mut BytesMut, name: &str, counter: u64, flags: u8, body: &[u8]) {
     let header = Header {
         len: 0,
         kind: Kind::Publish,
-        flags: if receipt { FLAG_RECEIPT } else { 0 },
+        flags,
         name_len: 0,
         seq: 0,
         time_us: 0,
@@ -403,13 +433,14 @@ pub fn write_publish(out: &mut BytesMut, name: &str, counter: u64, receipt: bool
 /// Overwrites in the frame at the beginning of `frame` what the coordinator decides.
 pub(crate) fn stamp(
     frame: &mut [u8],
+    kind: Kind,
     flags: u8,
     seq: Seq,
     time_us: u64,
     sender: u64,
     epoch: Epoch,
 ) {
-    frame[4] = Kind::Message as u8;
+    frame[4] = kind as u8;
     frame[5] = flags;
     frame[7] = 0;
     frame[8..16].copy_from_slice(&seq.to_le_bytes());

@@ -1,5 +1,7 @@
 //! Every limit of a group in one place, and what happens when it is reached.
 
+/// Bytes of the name of a file that is told to a group; a longer one is not well-formed.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Longest name of a member, group or account, in characters.
 pub const NAME_CHARS_MAX: usize = 32;
 /// Longest name in bytes (it has to fit the one-byte length of an entry's header).

@@ -7,7 +7,9 @@ use std::collections::hash_map::Entry;
 use bytes::{Buf, BytesMut};
 
 use crate::effect::{Effect, JoinedConn, JoinedEffect, Note, Published, left_body};
-use crate::entry::{self, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Header, JoinedBody, Kind, Run};
+use crate::entry::{
+    self, FLAG_FILE, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Header, JoinedBody, Kind, Run,
+};
 use crate::group::{Group, Role};
 use crate::ids::{
     ConnId, Door, Incarnation, LeaveReason, Now, Position, SecretDigest, SenderId, Seq,
@@ -324,7 +326,8 @@ impl Group {
         let bounds = Bounds { runs_max: self.limits.runs_per_sender_max, stored: self.stored };
         sender.accept(header.counter, seq, role.key, bounds);
         let flags = if role.key.is_none() { FLAG_OUTSIDE } else { 0 };
-        entry::stamp(frame, flags, seq, now.wall_us, number, self.identity.epoch);
+        let kind = if header.flags & FLAG_FILE == 0 { Kind::Message } else { Kind::File };
+        entry::stamp(frame, kind, flags, seq, now.wall_us, number, self.identity.epoch);
         self.building.count += 1;
         if planted(Bug::AnswerEarly) {
             let stored = StoredRun { counter: header.counter, seq, count: 1 };

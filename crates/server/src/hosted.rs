@@ -308,7 +308,8 @@ impl Hosted {
         };
         let answered = group.members().map(cursor).min().unwrap_or(Seq::MAX);
         let headers = self.window.borrow().newest(answered, PENDING_MAX);
-        let messages = headers.iter().filter(|header| header.kind == Kind::Message);
+        let messages =
+            headers.iter().filter(|header| matches!(header.kind, Kind::Message | Kind::File));
         messages.map(|header| (header.seq, header.publisher())).collect()
     }
 

@@ -243,6 +243,17 @@ pub struct JoinArgs {
     #[arg(long, value_name = "N", default_value_t = 16, requires = "exec")]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
     pub jobs: u8,
+    /// Fetch the files that the group is told of into this folder, and share them with the other
+    /// members; each is confirmed once it is there, verified and on the disk. Needs a login
+    #[arg(long, value_name = "DIR")]
+    pub fetch: Option<PathBuf>,
+    /// Address on which others fetch from --fetch; 0.0.0.0 for others on the network [default:
+    /// 127.0.0.1]
+    #[arg(long, value_name = "ADDR", requires = "fetch")]
+    pub listen: Option<std::net::IpAddr>,
+    /// The host that others reach it by, where it is not the one that the node sees
+    #[arg(long, value_name = "HOST", requires = "fetch")]
+    pub advertise: Option<String>,
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -408,6 +419,8 @@ pub struct OwnPeerArgs {
 pub struct FilesArgs {
     #[command(flatten)]
     pub peer: OwnPeerArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
     #[command(subcommand)]
     pub command: FilesCommand,
 }
@@ -422,6 +435,18 @@ pub enum FilesCommand {
         /// Replace a file of the same name
         #[arg(long)]
         force: bool,
+        /// Tell this group, too: members with `join --fetch` fetch it, and the receipt says who has it
+        #[arg(long, value_name = "GROUP")]
+        group: Option<String>,
+        /// Who is waited for: everybody, nobody (it is told), or so many
+        #[arg(long, value_name = "all|stored|N", default_value = "all", requires = "group")]
+        wait: Wait,
+        /// How long that may take, for each file
+        #[arg(long, default_value = "10m", value_parser = units::timeout, requires = "group")]
+        timeout: Duration,
+        /// The name under which the group is told [default: user-host]
+        #[arg(long = "as", value_name = "NAME", requires = "group")]
+        name: Option<String>,
     },
     /// Finds files of all peers by any fragment of their names, case and accents aside
     Search {
@@ -563,7 +588,8 @@ impl Command {
             Self::Whoami(args) => &mut args.node,
             Self::Peer(args) => &mut args.node,
             Self::Status(args) => &mut args.node,
-            Self::Demo(_) | Self::Serve(_) | Self::Check(_) | Self::Files(_) => return None,
+            Self::Files(args) => &mut args.node,
+            Self::Demo(_) | Self::Serve(_) | Self::Check(_) => return None,
             Self::Completions(_) | Self::Man => {
                 return None;
             }

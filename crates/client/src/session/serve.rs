@@ -166,11 +166,11 @@ impl Session {
         let max = conn.greeting.message_bytes_max as usize;
         let now = Instant::now();
         let mut next = Some(first);
-        while let Some(Publish { body, promise }) = next {
+        while let Some(Publish { body, is_file, promise }) = next {
             if body.len() > max {
                 promise.fail(&Error::TooLong { bytes: body.len(), max });
             } else {
-                self.outgoing.push(body, promise);
+                self.outgoing.push(body, is_file, promise);
                 self.outgoing.write(&mut conn.out, now);
             }
             next = if self.outgoing.has_room() { inlets.publishes.try_recv().ok() } else { None };

@@ -37,6 +37,8 @@ pub struct Job {
     pub identity: Arc<Identity>,
     /// Where it is to be.
     pub target: Target,
+    /// Many fetch it at once: one holder is asked, one whose turn it is to give it to this one.
+    pub turn: bool,
 }
 
 /// How far it is.
@@ -51,6 +53,8 @@ pub struct Progress {
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
+    /// What it was verified by.
+    pub outline: Arc<Outline>,
     /// Bytes of the whole.
     pub size: u64,
     /// Bytes that an earlier try had left.
@@ -97,14 +101,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`NotFetched`]
 pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetched, NotFetched> {
-    let Job { hash, mut holders, capability, identity, target } = job;
+    let Job { hash, mut holders, capability, identity, target, turn } = job;
     holders.truncate(SOURCES_MAX);
     if holders.iter().all(|holder| holder.size > FILE_BYTES_MAX) && !holders.is_empty() {
         return Err(NotFetched::TooLarge);
     }
     let opening = target.clone();
     let part = Arc::new(blocking(move || Part::open(&opening, hash)).await?);
-    let mut race = Race { hash, capability, identity, dropped: Vec::new(), sources: Vec::new() };
+    let mut race =
+        Race { hash, capability, identity, turn, dropped: Vec::new(), sources: Vec::new() };
     let (outline, last) = race.prove(&holders).await?;
     let outline = Arc::new(outline);
     let (verifying, by) = (Arc::clone(&part), Arc::clone(&outline));
@@ -139,10 +144,11 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
     if !is_done {
         return Err(NotFetched::NoHolders { dropped, here });
     }
+    let outline = Arc::clone(&shared.outline);
     drop(shared);
     blocking(move || part.finish(&target)).await?;
     let from: Vec<_> = holders.into_iter().zip(from).filter(|(_, bytes)| *bytes > 0).collect();
-    Ok(Fetched { size, kept, fetched: size - kept, from, dropped })
+    Ok(Fetched { outline, size, kept, fetched: size - kept, from, dropped })
 }
 
 async fn blocking<T: Send + 'static>(
@@ -223,6 +229,7 @@ struct Race {
     hash: ContentHash,
     capability: String,
     identity: Arc<Identity>,
+    turn: bool,
     dropped: Vec<(usize, Failed)>,
     /// Connections that are there already.
     sources: Vec<(usize, Source)>,
@@ -243,7 +250,8 @@ impl Race {
     async fn prove(&mut self, holders: &[Holder]) -> Result<Proof, NotFetched> {
         for (number, holder) in holders.iter().enumerate() {
             let connected =
-                Source::connect(holder, &self.identity, self.hash, &self.capability).await;
+                Source::connect(holder, &self.identity, self.hash, &self.capability, self.turn)
+                    .await;
             let mut source = match connected {
                 Ok(source) => source,
                 Err(why) => {
@@ -276,15 +284,19 @@ impl Race {
                 self.dropped.push((number, why));
                 continue;
             }
+            // Who waits for its turn takes up one holder's only.
+            if self.turn && !self.sources.iter().any(|(known, _)| *known == number) {
+                continue;
+            }
             let known = self.sources.iter().position(|(known, _)| *known == number);
             let source = known.map(|at| self.sources.swap_remove(at).1);
             let (shared, holder, identity) =
                 (Arc::clone(shared), holder.clone(), Arc::clone(&self.identity));
-            let (hash, capability) = (self.hash, self.capability.clone());
+            let (hash, capability, turn) = (self.hash, self.capability.clone(), self.turn);
             lanes.spawn(async move {
                 let source = match source {
                     Some(source) => Ok(source),
-                    None => Source::connect(&holder, &identity, hash, &capability).await,
+                    None => Source::connect(&holder, &identity, hash, &capability, turn).await,
                 };
                 match source {
                     Ok(source) => (number, ask(&shared, number, &source).await),

@@ -46,6 +46,9 @@ pub enum Failed {
     /// It refuses, or has not got it any more.
     #[error("refuses: {0}")]
     Refused(String),
+    /// It gives it to others just now.
+    #[error("gives it to others just now")]
+    Busy,
     /// Nothing came for too long.
     #[error("sends nothing")]
     Silent,
@@ -59,6 +62,7 @@ impl From<Status> for Failed {
         // What a peer says is not yet fit to be shown.
         let message = tertulia_wire::safe::make_safe(status.message(), 200).into_owned();
         match status.code() {
+            tonic::Code::ResourceExhausted => Self::Busy,
             tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
                 Self::Unreachable(message)
             }
@@ -73,6 +77,7 @@ pub struct Source {
     client: PeerClient<Channel>,
     bearer: MetadataValue<Ascii>,
     hash: ContentHash,
+    turn: bool,
 }
 
 /// How a connection between peers is tuned, to whatever end.
@@ -94,6 +99,7 @@ impl Source {
         identity: &Identity,
         hash: ContentHash,
         capability: &str,
+        turn: bool,
     ) -> Result<Self, Failed> {
         let unreachable = |error: &dyn std::fmt::Display| Failed::Unreachable(error.to_string());
         let bearer = MetadataValue::try_from(format!("Bearer {capability}"));
@@ -113,7 +119,7 @@ impl Source {
             .await
             .map_err(|error| unreachable(&error))?;
         let client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { client, bearer, hash })
+        Ok(Self { client, bearer, hash, turn })
     }
 
     async fn ask(
@@ -123,7 +129,8 @@ impl Source {
         outline: bool,
     ) -> Result<Streaming<PiecesReply>, Failed> {
         let hash = Bytes::copy_from_slice(&self.hash.0);
-        let mut request = Request::new(PiecesRequest { hash, first, count, outline });
+        let mut request =
+            Request::new(PiecesRequest { hash, first, count, outline, turn: self.turn });
         request.metadata_mut().insert("authorization", self.bearer.clone());
         let answer = timeout(PIECE_WAIT, self.client.pieces(request)).await;
         Ok(answer.map_err(|_| Failed::Silent)??.into_inner())

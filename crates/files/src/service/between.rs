@@ -2,15 +2,17 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 use super::refused;
+use super::state::State;
 use crate::capability::Granted;
 use crate::content::{ContentHash, Outline};
-use crate::library::Library;
+use crate::identity::Fingerprint;
 use crate::limits::PIECE_BYTES;
 use crate::proto::pieces_reply::Part;
 use crate::proto::{self, PiecesReply, PiecesRequest};
@@ -25,8 +27,9 @@ pub type PiecesStream = tokio_stream::wrappers::ReceiverStream<Result<PiecesRepl
 
 /// Answers a request that the guard has let through.
 pub async fn pieces(
-    library: &Arc<Library>,
+    state: &State,
     granted: Option<&Granted>,
+    who: Option<Fingerprint>,
     request: &PiecesRequest,
 ) -> Result<PiecesStream, Status> {
     let hash = ContentHash::try_from(&*request.hash)
@@ -35,7 +38,7 @@ pub async fn pieces(
         let message = "the capability is not for this content";
         return Err(refused(Code::PermissionDenied, "NO_CAPABILITY", message));
     }
-    let found = Arc::clone(library);
+    let found = Arc::clone(&state.library);
     let content = tokio::task::spawn_blocking(move || found.content(hash)).await;
     let content = content.map_err(|_| Status::unavailable("the peer is ending"))?;
     let (file, outline) = content.ok_or_else(|| {
@@ -47,6 +50,12 @@ pub async fn pieces(
         let message = format!("there are {} pieces", outline.pieces());
         refused(Code::OutOfRange, "BAD_REQUEST", &message)
     })?;
+    // The guard lets nobody in without a certificate.
+    let is_turn = || who.is_some_and(|who| state.turns.take(hash, who, Instant::now()));
+    if request.turn && !is_turn() {
+        let message = "others are fetching it from here just now, and will have it soon";
+        return Err(refused(Code::ResourceExhausted, "TURN", message));
+    }
     let (first, with_outline) = (request.first, request.outline);
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {

@@ -6,6 +6,8 @@ mod guard;
 mod listen;
 mod own;
 mod state;
+mod told;
+mod turns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,8 +24,10 @@ use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 pub use self::state::{KeptToken, Standing, Tokens};
+pub use self::told::{Fetcher, Told, ToldFailed, ToldFetched};
 
 use self::guard::{Guard, SharedVerifier};
+use self::listen::Caller;
 use self::state::State;
 use crate::capability::Granted;
 use crate::identity::Identity;
@@ -109,6 +113,7 @@ impl RunningPeer {
             advertise,
             port: address.port(),
             verifier: Arc::clone(&verifier),
+            turns: turns::Turns::default(),
             logged_in: tokio::sync::Notify::new(),
             standing: std::sync::RwLock::default(),
         });
@@ -147,6 +152,11 @@ impl RunningPeer {
     /// How the node sees it; tells of every change.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// For fetching into its folder; what was fetched is shared from then on.
+    pub fn fetcher(&self) -> Fetcher {
+        Fetcher::new(Arc::clone(&self.state))
     }
 
     /// A clean end: it is in no list any more.
@@ -245,8 +255,9 @@ impl Peer for PeerService {
         request: Request<PiecesRequest>,
     ) -> Result<Response<Self::PiecesStream>, Status> {
         let granted = request.extensions().get::<Granted>().cloned();
+        let who = request.extensions().get::<Caller>().and_then(|caller| caller.fingerprint);
         let stream =
-            between::pieces(&self.state.library, granted.as_ref(), &request.into_inner()).await?;
+            between::pieces(&self.state, granted.as_ref(), who, &request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 use super::guard::SharedVerifier;
+use super::turns::Turns;
 use crate::identity::Identity;
 use crate::library::Library;
 use crate::node::{Node, NodeError};
@@ -54,6 +55,7 @@ pub struct Standing {
 /// See the module.
 pub struct State {
     pub library: Arc<Library>,
+    pub turns: Turns,
     pub node: Node,
     pub tokens: Box<dyn Tokens>,
     pub identity: Arc<Identity>,

@@ -331,7 +331,9 @@ impl Session<'_> {
             return false;
         }
         let header = self.hosted.window.borrow().header(*seq);
-        let Some(header) = header.filter(|header| header.kind == Kind::Message) else {
+        let Some(header) =
+            header.filter(|header| matches!(header.kind, Kind::Message | Kind::File))
+        else {
             return false;
         };
         let receipt =

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tertulia_client::{Confirmed, Error, How, Level, Receipt, ReceiptNow, Sender, Sent, Seq, Why};
+use tertulia_wire::file::FileBody;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout_at};
 
@@ -77,8 +78,27 @@ impl<'a> Delivery<'a> {
         wait: Wait,
         deadline: Instant,
     ) -> Result<Self, Failure> {
+        Self::handed_over(sender, sender.send(body), wait, deadline).await
+    }
+
+    /// Tells the group a file.
+    pub async fn tell_file(
+        sender: &'a Sender,
+        file: &FileBody,
+        wait: Wait,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        Self::handed_over(sender, sender.tell_file(file), wait, deadline).await
+    }
+
+    async fn handed_over(
+        sender: &'a Sender,
+        handing: impl Future<Output = Result<Sent, Error>>,
+        wait: Wait,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
         let started = Instant::now();
-        match timeout_at(deadline.into(), sender.send(body)).await {
+        match timeout_at(deadline.into(), handing).await {
             Ok(sent) => Ok(Self { sender, sent: sent?, wait, started, deadline }),
             Err(_) => Err(Failure::failed(
                 "TIMED_OUT",

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tertulia_client::Target;
 use tertulia_files::identity::Identity;
 use tertulia_files::names::FileName;
 use tertulia_files::own::{OwnPeer, Refused};
@@ -12,7 +13,8 @@ use tertulia_wire::safe::make_safe;
 use tertulia_wire::sharing::FileLine;
 use tertulia_wire::text::size_text;
 
-use super::get;
+use super::tell::Telling;
+use super::{get, tell};
 use crate::cli::{FilesArgs, FilesCommand};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, table};
@@ -22,12 +24,17 @@ use crate::peers;
 const HASH_SHOWN: usize = 16;
 
 /// Does what is told.
-pub async fn run(args: FilesArgs, out: &mut Output) -> Outcome {
+pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome {
+    let mut exit = Exit::Done;
     let mut peer = own_peer(args.peer.peer.as_deref().unwrap_or_default()).await?;
     match args.command {
-        FilesCommand::Save { paths, force } => {
+        FilesCommand::Save { paths, force, group, wait, timeout, name } => {
+            let telling = group.map(|group| Telling { group, wait, timeout, name });
             for path in &paths {
-                save(&mut peer, path, force, out).await?;
+                let saved = save(&mut peer, path, force, out).await?;
+                if let Some(telling) = &telling {
+                    exit = exit.max(tell::tell(&mut peer, &saved, telling, target, out).await?);
+                }
             }
         }
         FilesCommand::Search { words, limit } => {
@@ -66,7 +73,7 @@ pub async fn run(args: FilesArgs, out: &mut Output) -> Outcome {
         }
     }
     out.flush()?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// A connection to one's own peer: at this address, or the one that runs on this machine where it is empty.
@@ -102,7 +109,7 @@ async fn save(
     path: &Path,
     force: bool,
     out: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<FileLine, Failure> {
     let shown = path.display();
     let doing = format!("cannot read {shown}");
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -124,7 +131,8 @@ async fn save(
     let name = make_safe(&file.name, usize::MAX);
     let what = if saved.unchanged { "is there already" } else { "saved" };
     out.done(file, &format!("{what} {name}  {}  {}", size_text(file.size), short(&file.hash)))?;
-    out.flush()
+    out.flush()?;
+    Ok(saved.file)
 }
 
 /// As much of a hash as people want to see.
@@ -142,6 +150,16 @@ pub fn bar(size: u64, name: &str, out: &Output) -> ProgressBar {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_message(make_safe(name, 60).into_owned());
+    bar
+}
+
+/// A bar of how many have a file; as [`bar`] otherwise.
+pub fn progress(members: u64, name: &str, out: &Output) -> ProgressBar {
+    let bar = bar(members, name, out);
+    if let Ok(style) = ProgressStyle::with_template("{msg}  {bar:30} {pos}/{len} have it") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.tick();
     bar
 }
 

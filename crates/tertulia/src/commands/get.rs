@@ -81,7 +81,7 @@ pub async fn run(
         }
     });
     let started = Instant::now();
-    let job = Job { hash, holders, capability, identity, target };
+    let job = Job { hash, holders, capability, identity, target, turn: false };
     let fetched = fetch::fetch(job, progress).await;
     bar.finish_and_clear();
     drawing.abort();
@@ -89,7 +89,7 @@ pub async fn run(
     for (holder, why) in &fetched.dropped {
         out.note(&dropped_text(holder, why));
     }
-    let Fetched { size, kept, fetched, from, dropped } = &fetched;
+    let Fetched { size, kept, fetched, from, dropped, .. } = &fetched;
     let got = Got {
         name: name.as_str(),
         size: *size,

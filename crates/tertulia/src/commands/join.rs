@@ -5,12 +5,14 @@ use std::time::Duration;
 use tertulia_client::{
     Code, Directory, Entry, Event, Handle, Kind, Member, MemberOptions, Seq, Start, Target,
 };
+use tertulia_wire::file::FileBody;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::shown_name;
 use tokio::time::{Instant, sleep_until};
 
 use super::claim::{Claim, claim};
 use super::exec::{Job, Ran, Runner, kill_running};
+use super::fetch::{Fetcher, Got};
 use super::{members_text, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
@@ -40,8 +42,12 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
         claim = claiming => claim?,
         stop = signals.stopped() => return Ok(stop.exit()),
     };
+    let fetcher = match &args.fetch {
+        Some(folder) => Some(Fetcher::start(folder, args, target).await?),
+        None => None,
+    };
     let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
-    let mut session = Session::new(target, &member, slot, runner, out);
+    let mut session = Session::new(target, &member, slot, runner, fetcher, out);
     session.welcome(&member);
     if let (true, Some(_)) = (member.welcome().resumed, args.from) {
         let cursor = member.saved().cursor;
@@ -68,6 +74,7 @@ struct Session<'a> {
     handle: Handle,
     slot: Slot,
     runner: Option<Runner>,
+    fetcher: Option<Fetcher>,
     out: &'a mut Output,
     /// The old membership was not there any more: it may be because the store is another one.
     store_is_new: bool,
@@ -84,6 +91,7 @@ impl<'a> Session<'a> {
         member: &Member,
         slot: Slot,
         runner: Option<Runner>,
+        fetcher: Option<Fetcher>,
         out: &'a mut Output,
     ) -> Self {
         let welcome = member.welcome();
@@ -94,6 +102,7 @@ impl<'a> Session<'a> {
             handle: member.handle().clone(),
             slot,
             runner,
+            fetcher,
             out,
             store_is_new: false,
             save_at: None,
@@ -113,12 +122,16 @@ impl<'a> Session<'a> {
 
     async fn go(&mut self, mut member: Member, signals: &mut Signals) -> Ended {
         loop {
-            let has_room = self.runner.as_ref().is_none_or(Runner::has_room);
+            let has_room = self.has_room();
             let save_at = self.save_at;
             let step = tokio::select! {
                 stop = signals.stopped() => return Ended::Asked(member, stop),
                 Some((seq, ran)) = next_ran(&mut self.runner) => {
                     self.ran(seq, &ran);
+                    Ok(())
+                }
+                Some((seq, got)) = next_got(&mut self.fetcher) => {
+                    self.got(seq, &got);
                     Ok(())
                 }
                 () = at(save_at) => {
@@ -138,6 +151,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.runner.as_ref().is_none_or(Runner::has_room)
+            && self.fetcher.as_ref().is_none_or(Fetcher::has_room)
+    }
+
     /// One event and all that are there by now: prints them, flushes once, confirms.
     async fn take(&mut self, first: Option<Event>, member: &mut Member) -> Result<(), Failure> {
         let mut printed = Vec::new();
@@ -149,7 +167,7 @@ impl<'a> Session<'a> {
             if let Err(failure) = self.event(event, &mut printed) {
                 break Err(failure);
             }
-            let has_room = self.runner.as_ref().is_none_or(Runner::has_room);
+            let has_room = self.has_room();
             if printed.len() >= BATCH_MAX || !has_room {
                 break Ok(());
             }
@@ -201,6 +219,13 @@ impl<'a> Session<'a> {
     fn entry(&mut self, entry: &Entry, printed: &mut Vec<Seq>) -> Result<(), Failure> {
         let seq = entry.header.seq;
         print::entry(&self.group, entry, self.out)?;
+        if let (Some(fetcher), Kind::File) = (&mut self.fetcher, entry.header.kind)
+            && let Ok(file) = FileBody::read(&entry.body())
+        {
+            self.handle.open(seq);
+            fetcher.start_one(seq, file);
+            return Ok(());
+        }
         match &mut self.runner {
             Some(runner) if entry.header.kind == Kind::Message => {
                 // Out before the program's own output.
@@ -223,6 +248,21 @@ impl<'a> Session<'a> {
             }
             // Stays open: it comes again, or the receipt says that it was not done.
             Ran::Cut => {}
+        }
+        self.moved();
+    }
+
+    fn got(&mut self, seq: Seq, got: &Got) {
+        match got {
+            Got::Here(text) => {
+                self.handle.done(seq);
+                self.out.note(&make_safe(&format!("#{seq} {text}"), usize::MAX));
+            }
+            Got::Failed { code, text } => {
+                self.handle.fail(seq, code);
+                let line = format!("#{seq} failed: {code} ({text})");
+                self.out.note(&make_safe(&line, usize::MAX));
+            }
         }
         self.moved();
     }
@@ -274,6 +314,9 @@ impl<'a> Session<'a> {
                 self.ran(seq, &ran);
             }
         }
+        if let Some(fetcher) = self.fetcher.take() {
+            fetcher.end().await;
+        }
         self.save(&member);
         let (group, name) = (&self.group, &self.name);
         if durable {
@@ -301,6 +344,13 @@ impl<'a> Session<'a> {
 async fn next_ran(runner: &mut Option<Runner>) -> Option<(Seq, Ran)> {
     match runner {
         Some(runner) => runner.next().await,
+        None => None,
+    }
+}
+
+async fn next_got(fetcher: &mut Option<Fetcher>) -> Option<(Seq, Got)> {
+    match fetcher {
+        Some(fetcher) => fetcher.next().await,
         None => None,
     }
 }

@@ -7,6 +7,7 @@ mod claim;
 mod delivery;
 mod demo;
 mod exec;
+mod fetch;
 mod files;
 mod get;
 mod groups;
@@ -20,6 +21,7 @@ mod receipt;
 mod send;
 mod serve;
 mod status;
+mod tell;
 
 use tertulia_client::{Directory, Error, Fingerprint, KnownNodes, Pinned, Target, Trust};
 use tertulia_wire::NotAFingerprint;
@@ -62,7 +64,7 @@ pub async fn run(mut cli: Cli) -> Outcome {
         Command::Logout(args) => listed(account::logout(&args, &target, out).await),
         Command::Passwd(args) => listed(account::passwd(&args, &target, out).await),
         Command::Peer(args) => peer::run(&args, given, &target, out).await,
-        Command::Files(args) => listed(files::run(args, out).await),
+        Command::Files(args) => listed(files::run(args, &target, out).await),
         Command::Whoami(_) => listed(account::whoami(&target, out).await),
         Command::Status(_) => listed(status::run(&target, out).await),
         Command::Check(args) => listed(check::run(&args, out).await),
@@ -90,7 +92,7 @@ fn target(args: NodeArgs, command: &Command) -> Result<Target, Failure> {
     // A token that is not valid any more must not be in the way of the next one.
     let login = match command {
         Command::Login(_) | Command::Demo(_) | Command::Serve(_) | Command::Check(_) => None,
-        Command::Completions(_) | Command::Man | Command::Peer(_) | Command::Files(_) => None,
+        Command::Completions(_) | Command::Man | Command::Peer(_) => None,
         _ => logins::find(target.address())?,
     };
     Ok(target.login(login))

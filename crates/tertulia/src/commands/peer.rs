@@ -113,7 +113,8 @@ fn default_folder() -> Result<PathBuf, Failure> {
     Ok(home.join("Tertulia"))
 }
 
-fn cannot_start(error: &std::io::Error, folder: &Path, port: u16) -> Failure {
+/// Why no peer can be started, and what to do.
+pub fn cannot_start(error: &std::io::Error, folder: &Path, port: u16) -> Failure {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             let text = format!(
@@ -193,9 +194,9 @@ fn standing_text(standing: &Standing, node: &str) -> String {
 }
 
 /// The user's logins: those of every other command, too.
-struct KeptLogins {
+pub struct KeptLogins {
     /// The node.
-    address: String,
+    pub address: String,
 }
 
 impl Tokens for KeptLogins {

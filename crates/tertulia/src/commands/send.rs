@@ -156,7 +156,7 @@ fn show(
     Ok(if *enough { Exit::Done } else { Exit::Incomplete })
 }
 
-fn print(group: &str, settled: &Settled, out: &mut Output) -> Result<(), Failure> {
+pub fn print(group: &str, settled: &Settled, out: &mut Output) -> Result<(), Failure> {
     let Settled { receipt, level, elapsed, .. } = settled;
     if out.json {
         out.object(&ReceiptLine::new(group, receipt, *level, Some(*elapsed)))?;
@@ -169,7 +169,7 @@ fn print(group: &str, settled: &Settled, out: &mut Output) -> Result<(), Failure
 }
 
 /// Ends the connection in order, but does not wait for it long.
-async fn close(sender: Sender) {
+pub async fn close(sender: Sender) {
     // Every message has been answered for: what closing could say has been said.
     let _ = tokio::time::timeout(Duration::from_secs(1), sender.close()).await;
 }

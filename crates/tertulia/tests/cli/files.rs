@@ -54,7 +54,7 @@ impl Sharer {
     }
 
     /// A file in a folder that is not shared.
-    fn own_file(&self, name: &str, content: &[u8]) -> String {
+    pub fn own_file(&self, name: &str, content: &[u8]) -> String {
         let path = self.user.home.path().join(name);
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()

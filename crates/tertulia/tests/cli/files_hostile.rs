@@ -322,8 +322,13 @@ fn a_capability_opens_what_it_names_to_whom_it_is_for() {
         let ask = async |identity: &Identity, capability: Option<&str>, hash: ContentHash| {
             let mut client = connect(holder, identity).await;
             let hash = hash.0.to_vec().into();
-            let mut request =
-                Request::new(PiecesRequest { hash, first: 0, count: 1, outline: false });
+            let mut request = Request::new(PiecesRequest {
+                hash,
+                first: 0,
+                count: 1,
+                outline: false,
+                turn: false,
+            });
             if let Some(capability) = capability {
                 let bearer = format!("Bearer {capability}").parse().unwrap();
                 request.metadata_mut().insert("authorization", bearer);
@@ -345,8 +350,13 @@ fn a_capability_opens_what_it_names_to_whom_it_is_for() {
         assert_eq!(ask(&own, Some("v4.public.AAAA"), one).await, denied, "no capability");
         // Plain, from this machine: one's own client gets no content either.
         let mut plain = PeerClient::connect(format!("http://{}", ana.address)).await.unwrap();
-        let request =
-            PiecesRequest { hash: one.0.to_vec().into(), first: 0, count: 1, outline: false };
+        let request = PiecesRequest {
+            hash: one.0.to_vec().into(),
+            first: 0,
+            count: 1,
+            outline: false,
+            turn: false,
+        };
         assert_eq!(plain.pieces(request).await.unwrap_err().code(), Code::PermissionDenied);
         assert!(plain.list(ListRequest {}).await.is_ok());
         // Another one than the node vouches for.

@@ -90,8 +90,8 @@ fn message(out: &mut BytesMut, verb: &str, seq: Seq, name: &str, text: &[u8]) {
 
 /// `FILE <seq> <name> <size> <hash> <file name>`
 pub fn told_file(out: &mut BytesMut, seq: Seq, name: &str, file: &FileBody) {
-    let hash = file.hash_hex();
-    put(out, format_args!("FILE {seq} {name} {} {hash} {}", file.size, file.name));
+    let (hash, file_name) = (file.hash_hex(), make_safe(&file.name, 255));
+    put(out, format_args!("FILE {seq} {name} {} {hash} {file_name}", file.size));
 }
 
 /// The line for any entry: `OLD` instead of `MSG` where `is_old`. Whether there is one: internal entries, and such with a body

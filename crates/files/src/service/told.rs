@@ -1,0 +1,289 @@
+//! Fetching what a group was told of into the peer's folder: as many members do at once, each in its turn, from whoever has it
+//! by now; tried again until it is there, or cannot be.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::seq::SliceRandom as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::state::State;
+use crate::content::{ContentHash, outline_of};
+use crate::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Target};
+use crate::identity::Fingerprint;
+use crate::limits::{FILE_BYTES_MAX, PATIENCE};
+use crate::names::FileName;
+use crate::node::NodeError;
+
+/// The shortest and the longest pause before it is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A capability is used again for so long; it is good for longer.
+const CAPABILITY_KEPT: Duration = Duration::from_secs(300);
+/// Names that are tried where others are taken: `a (2).txt` and so on.
+const NAMES_TRIED: u32 = 100;
+
+/// What a group was told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The file's name; anything, as it comes from outside.
+    pub name: String,
+    /// Its bytes, as was said.
+    pub size: u64,
+    /// Its content.
+    pub hash: ContentHash,
+}
+
+/// It is in the folder, synced and verified.
+#[derive(Clone, Debug)]
+pub struct ToldFetched {
+    /// Under this name, which is another one than was told where that was taken.
+    pub name: FileName,
+    /// Bytes that were there already: all of them where the whole file was.
+    pub kept: u64,
+    /// What each holder has given.
+    pub from: Vec<(Holder, u64)>,
+    /// Who has sent wrong data.
+    pub liars: Vec<Holder>,
+}
+
+/// Why it is not, and will not be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ToldFailed {
+    /// A few words for the receipt: `no space`, `bad name`, `too large`, `no holders`, `cannot write`.
+    pub code: &'static str,
+    /// The same for people; safe to show.
+    pub message: String,
+}
+
+/// Fetches into the folder of a running peer.
+#[derive(Clone)]
+pub struct Fetcher {
+    state: Arc<State>,
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").finish_non_exhaustive()
+    }
+}
+
+/// The right to fetch, until it is asked for anew.
+struct Kept {
+    capability: String,
+    until: Instant,
+}
+
+impl Fetcher {
+    pub(super) const fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+
+    /// Whether somebody is logged in at the peer's node.
+    ///
+    /// # Errors
+    /// [`NodeError`], also where what is kept cannot be read.
+    pub async fn is_logged_in(&self) -> Result<bool, NodeError> {
+        Ok(self.state.token().await?.is_some())
+    }
+
+    /// Fetches, however often that has to be tried. May be dropped: what is right of it by then is kept for another try.
+    ///
+    /// # Errors
+    /// [`ToldFailed`]
+    pub async fn fetch(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
+        let failed = |code, message: String| Err(ToldFailed { code, message });
+        if told.size > FILE_BYTES_MAX {
+            return failed("too large", "it is larger than a file may be (1 TiB)".to_owned());
+        }
+        let name = match FileName::new(&told.name).and_then(|name| FileName::new(name.base())) {
+            Ok(name) if name.as_str() == told.name => name,
+            Ok(_) => return failed("bad name", "its name has folders in it".to_owned()),
+            Err(why) => return failed("bad name", why.to_string()),
+        };
+        if let Some(name) = self.found(told.hash) {
+            let liars = Vec::new();
+            return Ok(ToldFetched { name, kept: told.size, from: Vec::new(), liars });
+        }
+        let (mut liars, mut kept): (Vec<Holder>, Option<Kept>) = (Vec::new(), None);
+        let (mut here, mut pause, mut number) = (0, PAUSES.0, 1);
+        let mut until = Instant::now() + PATIENCE;
+        loop {
+            let target_name = numbered(&name, number)
+                .map_err(|why| ToldFailed { code: "bad name", message: why.to_string() })?;
+            match self.once(told, &target_name, &liars, &mut kept).await {
+                Ok(Some(fetched)) => {
+                    let Fetched { kept, from, .. } = fetched;
+                    return Ok(ToldFetched { name: target_name, kept, from, liars });
+                }
+                // Nobody has it yet, or the node cannot be asked just now.
+                Ok(None) => {}
+                Err(NotFetched::NoHolders { dropped, here: now }) => {
+                    let is_liar = |(_, why): &(Holder, Failed)| matches!(why, Failed::Lied(_));
+                    liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
+                    if now > here {
+                        (here, pause, until) = (now, PAUSES.0, Instant::now() + PATIENCE);
+                    }
+                }
+                Err(NotFetched::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if self.is_there(&target_name, told.hash).await {
+                        let kept = told.size;
+                        return Ok(ToldFetched {
+                            name: target_name,
+                            kept,
+                            from: Vec::new(),
+                            liars,
+                        });
+                    }
+                    number += 1;
+                    if number > NAMES_TRIED {
+                        return failed("name taken", "all names like it are taken".to_owned());
+                    }
+                    continue;
+                }
+                // The same file was told twice, and is being fetched.
+                Err(NotFetched::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(NotFetched::Io(error)) => return Err(of_io(&error)),
+                Err(NotFetched::TooLarge) => {
+                    return failed("too large", "it is larger than a file may be".to_owned());
+                }
+            }
+            if Instant::now() > until {
+                let message = "for a long time nobody was there who has it".to_owned();
+                return failed("no holders", message);
+            }
+            // Not all who wait for their turn come back at once.
+            sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = (pause * 3 / 2).min(PAUSES.1);
+        }
+    }
+
+    /// The name of a file with this content in the folder.
+    fn found(&self, hash: ContentHash) -> Option<FileName> {
+        let files = self.state.library.files();
+        files.into_iter().find(|file| file.outline.hash() == hash).map(|file| file.name)
+    }
+
+    /// Whether the file of this name has this content.
+    async fn is_there(&self, name: &FileName, hash: ContentHash) -> bool {
+        let path = self.state.library.path().join(name.base());
+        let is_it = move || {
+            let is_plain = std::fs::symlink_metadata(&path).is_ok_and(|data| data.is_file());
+            let file = std::fs::File::open(&path).ok().filter(|_| is_plain);
+            file.and_then(|file| outline_of(file).ok()).is_some_and(|it| it.hash() == hash)
+        };
+        tokio::task::spawn_blocking(is_it).await.unwrap_or(false)
+    }
+
+    /// Tries once; `None` where there was nobody to ask.
+    async fn once(
+        &self,
+        told: &Told,
+        name: &FileName,
+        liars: &[Holder],
+        kept: &mut Option<Kept>,
+    ) -> Result<Option<Fetched>, NotFetched> {
+        let state = &self.state;
+        let Ok(Some((mut holders, capability))) = self.sources(told, kept).await else {
+            return Ok(None);
+        };
+        let liars: HashSet<Fingerprint> = liars.iter().map(|liar| liar.fingerprint).collect();
+        let own = state.identity.fingerprint();
+        holders.retain(|holder| {
+            holder.fingerprint != own
+                && holder.size == told.size
+                && !liars.contains(&holder.fingerprint)
+        });
+        if holders.is_empty() {
+            return Ok(None);
+        }
+        holders.shuffle(&mut rand::rng());
+        let target =
+            Target { folder: state.library.path().to_owned(), name: name.clone(), replace: false };
+        let identity = Arc::clone(&state.identity);
+        let job = Job { hash: told.hash, holders, capability, identity, target, turn: true };
+        let fetched = fetch::fetch(job, watch::Sender::default()).await?;
+        let (library, name) = (Arc::clone(&state.library), name.clone());
+        let outline = Arc::clone(&fetched.outline);
+        let adopted = tokio::task::spawn_blocking(move || library.adopt(&name, outline)).await;
+        if let Ok(Err(error)) = adopted {
+            tracing::warn!("what was fetched is not shared yet: {error}");
+        }
+        Ok(Some(fetched))
+    }
+
+    /// Who has it, and the right to fetch it; `None` where nobody is logged in.
+    async fn sources(
+        &self,
+        told: &Told,
+        kept: &mut Option<Kept>,
+    ) -> Result<Option<(Vec<Holder>, String)>, NodeError> {
+        let state = &self.state;
+        let Some(token) = state.token().await? else { return Ok(None) };
+        let lines = state.node.holders(&token, told.hash).await?;
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let capability = match kept.take().filter(|kept| now < kept.until) {
+            Some(kept) => kept,
+            None => {
+                let own = state.identity.fingerprint();
+                let capability = state.node.capability(&token, told.hash, own).await?;
+                Kept { capability, until: now + CAPABILITY_KEPT }
+            }
+        };
+        let text = capability.capability.clone();
+        *kept = Some(capability);
+        let holders = lines.into_iter().filter_map(|line| {
+            let fingerprint = tertulia_wire::sharing::bytes_of_hex(&line.fingerprint)?;
+            let (user, address, name, size) = (line.user, line.address, line.name, line.size);
+            Some(Holder { user, address, fingerprint: Fingerprint(fingerprint), name, size })
+        });
+        Ok(Some((holders.collect(), text)))
+    }
+}
+
+/// `a.txt`, `a (2).txt`, …
+fn numbered(name: &FileName, number: u32) -> Result<FileName, crate::names::BadName> {
+    if number == 1 {
+        return Ok(name.clone());
+    }
+    let base = name.base();
+    let (stem, extension) = base.rsplit_once('.').unwrap_or((base, ""));
+    let dot = if extension.is_empty() { "" } else { "." };
+    FileName::new(&format!("{stem} ({number}){dot}{extension}"))
+}
+
+/// What the operating system would not do, in the words of a receipt.
+fn of_io(error: &io::Error) -> ToldFailed {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "no space"
+        }
+        _ => "cannot write",
+    };
+    ToldFailed { code, message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_taken_are_numbered() {
+        let named = |text: &str, number| numbered(&FileName::new(text).unwrap(), number).unwrap();
+        assert_eq!(named("a.tar.gz", 1).as_str(), "a.tar.gz");
+        assert_eq!(named("a.tar.gz", 2).as_str(), "a.tar (2).gz");
+        assert_eq!(named("LEEME", 3).as_str(), "LEEME (3)");
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_word() {
+        assert_eq!(of_io(&io::ErrorKind::StorageFull.into()).code, "no space");
+        assert_eq!(of_io(&io::ErrorKind::PermissionDenied.into()).code, "cannot write");
+    }
+}

@@ -1,0 +1,152 @@
+//! `join --fetch`: fetches what the group is told of, and shares it with the other members, as a small peer of its own.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tertulia_client::{Seq, Target};
+use tertulia_files::content::ContentHash;
+use tertulia_files::identity::Identity;
+use tertulia_files::service::{self, PEER_PORT, PeerOptions, RunningPeer, Told, ToldFetched};
+use tertulia_wire::file::FileBody;
+use tertulia_wire::text::{elapsed_text, size_text};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::peer::{KeptLogins, cannot_start};
+use crate::cli::JoinArgs;
+use crate::failure::Failure;
+use crate::peers::PeerState;
+
+/// Files that are fetched or wait for it; with the programs of `--exec`, not more than a member may be at work on.
+const WAITING_MAX: usize = 48;
+/// Files that are fetched at once.
+const AT_ONCE: usize = 4;
+
+/// What came of a file.
+pub enum Got {
+    /// It is there; the text says what it is called and from whom it came.
+    Here(String),
+    /// It will not be.
+    Failed {
+        /// For the receipt.
+        code: &'static str,
+        /// For people.
+        text: String,
+    },
+}
+
+/// Fetches as long as it is kept.
+pub struct Fetcher {
+    peer: RunningPeer,
+    /// Its lock ends with it.
+    _state: PeerState,
+    fetcher: service::Fetcher,
+    running: JoinSet<(Seq, Got)>,
+    /// What is under way: an open one is delivered again when the member comes back.
+    under_way: BTreeSet<Seq>,
+    turns: Arc<Semaphore>,
+}
+
+impl Fetcher {
+    /// Starts the peer of this folder, which is made where it is not there.
+    pub async fn start(folder: &Path, args: &JoinArgs, target: &Target) -> Result<Self, Failure> {
+        let doing = format!("cannot fetch into {}", folder.display());
+        std::fs::create_dir_all(folder).map_err(|error| Failure::io(&doing, &error))?;
+        let state = PeerState::take(folder)?;
+        let identity = Identity::load_or_make(&state.identity())
+            .map_err(|error| Failure::io(&doing, &error))?;
+        let options = PeerOptions {
+            folder: folder.to_owned(),
+            cache: state.hashes(),
+            identity: Arc::new(identity),
+            listen: args.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: PEER_PORT,
+            advertise: args.advertise.clone(),
+            tokens: Box::new(KeptLogins { address: target.address().to_owned() }),
+            node: target.clone(),
+        };
+        let peer = RunningPeer::start(options, |_| {})
+            .await
+            .map_err(|error| cannot_start(&error, folder, PEER_PORT))?;
+        let fetcher = peer.fetcher();
+        let is_logged_in = fetcher.is_logged_in().await;
+        if !is_logged_in.map_err(|error| Failure::failed(error.code, error.message))? {
+            let text =
+                "files are for who is logged in at the node; log in first: tertulia login NAME";
+            return Err(Failure::failed("NOT_LOGGED_IN", text));
+        }
+        Ok(Self {
+            peer,
+            _state: state,
+            fetcher,
+            running: JoinSet::new(),
+            under_way: BTreeSet::new(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        })
+    }
+
+    /// Whether one more may be started.
+    pub fn has_room(&self) -> bool {
+        self.under_way.len() < WAITING_MAX
+    }
+
+    /// Starts one, unless it is under way already.
+    pub fn start_one(&mut self, seq: Seq, file: FileBody) {
+        if !self.under_way.insert(seq) {
+            return;
+        }
+        let (fetcher, turns) = (self.fetcher.clone(), Arc::clone(&self.turns));
+        let FileBody { name, size, hash } = file;
+        let told = Told { name, size, hash: ContentHash(hash) };
+        self.running.spawn(async move {
+            // The semaphore is never closed.
+            let _turn = turns.acquire().await;
+            let started = Instant::now();
+            let got = match fetcher.fetch(&told).await {
+                Ok(fetched) => Got::Here(text_of(&told, &fetched, started)),
+                Err(why) => Got::Failed { code: why.code, text: why.message },
+            };
+            (seq, got)
+        });
+    }
+
+    /// The next one that has ended; `None` while none runs. May be dropped before it is done.
+    pub async fn next(&mut self) -> Option<(Seq, Got)> {
+        loop {
+            match self.running.join_next().await? {
+                Ok((seq, got)) => {
+                    self.under_way.remove(&seq);
+                    return Some((seq, got));
+                }
+                Err(error) => tracing::error!("a file's task: {error}"),
+            }
+        }
+    }
+
+    /// What is under way is given up, and goes on when the member comes back.
+    pub async fn end(mut self) {
+        self.running.shutdown().await;
+        self.peer.stop().await;
+    }
+}
+
+fn text_of(told: &Told, fetched: &ToldFetched, started: Instant) -> String {
+    let ToldFetched { name, kept, from, liars } = fetched;
+    let sum = |user: &str| {
+        from.iter().filter(|(of, _)| of.user == user).map(|(_, bytes)| bytes).sum::<u64>()
+    };
+    let users: BTreeSet<&str> = from.iter().map(|(holder, _)| &*holder.user).collect();
+    let given = users.iter().map(|user| format!("{} from {user}", size_text(sum(user))));
+    let mut parts: Vec<String> = given.collect();
+    if *kept > 0 {
+        parts.push(format!("{} were here", size_text(*kept)));
+    }
+    parts.extend(
+        liars.iter().map(|liar| format!("{} at {} sent wrong data", liar.user, liar.address)),
+    );
+    let elapsed = elapsed_text(started.elapsed());
+    format!("got {}  {}: {} in {elapsed}", name.as_str(), size_text(told.size), parts.join(", "))
+}

@@ -1,0 +1,220 @@
+//! Files that a group is told of: members fetch them from each other, and the receipt says who has them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tertulia_client::{Sender, SenderOptions, Target};
+use tertulia_files::content::ContentHash;
+use tertulia_wire::file::FileBody;
+
+use crate::files::{Sharer, content, read};
+use crate::programs::Program;
+use crate::support::{Node, Running, User};
+
+const PASSWORD: &str = "correct horse\n";
+const GROUP: &str = "obras";
+
+/// A user who is logged in.
+fn account(node: &Node, name: &str) -> User {
+    let user = User::new();
+    for command in ["register", "login"] {
+        let args = [command, name, "--password-stdin", "--node", &node.native];
+        user.run_with(&args, PASSWORD).expect(0);
+    }
+    user
+}
+
+fn folder(user: &User, name: &str) -> PathBuf {
+    user.home.path().join(name)
+}
+
+fn fetching(node: &Node, user: &User, name: &str) -> Running {
+    let to = folder(user, name);
+    let args = ["join", GROUP, "--name", name, "--fetch", to.to_str().unwrap()];
+    user.spawn(&[&args[..], &["--node", &node.native]].concat())
+}
+
+/// Somebody with a peer.
+fn teller(node: &Node) -> Sharer {
+    let ana = Sharer::start(node, "0");
+    ana.log_in("ana");
+    ana.peer.notes("announced as ana");
+    ana
+}
+
+/// A receipt as it stands.
+fn as_it_stands(node: &Node, seq: u64) -> Value {
+    node.run(&["receipt", GROUP, &seq.to_string(), "--json"]).objects().remove(0)
+}
+
+fn missing(receipt: &Value) -> Vec<(String, String)> {
+    let missing = receipt["missing"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    missing
+        .map(|one| {
+            let why = [&one["why"], &one["code"]].map(text).join(" ");
+            (text(&one["name"]), why.trim().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn twenty_members_get_a_file_from_each_other() {
+    const MEMBERS: usize = 20;
+    let node = Node::start();
+    let ana = teller(&node);
+    let users: Vec<User> = ["luis", "eva", "tom"].map(|name| account(&node, name)).into();
+    let names: Vec<String> = (0..MEMBERS).map(|number| format!("m{number}")).collect();
+    let user = |number: usize| &users[number % users.len()];
+    let members: Vec<Running> = names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| fetching(&node, user(number), name))
+        .collect();
+    for member in &members {
+        member.notes(&format!("joined {GROUP} as"));
+    }
+    let bytes = content(2 * (1 << 20) + 9);
+    let path = ana.own_file("plano.bin", &bytes);
+    let args = ["save", &path, "--group", GROUP, "--timeout", "2m", "-v", "--node", &node.native];
+    let said = ana.files(&args).expect(0).stdout();
+    assert!(said.contains(": 0/20 have it\n"), "{said}");
+    assert!(said.contains("\n20/20 have it: "), "{said}");
+    let mut from_ana = 0;
+    for (number, (member, name)) in members.iter().zip(&names).enumerate() {
+        let noted = member.notes("got plano.bin");
+        from_ana += usize::from(noted.contains(" from ana"));
+        assert!(!noted.contains("sent wrong data"), "{noted}");
+        let to = folder(user(number), name);
+        assert!(read(&to.join("plano.bin")) == bytes, "{name}");
+        assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1, "{name}: nothing is left beside it");
+    }
+    assert!((1..=2).contains(&from_ana), "the first holder gave it to {from_ana}");
+}
+
+#[test]
+fn who_has_no_space_is_named_and_the_chat_goes_on() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root may make a small disk");
+        return;
+    }
+    let node = Node::start();
+    let ana = teller(&node);
+    let (luis, eva) = (account(&node, "luis"), account(&node, "eva"));
+    let roomy = fetching(&node, &luis, "roomy");
+    roomy.notes("joined");
+    // A disk of its own, which goes with the process.
+    let to = folder(&eva, "small");
+    std::fs::create_dir(&to).unwrap();
+    let to = to.to_str().unwrap();
+    let join =
+        eva.command(&["join", GROUP, "--name", "narrow", "--fetch", to, "--node", &node.native]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount -t tmpfs -o size=1m none \"$0\" && exec \"$@\"", to]);
+    command.arg(join.get_program()).args(join.get_args());
+    for (key, value) in join.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    let narrow = Program::spawn(command);
+    narrow.says("joined");
+    let path = ana.own_file("grande.bin", &content(3 << 20));
+    let args = ["save", &path, "--group", GROUP, "--json", "--node", &node.native];
+    let receipt = ana.files(&args).expect(3).objects().pop().unwrap();
+    assert_eq!((&receipt["members"], &receipt["confirmed"]), (&2.into(), &1.into()), "{receipt}");
+    assert_eq!(missing(&receipt), [("narrow".to_owned(), "failed no space".to_owned())]);
+    let sent = node.run(&["send", GROUP, "¿se", "oye?", "--json"]).expect(0).objects().remove(0);
+    assert_eq!(sent["confirmed"], 2, "{sent}");
+    // What fits is fetched.
+    let path = ana.own_file("chico.txt", b"hola");
+    let args = ["save", &path, "--group", GROUP, "--node", &node.native];
+    ana.files(&args).expect(0);
+}
+
+/// Tells the group of a file that somebody made up; the entry's number.
+fn tell(node: &Node, name: &str, size: u64, hash: [u8; 32]) -> Result<u64, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let target = Target::new(node.native.clone());
+        let options = SenderOptions { receipts: false, ..SenderOptions::default() };
+        let sender = Sender::open(&target, GROUP, "evil", options).await.unwrap();
+        let file = FileBody { size, hash, name: name.to_owned() };
+        let told = async {
+            let sent = sender.tell_file(&file).await.map_err(|error| error.to_string())?;
+            sent.stored().await.map_err(|error| error.to_string())
+        };
+        tokio::time::timeout(crate::support::WITHIN, told).await.unwrap()
+    })
+}
+
+#[test]
+fn what_is_made_up_is_refused_or_waits_and_holds_nothing_up() {
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    for (name, why) in [
+        ("../out.txt", "bad name"),
+        ("/etc/passwd", "bad name"),
+        ("..", "bad name"),
+        ("nul", "bad name"),
+        ("a\u{202e}txt.exe", "bad name"),
+    ] {
+        let seq = tell(&node, name, 4, [7; 32]).unwrap();
+        let noted = member.notes(&format!("#{seq} failed: "));
+        assert!(noted.contains(&format!("#{seq} failed: {why}")), "{name:?}: {noted}");
+        assert!(!noted.contains('\u{202e}'), "{noted}");
+    }
+    let seq = tell(&node, "todo.bin", u64::MAX, [7; 32]).unwrap();
+    member.notes(&format!("#{seq} failed: too large"));
+    // What is no name at all does not become an entry.
+    for name in ["", "a\nb", "\u{1b}[2J", &"x".repeat(300)] {
+        tell(&node, name, 4, [7; 32]).unwrap_err();
+    }
+    // Nobody has this one: it stays open, and what is said later is confirmed.
+    let seq = tell(&node, "nada.bin", 4, ContentHash::of(b"hola").0).unwrap();
+    let sent = node.run(&["send", GROUP, "seguimos", "--json"]).expect(0).objects().remove(0);
+    assert_eq!(sent["confirmed"], 1, "{sent}");
+    let receipt = as_it_stands(&node, seq);
+    assert_eq!(missing(&receipt), [("luis".to_owned(), "pending".to_owned())], "{receipt}");
+    // Somebody has it at last.
+    let ana = teller(&node);
+    std::fs::write(ana.folder.join("nada.bin"), "hola").unwrap();
+    member.notes("got nada.bin");
+    assert_eq!(read(&folder(&luis, "luis").join("nada.bin")), b"hola");
+}
+
+#[test]
+fn a_member_that_is_killed_goes_on_and_overwrites_nothing() {
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let mut member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    let to = folder(&luis, "luis");
+    let bytes = content(5 << 20);
+    let hash = ContentHash::of(&bytes);
+    let seq = tell(&node, "acta.bin", bytes.len() as u64, hash.0).unwrap();
+    let receipt = as_it_stands(&node, seq);
+    assert_eq!(missing(&receipt).len(), 1, "{receipt}");
+    member.signal(rustix::process::Signal::KILL);
+    member.end();
+    // As a fetch leaves it that was cut: three of five pieces are right.
+    let mut part = bytes.clone();
+    part[3 << 20..].fill(0);
+    let name = format!(".tertulia-{}.part", &hash.to_string()[..32]);
+    std::fs::write(to.join(name), part).unwrap();
+    std::fs::write(to.join("acta.bin"), "mine").unwrap();
+    let member = fetching(&node, &luis, "luis");
+    member.notes("back in");
+    let ana = teller(&node);
+    std::fs::write(ana.folder.join("acta.bin"), &bytes).unwrap();
+    let noted = member.notes("got acta (2).bin");
+    assert!(noted.contains("2.0 MiB from ana, 3.0 MiB were here"), "{noted}");
+    assert_eq!(read(&to.join("acta.bin")), b"mine");
+    assert!(read(&to.join("acta (2).bin")) == bytes);
+    let receipt = as_it_stands(&node, seq);
+    assert_eq!(receipt["members"], 1, "{receipt}");
+}

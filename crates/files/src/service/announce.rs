@@ -33,10 +33,11 @@ pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
     let mut told = Told::default();
     let mut changes = state.library.changes();
     loop {
-        changes.mark_unchanged();
+        let count = *changes.borrow_and_update();
         let next = match beat(state, &mut told).await {
             Ok(Some((now, lease))) => {
                 set(state, &standing, now);
+                state.told.send_replace(count);
                 lease / BEATS
             }
             Ok(None) => {
@@ -57,7 +58,10 @@ pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
             () = state.logged_in.notified() => {}
             _ = changes.changed(), if state.is_online() => {
                 // Others may follow at once.
-                tokio::time::sleep(SETTLE.min(next)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(SETTLE.min(next)) => {}
+                    () = state.hurry.notified() => {}
+                }
             }
         }
     }

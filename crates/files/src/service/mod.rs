@@ -115,6 +115,8 @@ impl RunningPeer {
             verifier: Arc::clone(&verifier),
             turns: turns::Turns::default(),
             logged_in: tokio::sync::Notify::new(),
+            told: tokio::sync::watch::Sender::new(0),
+            hurry: tokio::sync::Notify::new(),
             standing: std::sync::RwLock::default(),
         });
         let (taken, incoming) = mpsc::channel(16);

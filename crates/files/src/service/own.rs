@@ -171,6 +171,7 @@ pub async fn save(
     // What went wrong with the content is the reason, where something went wrong with both.
     received?;
     let (file, unchanged) = written.map_err(|error| of_io(&error))?;
+    state.until_told().await;
     let file = own_file(&file, state.user().as_deref(), state.is_online());
     Ok(SaveFileReply { file: Some(file), unchanged })
 }

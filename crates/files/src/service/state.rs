@@ -1,8 +1,9 @@
 //! What every part of a running peer has.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::guard::SharedVerifier;
 use super::turns::Turns;
@@ -67,7 +68,14 @@ pub struct State {
     /// Somebody has logged in or out here.
     pub logged_in: Notify,
     pub standing: RwLock<Standing>,
+    /// How many changes of the folder the node has been told of ([`Library::changes`]).
+    pub told: watch::Sender<u64>,
+    /// Somebody waits for the node to be told.
+    pub hurry: Notify,
 }
+
+/// Somebody who has saved a file waits at most so long until others can find it.
+const TOLD_WAIT: Duration = Duration::from_secs(2);
 
 impl State {
     /// The token of who is logged in at this node.
@@ -96,6 +104,17 @@ impl State {
     /// Whether the node knows that it is there.
     pub fn is_online(&self) -> bool {
         self.standing().address.is_some()
+    }
+
+    /// Waits until the node has been told of what is in the folder now: what was saved can be found then. Not where nobody is
+    /// logged in, and not for long.
+    pub async fn until_told(&self) {
+        if !matches!(self.token().await, Ok(Some(_))) {
+            return;
+        }
+        let (now, mut told) = (*self.library.changes().borrow(), self.told.subscribe());
+        self.hurry.notify_one();
+        let _ = tokio::time::timeout(TOLD_WAIT, told.wait_for(|count| *count >= now)).await;
     }
 
     /// `host:port`, where the host is known by itself.

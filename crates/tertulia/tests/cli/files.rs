@@ -108,7 +108,9 @@ fn two_users_share_files_through_their_peers() {
     let saved = ana.files(&["save", &path, "--json"]).expect(0).objects().remove(0);
     assert_eq!(saved["name"], "Informe Ñandú.bin");
     assert_eq!(read(&ana.folder.join("Informe Ñandú.bin")), bytes);
-    let found = luis.finds("nandu", 1).remove(0);
+    // What is saved can be found.
+    let found = luis.files(&["search", "nandu", "--json"]).expect(0).objects();
+    let found = found.first().expect("found at once");
     assert_eq!((&found["hash"], &found["size"]), (&saved["hash"], &Value::from(bytes.len())));
     assert_eq!(
         (&found["holders"], &found["online"]),

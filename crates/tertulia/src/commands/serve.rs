@@ -24,6 +24,8 @@ const NOTICES_MAX: usize = 4096;
 pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let mut signals = Signals::listen()?;
     let config = settings::config(args)?;
+    // Before anybody can know that the node is there: a SIGHUP that nobody listens for would end it.
+    let mut hangups = Hangups::listen(config.tls.is_some())?;
     raise_file_limit();
     let folder = Folder::take(&config.data)?;
     let (to_printer, notices) = mpsc::channel(NOTICES_MAX);
@@ -33,7 +35,6 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     announce(&config, &node, out)?;
     let log_format = settings::log_format(args);
     print_notices(notices, log_format, out);
-    let mut hangups = Hangups::listen(config.tls.is_some())?;
     let failed = loop {
         tokio::select! {
             _ = signals.stopped() => break None,

@@ -38,6 +38,10 @@ const KEY_MAX: usize = 255;
 /// How often a count of answers is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// A message is given so long to be stored, however short the time for its answers is: who waits for none of them does not want to
+/// hear that nothing is known.
+const STORING_MIN: Duration = Duration::from_secs(1);
+
 /// How a message is sent.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -45,7 +49,7 @@ pub(crate) struct Sending {
     /// `all` (default), `stored`, or for how many answers to wait.
     #[param(pattern = "^(all|stored|[0-9]{1,9})$")]
     wait: Option<String>,
-    /// Wait at most so long: `5s` (default), `500ms`, `1m`; at most a minute.
+    /// Wait at most so long: `5s` (default), `500ms`, `1m`; at most a minute. To be stored a message has a second at least.
     #[param(pattern = r"^[0-9]{1,9}([.][0-9]{1,9})?(ms|s|m)$")]
     timeout: Option<String>,
     /// The sender's name; shown with a `~`.
@@ -108,7 +112,7 @@ pub(crate) async fn post(
     let account = caller.account().cloned();
     let poster = Poster { listed, name, address: peer.address, account };
     let stored = store(&door, &poster, key.as_deref(), text);
-    let seq = match tokio::time::timeout(timeout.max(Duration::from_millis(1)), stored).await {
+    let seq = match tokio::time::timeout(timeout.max(STORING_MIN), stored).await {
         Ok(Ok(seq)) => seq,
         Ok(Err(problem)) => return Err(problem),
         Err(_) => return Err(Problem::unknown("it was not stored in time; it may be later")),

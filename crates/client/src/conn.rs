@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::halves::{self, ReadHalf, WriteHalf};
+use crate::tls::ALPN;
 use crate::{ConnectError, Error, Login, Target};
 
 /// How long an answer may take, beside what the question itself waits for.
@@ -98,7 +99,7 @@ impl Conn {
         let peer = stream.peer_addr().ok();
         let secure = target.is_tls();
         let (half, write) = match target.trust() {
-            Some(trust) => halves::tls(trust.connect(stream, target.address()).await?),
+            Some(trust) => halves::tls(trust.connect(stream, target.address(), ALPN).await?),
             None => halves::plain(stream),
         };
         let mut conn = Self {

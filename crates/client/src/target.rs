@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use tertulia_wire::{Instance, NATIVE_PORT};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
-use crate::Trust;
+use crate::{ConnectError, Trust};
 
 /// What an address begins with where TLS is to be spoken.
 const TLS: &str = "tls://";
@@ -95,6 +97,21 @@ impl Target {
     /// Whether TLS is spoken.
     pub const fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Shakes hands with the node's HTTP door, whose certificate is the one of the native door.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: it is not trusted, or no TLS is to be spoken with this node ([`Target::is_tls`]).
+    pub async fn shake_hands_over_http(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let Some(trust) = &self.tls else {
+            let message = "it is not said whom to trust".to_owned();
+            return Err(ConnectError::Other { address: self.address.clone(), message });
+        };
+        trust.connect(stream, &self.address, b"http/1.1").await
     }
 
     /// Every connection is the account's of this token. It is shown over TLS and on this machine only.

@@ -25,7 +25,7 @@ use crate::ConnectError;
 use crate::known::{Known, KnownNodes};
 
 /// What is asked for, so that nobody leads this to something else that speaks TLS.
-const ALPN: &[u8] = b"tertulia/1";
+pub(crate) const ALPN: &[u8] = b"tertulia/1";
 
 /// Whom to trust over TLS. An authority that the system knows is enough, unless a fingerprint is given; who has neither is
 /// refused, unless there is a file of known nodes.
@@ -55,6 +55,7 @@ impl Trust {
         &self,
         stream: TcpStream,
         address: &str,
+        protocol: &[u8],
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let (host, _) = address.rsplit_once(':').unwrap_or((address, ""));
         let other = |message: String| ConnectError::Other { address: address.to_owned(), message };
@@ -72,7 +73,7 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let stream = shaken.map_err(|error| verifier.why(address, self, &error))?;
         if let (Some(Seen { fingerprint, is_new: true }), Some(known)) = (verifier.seen(), known) {

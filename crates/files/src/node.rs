@@ -123,11 +123,14 @@ struct Reached {
     is_private: bool,
 }
 
-/// Connects to the node's HTTP door. This is the one place that makes one: what
-/// is to go over TLS is decided here.
-async fn connect(address: &str) -> std::io::Result<Reached> {
+/// Connects to the node's HTTP door: over TLS where the native door is spoken to so.
+async fn connect(target: &Target, address: &str) -> std::io::Result<Reached> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    if target.is_tls() {
+        let stream = target.shake_hands_over_http(stream).await.map_err(std::io::Error::other)?;
+        return Ok(Reached { way: Box::pin(stream), is_private: true });
+    }
     let is_private = stream.peer_addr()?.ip().to_canonical().is_loopback();
     Ok(Reached { way: Box::pin(stream), is_private })
 }
@@ -213,7 +216,7 @@ impl Node {
         let mut known = self.found.lock().await.is_some();
         loop {
             let http = self.found().await?.http;
-            let why = match tokio::time::timeout(NODE_WAIT, connect(&http)).await {
+            let why = match tokio::time::timeout(NODE_WAIT, connect(&self.target, &http)).await {
                 Ok(Ok(way)) => return Ok((http, way)),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "it does not answer".to_owned(),
@@ -381,7 +384,7 @@ async fn exchange(http: &str, reached: Reached, ask: Ask<'_>) -> Result<Bytes, N
     if !is_private && (ask.is_secret || ask.token.is_some()) {
         let message = format!(
             "passwords and tokens are not sent to {http}, where others may read them; run the peer on the node's \
-             machine, or use TLS"
+             machine, or dial it as tls://HOST"
         );
         return Err(NodeError::new("INSECURE", message));
     }

@@ -299,6 +299,77 @@ fn the_public_address_may_be_on_no_interface_of_the_server() {
     ana.kill();
 }
 
+/// Two users on two computers, and the node on a third: REST over TLS to the node, gRPC over TLS between the peers.
+#[test]
+fn two_computers_share_files_and_a_third_one_knows_where_they_are() {
+    let Some(net) = Net::new(&["server", "one", "two"]) else { return };
+    net.cable(("server", "10.77.1.1/24"), ("one", "10.77.1.2/24"));
+    net.cable(("server", "10.77.2.1/24"), ("two", "10.77.2.2/24"));
+    net.cable(("one", "10.77.3.1/24"), ("two", "10.77.3.2/24"));
+    net.set("two", "route add 10.77.1.0/24 via 10.77.2.1");
+    let log = ["--http-port", "5080", "--tls-self", "--log-format", "json"];
+    let server = net.serve_with("10.77.1.1", &log);
+    let node = "tls://10.77.1.1:5001";
+    // Each has a home, and so a login, of its own.
+    let homes = [User::new(), User::new()];
+    let run = |at: usize, args: &[&str]| net.run(["one", "two"][at], &homes[at].command(args));
+    let peer = |at: usize, host: &str, port: &str| {
+        let folder = homes[at].home.path().join("shared");
+        let folder = folder.to_str().unwrap().to_owned();
+        let place = ["--listen", "0.0.0.0", "--advertise", host, "--port", port];
+        run(at, &[&["peer", "--folder", &folder, "--node", node][..], &place].concat())
+    };
+    let log_in = |at: usize, name: &str, port: &str| {
+        let own = format!("127.0.0.1:{port}");
+        for command in ["register", "login"] {
+            let mut program = run(at, &[command, name, "--password-stdin", "--peer", &own]);
+            program.write("correct horse\n");
+            assert_eq!(program.end(), Some(0), "{command}: {:?}", program.said());
+        }
+    };
+    let ana = peer(0, "10.77.3.1", "50051");
+    ana.says("peer    0.0.0.0:50051");
+    // His port is taken: his peer is at the next one.
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().to_str().unwrap();
+    let at = ["--listen", "0.0.0.0", "--native-port", "50051", "--no-line", "--http-port", "0"];
+    let taken = run(1, &[&["serve", "--data", other][..], &at].concat());
+    taken.says("native  0.0.0.0:50051");
+    let luis = peer(1, "10.77.3.2", "50051");
+    luis.says("peer    0.0.0.0:50052  (port 50051 is taken)");
+    log_in(0, "ana", "50051");
+    log_in(1, "luis", "50052");
+    ana.says("announced as ana at 10.77.3.1:50051");
+    luis.says("announced as luis at 10.77.3.2:50052");
+    let done = |at: usize, args: &[&str]| {
+        let mut program = run(at, &[&["files"], args].concat());
+        (program.end(), program.said().join("\n"))
+    };
+    let path = homes[0].home.path().join("acta.txt");
+    std::fs::write(&path, "hola").unwrap();
+    let (code, said) = done(0, &["save", path.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, listed) = done(1, &["peers"]);
+    assert!(listed.contains("10.77.3.1:50051") && listed.contains("10.77.3.2:50052"), "{listed}");
+    ana.says("with 1 file");
+    let (code, found) = done(1, &["search", "acta"]);
+    assert!(code == Some(0) && found.contains("acta.txt"), "{found}");
+    let to = homes[1].home.path().join("acta.txt");
+    let (code, got) = done(1, &["get", "acta.txt", "-o", to.to_str().unwrap()]);
+    assert!(code == Some(0) && got.contains("from ana (4 B)"), "{got}");
+    assert_eq!(std::fs::read_to_string(&to).unwrap(), "hola");
+    // No cable, no file: it comes from peer to peer, and the node has never had it.
+    std::fs::remove_file(&to).unwrap();
+    net.set("one", "link set to-two down");
+    let (code, said) = done(1, &["get", "acta.txt", "-o", to.to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("nobody is left who has it"), "{said}");
+    let mut out = run(1, &["logout", "--peer"]);
+    assert_eq!(out.end(), Some(0), "{:?}", out.said());
+    let (code, said) = done(1, &["search", "acta"]);
+    assert!(code == Some(1) && said.contains("log in first"), "{said}");
+    drop(server);
+}
+
 /// Passwords and tokens are taken from another machine over TLS only; told plainly where they are not.
 #[test]
 fn credentials_of_other_machines_are_taken_over_tls_only() {

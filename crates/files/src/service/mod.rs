@@ -115,7 +115,7 @@ impl RunningPeer {
             verifier: Arc::clone(&verifier),
             turns: turns::Turns::default(),
             logged_in: tokio::sync::Notify::new(),
-            told: tokio::sync::watch::Sender::new(0),
+            told: watch::Sender::new(0),
             hurry: tokio::sync::Notify::new(),
             standing: std::sync::RwLock::default(),
         });

@@ -357,9 +357,8 @@ impl Run {
         let header = Header::read(frame)?;
         let name = &frame[HEADER_BYTES..HEADER_BYTES + usize::from(header.name_len)];
         std::str::from_utf8(name).map_err(|_| EntryError::Name)?;
-        // Without a body it is asked again whether it is stored.
         let body = &frame[HEADER_BYTES + name.len()..header.len as usize];
-        if header.flags & FLAG_FILE != 0 && !body.is_empty() && !tells_a_file(body) {
+        if header.flags & FLAG_FILE != 0 && !tells_a_file(body) {
             return Err(EntryError::Body);
         }
         Ok(())

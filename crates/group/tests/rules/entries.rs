@@ -1,7 +1,9 @@
 //! What is stored: stamped in place, one number after another, with nothing in it that members must not see.
 
 use bytes::{Bytes, BytesMut};
-use tertulia_group::entry::{FLAG_AGAIN, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Kind, entries};
+use tertulia_group::entry::{
+    EntryError, FLAG_AGAIN, FLAG_OUTSIDE, FLAG_RECEIPT, HEADER_BYTES, Kind, entries, write_file,
+};
 use tertulia_group::{ConnId, Input, Limits, Output, Run};
 
 use crate::rig::{Rig, id, run, secret};
@@ -30,6 +32,49 @@ fn a_published_frame_becomes_the_entry_in_place() {
     rig.publish(1, "ana", 1);
     let header = rig.entry(4).header;
     assert_eq!((header.flags, header.sender), (0, 2), "a member's messages carry its stay");
+}
+
+/// The body of a file with this name.
+fn told(name: &str) -> Vec<u8> {
+    let len = u16::try_from(name.len()).expect("a short name").to_le_bytes();
+    [&[7; 40], &len[..], name.as_bytes()].concat()
+}
+
+fn file_run(counter: u64, body: &[u8]) -> Result<Run, EntryError> {
+    let mut frame = BytesMut::new();
+    write_file(&mut frame, "out", counter, true, body);
+    Ok(Run::split(&mut frame, 1000)?.expect("one"))
+}
+
+#[test]
+fn a_file_is_told_once_whatever_crashes_and_however_often_it_is_said() {
+    let mut rig = Rig::with(&["ana"]);
+    rig.open(9, 9);
+    rig.ask(Input::Publish(ConnId(9), file_run(1, &told("a.txt")).expect("well-formed")));
+    rig.crash();
+    rig.flush();
+    rig.open(10, 9);
+    // Whoever does not know whether it is stored says it again, or asks without a body.
+    rig.ask(Input::Publish(ConnId(10), file_run(1, &told("a.txt")).expect("well-formed")));
+    rig.ask(Input::Publish(ConnId(10), Run::message("out", 1, true, b"")));
+    let log = rig.log();
+    let files: Vec<_> = log.iter().filter(|entry| entry.header.kind == Kind::File).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!((files[0].header.flags, &files[0].body()[..]), (FLAG_OUTSIDE, &told("a.txt")[..]));
+    assert!(log.iter().all(|entry| entry.header.kind != Kind::Message));
+}
+
+#[test]
+fn what_tells_no_file_is_no_frame() {
+    let long = "x".repeat(256);
+    for name in ["", "a\nb", "\u{1b}[2J", "\u{85}", &long] {
+        assert_eq!(file_run(1, &told(name)).err(), Some(EntryError::Body), "{name:?}");
+    }
+    let whole = told("a.txt");
+    for cut in 0..whole.len() {
+        assert_eq!(file_run(1, &whole[..cut]).err(), Some(EntryError::Body), "{cut}");
+    }
+    assert!(file_run(1, &[&whole[..], b"more"].concat()).is_ok(), "what comes later is skipped");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tertulia_wire::text::{elapsed_text, size_text};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::peer::{KeptLogins, cannot_start};
+use super::peer::KeptLogins;
 use crate::cli::JoinArgs;
 use crate::failure::Failure;
 use crate::peers::PeerState;
@@ -70,7 +70,7 @@ impl Fetcher {
         };
         let peer = RunningPeer::start(options, |_| {})
             .await
-            .map_err(|error| cannot_start(&error, folder, PEER_PORT))?;
+            .map_err(|error| cannot_start(&error, &doing))?;
         let fetcher = peer.fetcher();
         let is_logged_in = fetcher.is_logged_in().await;
         if !is_logged_in.map_err(|error| Failure::failed(error.code, error.message))? {
@@ -130,6 +130,20 @@ impl Fetcher {
     pub async fn end(mut self) {
         self.running.shutdown().await;
         self.peer.stop().await;
+    }
+}
+
+fn cannot_start(error: &std::io::Error, doing: &str) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let text = format!("port {PEER_PORT} and all those after it are taken: end some peers");
+            Failure::failed("PORT_TAKEN", text)
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            let text = "the address of --listen is on none of this machine's interfaces; use --listen 0.0.0.0 --advertise HOST";
+            Failure::failed("CANNOT_LISTEN", text)
+        }
+        _ => Failure::io(doing, error),
     }
 }
 

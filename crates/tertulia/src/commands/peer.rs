@@ -113,8 +113,7 @@ fn default_folder() -> Result<PathBuf, Failure> {
     Ok(home.join("Tertulia"))
 }
 
-/// Why no peer can be started, and what to do.
-pub fn cannot_start(error: &std::io::Error, folder: &Path, port: u16) -> Failure {
+fn cannot_start(error: &std::io::Error, folder: &Path, port: u16) -> Failure {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             let text = format!(

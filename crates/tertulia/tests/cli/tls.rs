@@ -139,8 +139,9 @@ fn what_a_node_makes_for_itself_is_private_and_stays_over_restarts() {
     node.kill();
     // Half of it is not made anew behind the operator's back: clients know the certificate.
     std::fs::remove_file(&key).unwrap();
-    let refused =
-        node.user.run(&["serve", "--data", data.to_str().unwrap(), "--tls-self"]).expect(1);
+    let data_dir = data.to_str().unwrap();
+    let serve = ["serve", "--data", data_dir, "--tls-self", "--native-port", "0", "--no-line"];
+    let refused = node.user.run(&[&serve[..], &["--no-http"]].concat()).expect(1);
     assert!(refused.stderr().contains("tls-key.pem"), "{}", refused.stderr());
     std::fs::remove_file(&certificate).unwrap();
     again(&mut node, &data);

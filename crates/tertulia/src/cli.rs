@@ -235,8 +235,9 @@ pub struct JoinArgs {
     /// Stay a member however long away
     #[arg(long)]
     pub durable: bool,
-    /// Run this for each message (text on standard input); exit code 0 confirms it. Programs of
-    /// several messages run at once, so that one long task hides nothing
+    /// Run this for each message (text on standard input); exit code 0 confirms it, and what fails
+    /// is run three times in all. Programs of several messages run at once, so that one long task
+    /// hides nothing
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
     /// How many programs of --exec run at once; 1: strictly one after the other

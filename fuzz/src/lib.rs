@@ -24,6 +24,7 @@ mod failure;
 #[allow(dead_code)]
 #[path = "../../crates/tertulia/src/names.rs"]
 mod names;
+#[allow(dead_code)]
 #[path = "../../crates/tertulia/src/settings.rs"]
 mod node_settings;
 #[allow(dead_code)]

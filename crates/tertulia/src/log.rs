@@ -13,36 +13,17 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, filter};
 
+use crate::units::LogFormat;
+
 /// Lines that wait for whoever reads the log; more are lost, so that a log that nobody reads stops no node.
 const LINES_MAX: usize = 8_192;
 
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// An object a line.
-    Json,
-}
-
-impl Format {
-    /// `text` or `json`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "text" => Some(Self::Text),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
-}
-
 /// Begins to log: warnings, who comes and goes too in an object a line, more with `-v` or `RUST_LOG`. What was logged is
 /// written when the guard is dropped.
-pub fn start(format: Format, verbose: u8) -> WorkerGuard {
+pub fn start(format: LogFormat, verbose: u8) -> WorkerGuard {
     let default = match (verbose, format) {
-        (0 | 1, Format::Text) => "warn",
-        (0 | 1, Format::Json) => "info",
+        (0 | 1, LogFormat::Text) => "warn",
+        (0 | 1, LogFormat::Json) => "info",
         (2, _) => {
             "tertulia=debug,tertulia_client=debug,tertulia_files=debug,tertulia_server=debug,info"
         }
@@ -55,7 +36,7 @@ pub fn start(format: Format, verbose: u8) -> WorkerGuard {
     let layer = tracing_subscriber::fmt::layer();
     let registry = tracing_subscriber::registry();
     match format {
-        Format::Text => {
+        LogFormat::Text => {
             let fields = debug_fn(|writer, field, value| {
                 let text = format!("{value:?}");
                 let text = make_safe(&text, usize::MAX);
@@ -69,7 +50,7 @@ pub fn start(format: Format, verbose: u8) -> WorkerGuard {
             let layer = layer.fmt_fields(fields).with_ansi(colours).with_writer(writer);
             registry.with(layer.with_filter(filter)).init();
         }
-        Format::Json => {
+        LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_writer(Escaping(writer));
             registry.with(layer.with_filter(filter)).init();
             std::panic::set_hook(Box::new(log_panic));

@@ -30,9 +30,9 @@ fn main() -> ExitCode {
     };
     let log_format = match &cli.command {
         Command::Serve(args) => settings::log_format(args),
-        _ => log::Format::Text,
+        _ => units::LogFormat::Text,
     };
-    let json = cli.common.json || log_format == log::Format::Json;
+    let json = cli.common.json || log_format == units::LogFormat::Json;
     // Dropped, and so written, before a failure is reported.
     let log = log::start(log_format, cli.common.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

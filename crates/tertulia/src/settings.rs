@@ -9,7 +9,7 @@ use tertulia_wire::{HTTP_PORT, LINE_PORT, NATIVE_PORT};
 
 use crate::cli::ServeArgs;
 use crate::failure::Failure;
-use crate::log::Format;
+use crate::units::LogFormat;
 use crate::{names, state, units};
 
 /// One place's say: what it leaves open is `None`.
@@ -36,7 +36,7 @@ struct Layer {
     max_connections: Option<usize>,
     max_connections_per_address: Option<usize>,
     max_message: Option<usize>,
-    log_format: Option<Format>,
+    log_format: Option<LogFormat>,
 }
 
 /// Every key of the file; `TERTULIA_` and the same in capitals is the variable.
@@ -72,7 +72,7 @@ pub fn config(args: &ServeArgs) -> Result<Config, Failure> {
 }
 
 /// How this node logs; as people read it where the settings cannot be read, which [`config`] tells.
-pub fn log_format(args: &ServeArgs) -> Format {
+pub fn log_format(args: &ServeArgs) -> LogFormat {
     layers(args).ok().and_then(|layer| layer.log_format).unwrap_or_default()
 }
 
@@ -276,7 +276,7 @@ impl Layer {
             }
             "log_format" => {
                 let wrong = || Wrong::Value(format!("{text:?}: write text or json"));
-                self.log_format = Some(Format::parse(text).ok_or_else(wrong)?);
+                self.log_format = Some(LogFormat::parse(text).ok_or_else(wrong)?);
             }
             _ => return Err(Wrong::Value(format!("there is no setting {key}"))),
         }

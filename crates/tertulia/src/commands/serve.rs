@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use crate::cli::ServeArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::log::Format;
 use crate::output::Output;
 use crate::settings;
 use crate::signals::{Hangups, Signals};
+use crate::units::LogFormat;
 
 /// Notices that wait to be printed; more are dropped by the node.
 const NOTICES_MAX: usize = 4096;
@@ -51,15 +51,15 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
 }
 
 /// SIGHUP: the certificate's files are new.
-async fn reload(node: &Node, log_format: Format) {
+async fn reload(node: &Node, log_format: LogFormat) {
     let done = match node.reload_tls().await {
         Ok(Some(fingerprint)) => Ok(format!("TLS: new connections are shown {fingerprint}")),
         Ok(None) => return,
         Err(error) => Err(format!("TLS: the certificate stays as it was: {error}")),
     };
     match (done, log_format) {
-        (Ok(line), Format::Json) => tracing::info!("{line}"),
-        (Ok(line), Format::Text) => crate::output::error_line(&line),
+        (Ok(line), LogFormat::Json) => tracing::info!("{line}"),
+        (Ok(line), LogFormat::Text) => crate::output::error_line(&line),
         (Err(line), _) => trouble(&make_safe(&line, usize::MAX), log_format),
     }
 }
@@ -347,7 +347,7 @@ impl NoticeLine {
 }
 
 /// Prints what goes by, on a thread of its own: a terminal that is stopped, or a pipe that nobody reads, stops no node.
-fn print_notices(mut notices: mpsc::Receiver<Notice>, log_format: Format, out: &Output) {
+fn print_notices(mut notices: mpsc::Receiver<Notice>, log_format: LogFormat, out: &Output) {
     let mut out = out.another();
     let quiet = out.quiet && !out.json;
     std::thread::spawn(move || {
@@ -381,10 +381,10 @@ fn print_notices(mut notices: mpsc::Receiver<Notice>, log_format: Format, out: &
 }
 
 /// What the operator has to know, on standard error in any case.
-fn trouble(text: &str, log_format: Format) {
+fn trouble(text: &str, log_format: LogFormat) {
     match log_format {
-        Format::Text => crate::output::error_line(text),
-        Format::Json => tracing::error!("{text}"),
+        LogFormat::Text => crate::output::error_line(text),
+        LogFormat::Json => tracing::error!("{text}"),
     }
 }
 

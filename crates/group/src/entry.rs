@@ -56,6 +56,11 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// Whether somebody said it, so that it is asked for and has a receipt: a message or a file.
+    pub const fn is_said(self) -> bool {
+        matches!(self, Self::Message | Self::File)
+    }
 }
 
 /// The sender is no member of the group.

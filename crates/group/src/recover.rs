@@ -173,7 +173,7 @@ impl Group {
                     return Err(RecoverError("a member joins twice"));
                 }
                 Some(effect) => self.replay_effect(effect, entry.header.seq, &begun),
-                None if matches!(entry.header.kind, Kind::Message | Kind::File) => {
+                None if entry.header.kind.is_said() => {
                     self.replay_message(&entry.header, &introduced)?;
                 }
                 None => {}

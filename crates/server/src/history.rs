@@ -25,7 +25,7 @@ pub(crate) fn visible(entry: &Entry) -> bool {
 
 /// What was said: messages and files.
 pub(crate) fn said(entry: &Entry) -> bool {
-    matches!(entry.header.kind, Kind::Message | Kind::File)
+    entry.header.kind.is_said()
 }
 
 /// A page of a log.

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Kind, Name, Output, Presence, Receipt, Refusal, Seq,
-    Ticket,
+    Batch, ConnId, Group, Incarnation, Input, Name, Output, Presence, Receipt, Refusal, Seq, Ticket,
 };
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
@@ -308,8 +307,7 @@ impl Hosted {
         };
         let answered = group.members().map(cursor).min().unwrap_or(Seq::MAX);
         let headers = self.window.borrow().newest(answered, PENDING_MAX);
-        let messages =
-            headers.iter().filter(|header| matches!(header.kind, Kind::Message | Kind::File));
+        let messages = headers.iter().filter(|header| header.kind.is_said());
         messages.map(|header| (header.seq, header.publisher())).collect()
     }
 

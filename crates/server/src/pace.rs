@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::thread_cpu;
+use crate::shared::counted_as;
 
 /// A rate (GCRA, ITU-T I.371).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +115,8 @@ impl Conduct {
     }
 }
 
-/// What answering the requests of each address has cost of the CPUs lately: the unit of its pace is a microsecond.
+/// What answering the requests of each address (of IPv6: of one /64 network) has cost of the CPUs lately: the unit of its pace is
+/// a microsecond.
 #[derive(Debug)]
 pub(crate) struct Work(Meters);
 
@@ -129,12 +131,12 @@ impl Work {
 
     /// Whether requests of this address have to wait.
     pub fn has_to_wait(&self, address: IpAddr) -> bool {
-        self.0.until(address, Instant::now()).is_some()
+        self.0.until(counted_as(address), Instant::now()).is_some()
     }
 
     /// Waits until a request of this address may cost something.
     pub async fn turn(&self, address: IpAddr) {
-        while let Some(until) = self.0.until(address, Instant::now()) {
+        while let Some(until) = self.0.until(counted_as(address), Instant::now()) {
             tokio::time::sleep_until(until).await;
         }
     }
@@ -156,7 +158,7 @@ impl Work {
     /// Something was done for this address elsewhere.
     pub fn spend(&self, address: IpAddr, cost: Duration) {
         let micros = u32::try_from(cost.as_micros()).unwrap_or(u32::MAX).max(1);
-        self.0.spend(address, micros, WORK_WAIT_MAX, Instant::now());
+        self.0.spend(counted_as(address), micros, WORK_WAIT_MAX, Instant::now());
     }
 }
 

@@ -15,7 +15,6 @@ use crate::budget::Held;
 use crate::directory::{Denied, Directory, Listed};
 use crate::pace::Meter;
 use crate::shard::{AttachedDoor, Entrant, Job};
-use crate::shared::counted_as;
 
 struct Lobby {
     arrival: Arrival,
@@ -148,7 +147,7 @@ impl Lobby {
             Command::Help => line::help(out),
             Command::Ping(text) => line::ping(out, text),
             Command::Groups => {
-                let (work, asker) = (&self.directory.shared.work, counted_as(self.caller.address));
+                let (work, asker) = (&self.directory.shared.work, self.caller.address);
                 work.turn(asker).await;
                 work.count(asker, || groups(&self.directory, &self.caller, out));
             }

@@ -31,7 +31,6 @@ use crate::history::{self, Page};
 use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::pace::Meter;
-use crate::shared::counted_as;
 use crate::stream::Stream;
 
 /// Lines that wait to be written; the log waits while there are more.
@@ -385,13 +384,13 @@ impl Session<'_> {
 
     /// Answering its address has cost more than is its share.
     fn has_asked_much(&self) -> bool {
-        self.hosted.shared.work.has_to_wait(counted_as(self.conn.address))
+        self.hosted.shared.work.has_to_wait(self.conn.address)
     }
 
     /// Answers something that costs its address.
     fn count(&mut self, answer: impl FnOnce(&mut Self)) {
         let shared = Arc::clone(&self.hosted.shared);
-        shared.work.count(counted_as(self.conn.address), || answer(self));
+        shared.work.count(self.conn.address, || answer(self));
     }
 
     fn who(&mut self) {

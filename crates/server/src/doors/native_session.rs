@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tertulia_group::{
-    Ack, CompleteRun, Input, Kind, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
+    Ack, CompleteRun, Input, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
 };
 use tertulia_journal::ReadError;
 use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
@@ -331,9 +331,7 @@ impl Session<'_> {
             return false;
         }
         let header = self.hosted.window.borrow().header(*seq);
-        let Some(header) =
-            header.filter(|header| matches!(header.kind, Kind::Message | Kind::File))
-        else {
+        let Some(header) = header.filter(|header| header.kind.is_said()) else {
             return false;
         };
         let receipt =

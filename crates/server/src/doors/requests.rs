@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tertulia_group::entry::FLAG_OUTSIDE;
-use tertulia_group::{Entry, Kind, Name, Receipt, Seq, Why};
+use tertulia_group::{Entry, Name, Receipt, Seq, Why};
 use tertulia_journal::{Journal, ReadError};
 use tertulia_wire::native::{GroupItem, GroupRules, HistoryMode, StatusReply};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
@@ -19,7 +19,6 @@ use crate::config::Engine;
 use crate::directory::{Denied, Directory, Listed};
 use crate::history;
 use crate::shard::Job;
-use crate::shared::counted_as;
 
 /// Items of one page.
 const PAGE_MAX: u16 = 1000;
@@ -84,7 +83,7 @@ pub(crate) async fn ask(
     from: &From,
     request: ClientFrame,
 ) -> Result<NodeFrame, Denied> {
-    let (work, address) = (&directory.shared.work, counted_as(from.caller.address));
+    let (work, address) = (&directory.shared.work, from.caller.address);
     if matches!(request, ClientFrame::Groups { .. } | ClientFrame::Members { .. }) {
         // Reading the journal waits by itself; the rest is little, and who shares an address with others wants it at once.
         work.turn(address).await;
@@ -313,7 +312,7 @@ async fn receipt(
     if only_own && !is_own(from, &entry) {
         return Err(not_own());
     }
-    if entry.header.kind != Kind::Message && entry.header.kind != Kind::File {
+    if !entry.header.kind.is_said() {
         return Err(Denied::new(Code::NoSuchMessage, format!("#{seq} is not a message")));
     }
     let (key, publisher, wait) = (listed.key, entry.header.publisher(), wait.min(RECEIPT_WAIT_MAX));
@@ -372,7 +371,7 @@ pub(crate) async fn read_records<T: Send + 'static>(
     asker: IpAddr,
     what: impl FnOnce(&dyn Journal) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<Result<T, ReadError>, Denied> {
-    let (shared, asker) = (Arc::clone(&directory.shared), counted_as(asker));
+    let shared = Arc::clone(&directory.shared);
     let ending = || Denied::new(Code::ShuttingDown, "the node is ending");
     let permit = loop {
         shared.work.turn(asker).await;

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use bytes::BytesMut;
 
 use tertulia_group::entry::LeftBody;
+use tertulia_group::limits::FILE_NAME_BYTES_MAX;
 use tertulia_group::{Entry, Kind, LeaveReason, Seq};
 
 use super::{LINE_BYTES_MAX, Refusal};
@@ -90,7 +91,7 @@ fn message(out: &mut BytesMut, verb: &str, seq: Seq, name: &str, text: &[u8]) {
 
 /// `FILE <seq> <name> <size> <hash> <file name>`
 pub fn told_file(out: &mut BytesMut, seq: Seq, name: &str, file: &FileBody) {
-    let (hash, file_name) = (file.hash_hex(), make_safe(&file.name, 255));
+    let (hash, file_name) = (file.hash_hex(), make_safe(&file.name, FILE_NAME_BYTES_MAX));
     put(out, format_args!("FILE {seq} {name} {} {hash} {file_name}", file.size));
 }
 

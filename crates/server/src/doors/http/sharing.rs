@@ -21,7 +21,6 @@ use super::{Door, Peer, body};
 use crate::accounts::tokens::Session;
 use crate::clock::now;
 use crate::peers::{Change, File, Fingerprint, NotChanged, PeerAddress, host_of};
-use crate::shared::counted_as;
 
 /// Items of a page, unless asked for otherwise.
 const LIMIT: usize = 100;
@@ -63,7 +62,7 @@ pub(crate) async fn peers(
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<PeerLine>>, Problem> {
     let dialled = peer.dialled.ip();
-    let (work, asker) = (&door.directory.shared.work, counted_as(peer.address));
+    let (work, asker) = (&door.directory.shared.work, peer.address);
     work.turn(asker).await;
     let all = work.count(asker, || door.directory.peers.peers(now()));
     let lines = all.into_iter().map(|seen| PeerLine {
@@ -182,7 +181,7 @@ pub(crate) async fn search(
         let detail = format!("only the first {FOUND_MAX} are shown; look for more of the name");
         return Err(Problem::bad(detail));
     }
-    let (work, asker) = (&door.directory.shared.work, counted_as(peer.address));
+    let (work, asker) = (&door.directory.shared.work, peer.address);
     work.turn(asker).await;
     let (found, cost) = door.directory.peers.search(q, skip + limit + 1, now()).await;
     work.spend(asker, cost);

@@ -1,6 +1,6 @@
 //! Frames from a client to a node.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 use tertulia_group::limits::{CODE_BYTES_MAX, FAILED_PER_ACK_MAX, OPEN_MAX};
 use tertulia_group::{Position, SenderId, Seq};
@@ -375,6 +375,18 @@ impl ClientFrame {
             Self::Ping { token } => put_frame(out, kind::PING, 0, token),
             Self::Other { kind } => put_frame(out, *kind, 0, ()),
         }
+    }
+
+    /// Takes the control frame at the beginning of `buffer`, read where it stands: nothing is allocated for an acknowledgement that
+    /// lists nothing. `None` as with [`super::split_from_client`].
+    ///
+    /// # Errors
+    /// [`FrameError`]; close the connection with `BAD_FRAME`.
+    pub fn take(buffer: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        let Some(len) = super::whole_from_client(buffer)? else { return Ok(None) };
+        let frame = Self::decode(&buffer[..len]);
+        buffer.advance(len);
+        frame.map(Some)
     }
 
     /// Reads one whole frame, as [`super::split_from_client`] gives it.

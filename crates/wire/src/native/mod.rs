@@ -131,6 +131,11 @@ impl fmt::Display for Instance {
 /// # Errors
 /// [`FrameError`] when the length is below the header's or above `max`, before anything is allocated for it.
 pub fn split(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
+    Ok(whole(buffer, max)?.map(|len| buffer.split_to(len).freeze()))
+}
+
+/// The length of the whole frame at the beginning of `buffer`.
+fn whole(buffer: &[u8], max: usize) -> Result<Option<usize>, FrameError> {
     let Some(len) = peek_len(buffer) else { return Ok(None) };
     if (len as usize) < FRAME_HEADER_BYTES {
         return Err(FrameError::Length(len));
@@ -138,7 +143,7 @@ pub fn split(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameEr
     if len as usize > max {
         return Err(FrameError::TooLong { len, max });
     }
-    Ok((buffer.len() >= len as usize).then(|| buffer.split_to(len as usize).freeze()))
+    Ok(Some(len as usize).filter(|len| buffer.len() >= *len))
 }
 
 /// The node's splitter: one control frame; `None` also where a PUBLISH stands, which `Run::split` takes.
@@ -146,13 +151,18 @@ pub fn split(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameEr
 /// # Errors
 /// As [`split`], with [`CLIENT_FRAME_BYTES_MAX`].
 pub fn split_from_client(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+    Ok(whole_from_client(buffer)?.map(|len| buffer.split_to(len).freeze()))
+}
+
+/// The length of what [`split_from_client`] would split off.
+fn whole_from_client(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     match buffer.get(4) {
         None => match peek_len(buffer) {
             Some(len) if (len as usize) < FRAME_HEADER_BYTES => Err(FrameError::Length(len)),
             _ => Ok(None),
         },
         Some(&kind) if kind == Kind::Publish as u8 => Ok(None),
-        Some(_) => split(buffer, CLIENT_FRAME_BYTES_MAX),
+        Some(_) => whole(buffer, CLIENT_FRAME_BYTES_MAX),
     }
 }
 

@@ -348,7 +348,11 @@ proptest! {
         prop_assert_eq!(&split, &bytes);
         prop_assert_eq!(&buffer[..], &[0xFF]);
         prop_assert_ne!((bytes[0], matches!(frame, ClientFrame::Hello(_))), (0x16, true));
-        prop_assert_eq!(ClientFrame::decode(&bytes), Ok(frame));
+        prop_assert_eq!(ClientFrame::decode(&bytes), Ok(frame.clone()));
+        let mut buffer = BytesMut::from(&bytes[..]);
+        buffer.put_u8(0xFF);
+        prop_assert_eq!(ClientFrame::take(&mut buffer), Ok(Some(frame)));
+        prop_assert_eq!(&buffer[..], &[0xFF]);
     }
 
     #[test]
@@ -367,6 +371,8 @@ proptest! {
         while let Ok(Some(frame)) = native::split_from_client(&mut buffer) {
             let _ = ClientFrame::decode(&frame);
         }
+        let mut buffer = BytesMut::from(&bytes[..]);
+        while let Ok(Some(_)) = ClientFrame::take(&mut buffer) {}
     }
 
     /// The length and kind are right, the fields are anything.

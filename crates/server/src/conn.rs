@@ -1,14 +1,18 @@
 //! One connection of a group, as its driver sees it: an inbox for what the group says, and a way to wake its session.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tertulia_group::{ConnId, Door, Output};
 use tertulia_wire::Code;
-use tokio::sync::Notify;
+use tokio::io::{Interest, Ready};
 
 use crate::accounts::Pass;
+use crate::sending::Sending;
+use crate::wake::Wake;
 
 /// Answers that a session has not taken yet; one that leaves more has stopped and is closed.
 const INBOX_MAX: usize = 100_000;
@@ -27,7 +31,9 @@ pub(crate) struct Conn {
     pub door: Door,
     pub address: IpAddr,
     inbox: RefCell<Vec<Output>>,
-    wake: Arc<Notify>,
+    /// Its socket and what is written there, while a native session is at work.
+    pub sending: RefCell<Option<Sending>>,
+    wake: Arc<Wake>,
     /// What it is here by right of; none where each of its requests is looked at by itself.
     pass: Option<Pass>,
     closing: Cell<Option<Closing>>,
@@ -47,6 +53,7 @@ impl Conn {
             door,
             address,
             inbox: RefCell::default(),
+            sending: RefCell::default(),
             wake,
             pass,
             closing: Cell::new(None),
@@ -74,13 +81,30 @@ impl Conn {
         std::mem::take(&mut self.inbox.borrow_mut())
     }
 
+    /// Its session has nothing to tell the peer that it does not know of yet.
+    pub fn is_quiet(&self) -> bool {
+        self.inbox.borrow().is_empty() && self.closing().is_none()
+    }
+
+    /// The writing side, for the session that has put it there.
+    pub fn writing(&self) -> RefMut<'_, Sending> {
+        RefMut::map(self.sending.borrow_mut(), |sending| {
+            sending.as_mut().expect("a session has its socket until it ends")
+        })
+    }
+
+    /// Waits until one of these is possible at its socket.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        poll_fn(|cx| self.writing().stream.poll_ready(interest, cx)).await
+    }
+
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.wake.wake();
     }
 
     /// Waits for [`Conn::wake`].
     pub async fn woken(&self) {
-        self.wake.notified().await;
+        self.wake.woken().await;
     }
 
     pub fn close(&self, code: Code, message: &'static str) {

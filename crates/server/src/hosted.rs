@@ -25,6 +25,7 @@ use crate::finals::Final;
 use crate::keeping::{self, Keeping};
 use crate::metrics::Crowd;
 use crate::node::Notice;
+use crate::sending;
 use crate::shared::Shared;
 use crate::window::{Window, frame_ends};
 
@@ -75,6 +76,10 @@ struct Piece {
 
 /// Asks a connection's entering: `Ok` once it is a member or sender.
 type Entering = oneshot::Sender<Result<(), Refusal>>;
+
+/// Connections that are written to in the driver's own turn, and bytes: the others have turns of their own.
+const DELIVERED_MAX: usize = 512;
+const DELIVERED_BYTES: u64 = 1 << 20;
 
 /// A timer that is set for nothing in particular.
 const FAR: Duration = Duration::from_secs(24 * 3600);
@@ -412,10 +417,21 @@ impl Hosted {
         self.feed.advance(self.group.borrow().tail());
     }
 
-    /// Everybody writes what is there.
+    /// Everybody is sent what is there: some here and now, and whoever would make the turn long by its own session.
     fn deliver(&self) {
         self.release();
-        self.conns.borrow().values().for_each(|conn| conn.wake());
+        let conns = self.conns.borrow();
+        let bytes = |conn: &Rc<Conn>| conn.wrote.get();
+        let mut left = DELIVERED_BYTES;
+        for (nth, conn) in conns.values().enumerate() {
+            if nth >= DELIVERED_MAX || left == 0 {
+                conn.wake();
+                continue;
+            }
+            let before = bytes(conn);
+            sending::deliver(self, conn);
+            left = left.saturating_sub(bytes(conn) - before);
+        }
     }
 
     /// Lets the window go as far as everybody has written it.

@@ -22,12 +22,14 @@ mod pace;
 mod peers;
 mod recovering;
 mod remote;
+mod sending;
 mod shard;
 mod shared;
 mod stream;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod wake;
 mod window;
 
 pub use accounts::HashCost;

@@ -97,10 +97,19 @@ impl Stream {
 
     /// Waits until one of these is possible. What waits in encrypted form is written meanwhile.
     pub async fn ready(&mut self, interest: Interest) -> io::Result<Ready> {
+        poll_fn(|cx| self.poll_ready(interest, cx)).await
+    }
+
+    /// The same, for who holds this only while it looks. A connection has one task: it leaves its waker, and is on no list that it
+    /// would have to be taken off again.
+    pub fn poll_ready(
+        &mut self,
+        interest: Interest,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Ready>> {
         match self {
-            // A connection has one task: it leaves its waker, and is on no list that it would have to be taken off again.
-            Self::Plain(socket) => poll_fn(|cx| poll_ready(socket, interest, cx)).await,
-            Self::Tls(stream) => stream.ready(interest).await,
+            Self::Plain(socket) => poll_ready(socket, interest, cx),
+            Self::Tls(stream) => stream.poll_ready(interest, cx),
         }
     }
 
@@ -174,19 +183,19 @@ impl Detached {
 }
 
 impl TlsStream {
-    async fn ready(&mut self, interest: Interest) -> io::Result<Ready> {
+    fn poll_ready(&mut self, interest: Interest, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         loop {
             if interest.is_readable() && self.tls.unread {
-                return Ok(Ready::READABLE);
+                return Poll::Ready(Ok(Ready::READABLE));
             }
             if !self.tls.session.wants_write() {
-                return self.socket.ready(interest).await;
+                return poll_ready(&self.socket, interest, cx);
             }
-            let ready = self.socket.ready(interest | Interest::WRITABLE).await?;
+            let ready = ready!(poll_ready(&self.socket, interest | Interest::WRITABLE, cx))?;
             let is_flushed = self.flushes()?;
             if interest.is_readable() && ready.is_readable() || interest.is_writable() && is_flushed
             {
-                return Ok(ready);
+                return Poll::Ready(Ok(ready));
             }
         }
     }

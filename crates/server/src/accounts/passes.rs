@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tertulia_group::Name;
 use tertulia_wire::Code;
-use tokio::sync::Notify;
 
 use super::rules::{Asker, Rules};
 use super::table::{Operation, Role, Verdict};
 use super::tokens::{Digest, Session};
 use crate::conn::Closing;
 use crate::hosted::GroupKey;
+use crate::wake::Wake;
 
 /// What was opened.
 #[derive(Clone, Debug)]
@@ -33,13 +33,13 @@ struct Entry {
     /// Whether it may see who is in the group.
     sees_names: AtomicBool,
     ended: OnceLock<Closing>,
-    wake: Arc<Notify>,
+    wake: Arc<Wake>,
 }
 
 impl Entry {
     fn end(&self, code: Code, message: &'static str) {
         let _ = self.ended.set(Closing { code, message });
-        self.wake.notify_one();
+        self.wake.wake();
     }
 }
 
@@ -83,12 +83,12 @@ impl Pass {
             if let Some(closing) = self.ended() {
                 return closing;
             }
-            self.entry.wake.notified().await;
+            self.entry.wake.woken().await;
         }
     }
 
     /// What is notified when it ends.
-    pub fn wake(&self) -> &Arc<Notify> {
+    pub fn wake(&self) -> &Arc<Wake> {
         &self.entry.wake
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tertulia_group::{Door, Input, Name, SecretDigest};
 use tertulia_wire::native::{
-    self, Greeting, HistoryMode, Join, OpenSender, Secret, Start, VERSION, split_from_client,
+    self, Greeting, HistoryMode, Join, OpenSender, Secret, Start, VERSION,
 };
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,9 +80,9 @@ impl Lobby {
         let bad = |error: &dyn std::fmt::Display| End::Told(Code::BadFrame, error.to_string());
         loop {
             if let Some(frame) =
-                split_from_client(&mut self.inbound).map_err(|error| bad(&error))?
+                ClientFrame::take(&mut self.inbound).map_err(|error| bad(&error))?
             {
-                return ClientFrame::decode(&frame).map(Some).map_err(|error| bad(&error));
+                return Ok(Some(frame));
             }
             if self.inbound.get(4).is_some_and(|kind| *kind == native::kind::PUBLISH) {
                 return Ok(None);

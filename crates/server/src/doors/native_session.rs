@@ -1,5 +1,6 @@
 //! A native connection that is in a group: reads publishes and acknowledgements, writes the log and the group's answers.
 
+use std::cell::{Cell, RefMut};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -11,10 +12,9 @@ use tertulia_group::{
     Ack, CompleteRun, Input, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
 };
 use tertulia_journal::ReadError;
-use tertulia_wire::native::{self, Confirmed, How, Secret, split_from_client};
+use tertulia_wire::native::{self, Confirmed, How, Secret};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::Interest;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ use crate::hosted::{Hosted, Reading};
 use crate::node::Notice;
 use crate::outbox::{Outbox, Wrote};
 use crate::pace::Meter;
+use crate::sending::Sending;
 use crate::stream::Stream;
 
 /// Read before somebody else on the shard has a turn.
@@ -57,22 +58,22 @@ pub(crate) struct Opening {
     pub from: requests::From,
 }
 
+thread_local! {
+    /// The room for small reads of everybody on this shard: most of what is read there is taken in at once.
+    static ROOM: Cell<BytesMut> = Cell::default();
+}
+
 struct Session<'a> {
     hosted: &'a Rc<Hosted>,
     conn: &'a Conn,
-    stream: Stream,
     inbound: BytesMut,
     /// For the next read.
     room: usize,
-    outbox: Outbox,
     opening: Opening,
     directory: Arc<Directory>,
     reading: Option<Reading>,
-    /// Answers to requests come back this way.
-    replies: (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>),
-    asked: usize,
-    /// They end with the session.
-    asking: JoinSet<()>,
+    /// Requests that are being answered; they end with the session.
+    asking: JoinSet<Bytes>,
     held: Held,
     /// A frame was finished since `held` was told last.
     finished: bool,
@@ -97,18 +98,15 @@ pub(crate) async fn run(
     opening: Opening,
     directory: Arc<Directory>,
 ) -> bool {
+    conn.sending.replace(Some(Sending::new(stream)));
     let mut session = Session {
         hosted,
         conn,
-        stream,
         inbound,
         room: SMALL_ROOM_BYTES,
-        outbox: Outbox::new(),
         opening,
         directory,
         reading: None,
-        replies: mpsc::channel(REQUESTS_MAX),
-        asked: 0,
         asking: JoinSet::new(),
         held: hosted.shared.budget.holder(),
         finished: false,
@@ -122,20 +120,35 @@ pub(crate) async fn run(
     session.take_in();
     let served = session.serve().await;
     let is_bad = session.is_bad;
+    let sending = conn.sending.take();
     match served {
-        Ok(()) => super::farewell(session.stream).await,
+        Ok(()) => {
+            if let Some(Sending { stream, .. }) = sending {
+                super::farewell(stream).await;
+            }
+        }
         Err(error) => tracing::debug!(%error, conn = conn.id.0, "a connection ended"),
     }
     is_bad
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// Never held while something else is done here.
+    fn outbox(&self) -> RefMut<'a, Outbox> {
+        RefMut::map(self.conn.writing(), |sending| &mut sending.outbox)
+    }
+
+    /// The frame goes out after those that there are.
+    fn answer(&self, frame: &NodeFrame) {
+        frame.encode(&mut self.outbox().control);
+    }
+
     async fn serve(&mut self) -> io::Result<()> {
         loop {
             self.answer_inbox();
             let wrote = self.write()?;
             if self.last_call.is_some()
-                && (self.outbox.at_boundary() || self.last_call < Some(Instant::now()))
+                && (self.outbox().at_boundary() || self.last_call < Some(Instant::now()))
             {
                 return Ok(());
             }
@@ -145,11 +158,12 @@ impl Session<'_> {
                     continue;
                 }
                 Wrote::Behind if self.reading.is_none() => {
-                    self.reading = Some(self.outbox.read(self.hosted));
+                    self.reading = Some(self.outbox().read(self.hosted));
                 }
                 _ => {}
             }
             self.hold();
+            self.conn.writing().waits = wrote == Wrote::Full;
             self.wait(wrote == Wrote::Full).await?;
         }
     }
@@ -157,17 +171,17 @@ impl Session<'_> {
     /// Tells the node's budget what waits here.
     fn hold(&mut self) {
         let finished = std::mem::take(&mut self.finished);
-        let bytes = self.inbound.capacity() + self.outbox.held() + self.stream.held();
+        let bytes = self.inbound.capacity() + self.conn.writing().held();
         self.held.set(bytes, finished);
     }
 
     /// The node has no room for what waits here: gives up what can be read again, otherwise ends.
     fn give_up(&mut self) -> io::Result<()> {
-        self.outbox.forget_chunks();
+        self.outbox().forget_chunks();
         self.hold();
         if self.held.is_counted() {
             self.is_bad = true;
-            if self.last_call.is_some() || self.outbox.held() > LAST_WORD_BYTES {
+            if self.last_call.is_some() || self.outbox().held() > LAST_WORD_BYTES {
                 return Err(io::Error::other("too much waited for it, and was not read"));
             }
             self.end(Code::Limit, "too much was waiting for this connection; connect again");
@@ -192,16 +206,17 @@ impl Session<'_> {
         tokio::select! {
             biased;
             () = self.held.called(), if self.held.is_counted() => self.give_up()?,
-            Some(reply) = self.replies.1.recv(), if self.asked > 0 => {
-                self.asked -= 1;
-                if self.last_call.is_none() {
-                    self.outbox.answer(reply);
+            Some(reply) = self.asking.join_next(), if !self.asking.is_empty() => {
+                // One that has failed was told to the log by its panic.
+                if let (Ok(reply), None) = (reply, self.last_call) {
+                    self.outbox().answer(reply);
                 }
             }
             read = async { self.reading.as_mut().expect("only polled when there is one").await }, if self.reading.is_some() => {
                 self.reading = None;
                 let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
-                if let Err(error) = self.outbox.take_read(read) {
+                let taken = self.outbox().take_read(read);
+                if let Err(error) = taken {
                     self.hosted.unreadable(&error);
                     let is_damage = matches!(error, ReadError::Damaged(_));
                     let code = if is_damage { Code::Damaged } else { Code::StoreFailed };
@@ -209,7 +224,7 @@ impl Session<'_> {
                 }
             }
             () = self.conn.woken() => {}
-            ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+            ready = self.conn.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
                 if ready?.is_readable() && reads {
                     self.read()?;
                 }
@@ -222,16 +237,20 @@ impl Session<'_> {
     fn write(&mut self) -> io::Result<Wrote> {
         if self.last_call.is_some() {
             // Only what makes the last frame readable; the log goes on at the next connection.
-            self.outbox.finish();
+            self.outbox().finish();
         }
-        self.outbox.write(self.hosted, self.conn, &mut self.stream)
+        self.conn.writing().write(self.hosted, self.conn)
     }
 
     fn read(&mut self) -> io::Result<()> {
         let mut left = READ_TURN_BYTES;
         while left > 0 {
+            if self.inbound.is_empty() && self.room == SMALL_ROOM_BYTES {
+                self.inbound = ROOM.take();
+            }
             self.inbound.reserve(self.room);
-            match self.stream.try_read_buf(&mut self.inbound) {
+            let read = self.conn.writing().stream.try_read_buf(&mut self.inbound);
+            match read {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     left = left.saturating_sub(n);
@@ -245,8 +264,10 @@ impl Session<'_> {
             self.take_in();
             self.finished |= self.inbound.len() < before;
         }
-        if self.inbound.len() <= PART_BYTES {
-            // An idle connection keeps no buffer, and a part of a frame no more than it needs.
+        // An idle connection keeps no buffer, and a part of a frame no more than it needs.
+        if self.inbound.is_empty() && self.inbound.capacity() <= SMALL_ROOM_BYTES {
+            ROOM.set(std::mem::take(&mut self.inbound));
+        } else if self.inbound.len() <= PART_BYTES {
             self.inbound = BytesMut::from(&self.inbound[..]);
         }
         Ok(())
@@ -270,14 +291,10 @@ impl Session<'_> {
                     break;
                 }
             }
-            let frame = match split_from_client(&mut self.inbound) {
-                Ok(Some(frame)) => ClientFrame::decode(&frame),
+            match ClientFrame::take(&mut self.inbound) {
                 Ok(None) => break,
-                Err(error) => Err(error),
-            };
-            match frame {
-                Ok(ClientFrame::Ack(more)) => ack = self.join_acks(ack, more),
-                Ok(frame) => self.control(frame),
+                Ok(Some(ClientFrame::Ack(more))) => ack = self.join_acks(ack, more),
+                Ok(Some(frame)) => self.control(frame),
                 Err(error) => self.end(Code::BadFrame, error.to_string()),
             }
         }
@@ -288,7 +305,7 @@ impl Session<'_> {
 
     /// The later acknowledgement says what the earlier said and more, but for what failed.
     fn join_acks(&mut self, before: Option<Ack>, ack: native::Ack) -> Option<Ack> {
-        if ack.cursor > self.outbox.sent_through() {
+        if ack.cursor > self.outbox().sent_through() {
             self.end(Code::BadAck, format!("#{} was not sent yet", ack.cursor));
             return before;
         }
@@ -303,7 +320,7 @@ impl Session<'_> {
         match frame {
             ClientFrame::Leave => self.hosted.input(Input::Leave(self.conn.id)),
             ClientFrame::Ping { token } => {
-                NodeFrame::Pong { token }.encode(&mut self.outbox.control);
+                self.answer(&NodeFrame::Pong { token });
             }
             ClientFrame::Other { .. } => {}
             ClientFrame::Hello(_) => self.end(Code::BadFrame, "HELLO comes once"),
@@ -319,8 +336,7 @@ impl Session<'_> {
 
     fn already(&mut self, id: u32) {
         let message = "a connection serves one membership or sender; open another".to_owned();
-        NodeFrame::Error { id, code: Code::AlreadyJoined, message }
-            .encode(&mut self.outbox.control);
+        self.answer(&NodeFrame::Error { id, code: Code::AlreadyJoined, message });
     }
 
     /// The receipt of a message of this group that is still in memory, as it stands: answered here and now.
@@ -338,7 +354,7 @@ impl Session<'_> {
             self.hosted.group.borrow().receipt(*seq, header.publisher(), crate::clock::now());
         let Ok(receipt) = receipt else { return false };
         let level = self.hosted.shared.level();
-        NodeFrame::ReceiptReply { id: *id, level, receipt }.encode(&mut self.outbox.control);
+        self.answer(&NodeFrame::ReceiptReply { id: *id, level, receipt });
         true
     }
 
@@ -351,21 +367,18 @@ impl Session<'_> {
 
     /// Has a request answered away from the shard.
     fn ask(&mut self, id: u32, frame: ClientFrame) {
-        if self.asked >= REQUESTS_MAX {
+        if self.asking.len() >= REQUESTS_MAX {
             self.was_refused(1);
             let message = "too many requests at once; wait for the answers".to_owned();
-            NodeFrame::Error { id, code: Code::Limit, message }.encode(&mut self.outbox.control);
+            self.answer(&NodeFrame::Error { id, code: Code::Limit, message });
             return;
         }
-        self.asked += 1;
-        let (directory, from, reply) =
-            (Arc::clone(&self.directory), self.opening.from.clone(), self.replies.0.clone());
+        let (directory, from) = (Arc::clone(&self.directory), self.opening.from.clone());
         let answer = async move {
             let mut out = BytesMut::new();
             requests::answer(&directory, &from, id, frame).await.encode(&mut out);
-            let _ = reply.send(out.freeze()).await;
+            out.freeze()
         };
-        while self.asking.try_join_next().is_some() {}
         self.asking.spawn_on(answer, &self.hosted.shared.main);
     }
 
@@ -373,7 +386,7 @@ impl Session<'_> {
     fn end(&mut self, code: Code, message: impl Into<String>) {
         if self.last_call.is_none() {
             self.is_bad |= matches!(code, Code::BadFrame | Code::BadAck | Code::Limit);
-            NodeFrame::Close { code, message: message.into() }.encode(&mut self.outbox.control);
+            self.answer(&NodeFrame::Close { code, message: message.into() });
             self.last_call = Some(Instant::now() + FAREWELL);
             self.inbound = BytesMut::new();
         }
@@ -410,7 +423,7 @@ impl Session<'_> {
             }
         }
         self.encode_runs(&mut stored, &mut complete);
-        if self.outbox.answers() > self.hosted.shared.config.limits.answers_bytes {
+        if self.outbox().answers() > self.hosted.shared.config.limits.answers_bytes {
             self.end(Code::Limit, "answers were not read; connect again");
         }
         if let Some(closing) = self.conn.closing() {
@@ -422,29 +435,25 @@ impl Session<'_> {
     }
 
     fn encode_runs(&mut self, stored: &mut Vec<StoredRun>, complete: &mut Vec<CompleteRun>) {
-        NodeFrame::encode_stored(&mut self.outbox.control, stored);
-        NodeFrame::encode_complete(&mut self.outbox.control, complete);
+        let control = &mut self.outbox().control;
+        NodeFrame::encode_stored(control, stored);
+        NodeFrame::encode_complete(control, complete);
         stored.clear();
         complete.clear();
     }
 
     fn answer_one(&mut self, output: Output) {
-        let control = &mut self.outbox.control;
         match output {
             Output::Welcome(_, welcome) => self.welcome(*welcome),
             Output::SenderReady(_, ready) => self.sender_ready(&ready),
             Output::Receipt(_, counter, receipt) => {
                 let sees_names = self.conn.sees_names();
                 let receipt = if sees_names { receipt } else { requests::without_names(receipt) };
-                NodeFrame::Receipt { counter, receipt }.encode(control);
+                self.answer(&NodeFrame::Receipt { counter, receipt });
             }
             Output::MessageRefused(_, counter, refusal) => {
-                NodeFrame::Refused {
-                    counter,
-                    code: Code::of_refusal(refusal),
-                    message: refusal.to_string(),
-                }
-                .encode(control);
+                let (code, message) = (Code::of_refusal(refusal), refusal.to_string());
+                self.answer(&NodeFrame::Refused { counter, code, message });
             }
             Output::Confirmed(..) if !self.conn.sees_names() => {}
             Output::Confirmed(_, confirmations) => {
@@ -453,15 +462,12 @@ impl Session<'_> {
                     cursor: one.cursor,
                     how: if one.reached { How::Reached } else { How::Confirmed },
                 });
-                NodeFrame::encode_confirmed(control, &confirmed.collect::<Vec<_>>());
+                let confirmed = confirmed.collect::<Vec<_>>();
+                NodeFrame::encode_confirmed(&mut self.outbox().control, &confirmed);
             }
             Output::Refused(_, refusal) => {
-                NodeFrame::Error {
-                    id: 0,
-                    code: Code::of_refusal(refusal),
-                    message: refusal.to_string(),
-                }
-                .encode(control);
+                let (code, message) = (Code::of_refusal(refusal), refusal.to_string());
+                self.answer(&NodeFrame::Error { id: 0, code, message });
             }
             Output::Gone(_, LeaveReason::Exit) => {
                 self.end(Code::Removed, "you have left the group");
@@ -503,16 +509,15 @@ impl Session<'_> {
             acked: welcome.acked,
             open: welcome.open.clone(),
         }));
-        let control = &mut self.outbox.control;
-        frame.encode(control);
+        self.answer(&frame);
         if welcome.moved.is_some() {
             let (log, epoch, next) = (identity.log, identity.epoch, welcome.next.max(first));
-            NodeFrame::Reset { log, epoch, next }.encode(control);
+            self.answer(&NodeFrame::Reset { log, epoch, next });
         }
         if welcome.next < first {
-            NodeFrame::Gap { first: welcome.next, last: first - 1 }.encode(control);
+            self.answer(&NodeFrame::Gap { first: welcome.next, last: first - 1 });
         }
-        self.outbox.start(welcome.next.max(first), welcome.open);
+        self.outbox().start(welcome.next.max(first), welcome.open);
         self.directory.joined(&welcome.name);
         let (group, name) = (self.opening.group.clone(), welcome.name.to_string());
         let (address, door) = (self.conn.address, self.conn.door);
@@ -533,21 +538,22 @@ impl Session<'_> {
             window_bytes: self.hosted.shared.config.group_limits.unstored_bytes_max as u32,
             level: self.hosted.shared.level(),
         }));
-        frame.encode(&mut self.outbox.control);
+        self.answer(&frame);
     }
 
     /// A second has passed: a heartbeat where nothing else was written, and a look at whether the host is still there.
     fn beat(&mut self) {
         // The beat before does not count as something else: a quiet connection gets one each second.
         let wrote = self.conn.wrote.replace(0);
-        if wrote <= std::mem::take(&mut self.beat_bytes) && self.outbox.at_boundary() {
+        if wrote <= std::mem::take(&mut self.beat_bytes) && self.outbox().at_boundary() {
             let group = self.hosted.group.borrow();
-            NodeFrame::Heartbeat { epoch: group.epoch(), tail: group.tail() }
-                .encode(&mut self.outbox.control);
-            self.beat_bytes = self.outbox.control.len() as u64;
+            self.answer(&NodeFrame::Heartbeat { epoch: group.epoch(), tail: group.tail() });
+            self.beat_bytes = self.outbox().control.len() as u64;
         }
-        if let Some((silent_ms, under_way)) = crate::linux::last_acknowledged(self.stream.as_fd()) {
-            let waits = crate::linux::unacknowledged_bytes(self.stream.as_fd()).unwrap_or(0) > 0;
+        let writing = self.conn.writing();
+        let socket = writing.stream.as_fd();
+        if let Some((silent_ms, under_way)) = crate::linux::last_acknowledged(socket) {
+            let waits = crate::linux::unacknowledged_bytes(socket).unwrap_or(0) > 0;
             let dead_ms = if under_way > 0 { DEAD_MS } else { DEAD_CLOSED_MS };
             if waits && silent_ms > dead_ms && self.last_call.is_none() {
                 // Nobody reads a last frame here.

@@ -1,0 +1,81 @@
+//! Wakes one task, from any thread: a flag and its waker, on no list that the task would have to be taken off again.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use futures_util::task::AtomicWaker;
+
+/// See the module. Of several tasks that wait, only the one that began last is woken.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    is_due: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Wake {
+    /// Ends the wait that there is, or else the next one.
+    pub fn wake(&self) {
+        if !self.is_due.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// Waits for [`Wake::wake`]; several calls of it since the last wait are one.
+    pub async fn woken(&self) {
+        poll_fn(|cx| {
+            if self.is_due.swap(false, Ordering::AcqRel) {
+                return Poll::Ready(());
+            }
+            self.waker.register(cx.waker());
+            // Who came in between has found no waker, or the one before.
+            match self.is_due.swap(false, Ordering::AcqRel) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A lost wake-up would leave the test waiting for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_call_is_lost_whenever_it_comes() {
+        let (here, there) = (Arc::new(Wake::default()), Arc::new(Wake::default()));
+        let answers = tokio::spawn({
+            let (here, there) = (Arc::clone(&here), Arc::clone(&there));
+            async move {
+                for _ in 0..20_000 {
+                    there.woken().await;
+                    here.wake();
+                }
+            }
+        });
+        let asks = async {
+            for _ in 0..20_000 {
+                there.wake();
+                here.woken().await;
+            }
+        };
+        tokio::time::timeout(crate::testing::PATIENCE, asks).await.expect("each is answered");
+        answers.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn a_call_before_the_wait_ends_it_and_two_are_one() {
+        let wake = Wake::default();
+        wake.wake();
+        wake.wake();
+        wake.woken().await;
+        let at_once = std::time::Duration::ZERO;
+        assert!(tokio::time::timeout(at_once, wake.woken()).await.is_err());
+        wake.wake();
+        assert!(tokio::time::timeout(at_once, wake.woken()).await.is_ok());
+    }
+}

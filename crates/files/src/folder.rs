@@ -6,12 +6,13 @@ use std::path::Path;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, Metadata, OpenOptions};
+use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
 
 use crate::content::{Outline, Outliner};
 use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX};
 use crate::names::{FileName, PART_PREFIX};
 use crate::place;
+use crate::staged::is_left_over;
 
 /// What a file looks like from outside: as long as this is the same, its content is taken to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -150,20 +151,9 @@ impl Folder {
         Ok(found)
     }
 
-    /// The folder of a name, component by component, none of which is a link.
-    fn parent(&self, name: &FileName, make: bool) -> io::Result<Dir> {
-        let mut dir = self.dir.try_clone()?;
-        let components: Vec<&str> = name.components().collect();
-        for component in &components[..components.len() - 1] {
-            dir = match dir.open_dir_nofollow(component) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
-                    dir.create_dir(component)?;
-                    dir.open_dir_nofollow(component)?
-                }
-                opened => opened?,
-            };
-        }
-        Ok(dir)
+    /// The folder itself.
+    pub(crate) const fn dir(&self) -> &Dir {
+        &self.dir
     }
 
     /// Opens a file for reading, and says what it looks like now.
@@ -171,7 +161,7 @@ impl Folder {
     /// # Errors
     /// Where it is not there, or no plain file.
     pub fn read(&self, name: &FileName) -> io::Result<(std::fs::File, Stamp)> {
-        let dir = self.parent(name, false)?;
+        let dir = open_below(&self.dir, name, false)?;
         let mut options = OpenOptions::new();
         options.read(true).follow(FollowSymlinks::No);
         #[cfg(unix)]
@@ -194,10 +184,7 @@ impl Folder {
     /// Of making it.
     pub fn stage(&self) -> io::Result<Staged> {
         let name = format!("{PART_PREFIX}{:016x}.part", rand::random::<u64>());
-        let mut options = OpenOptions::new();
-        options.create_new(true).write(true).read(true).follow(FollowSymlinks::No);
-        let file = self.dir.open_with(&name, &options)?;
-        Ok(Staged { file, name, outliner: Outliner::default() })
+        Ok(Staged::of(make_file(&self.dir, &name)?, name))
     }
 
     /// Gives a file its name: it is on the disk by then. Without `replace`, a file that is there already stays
@@ -215,7 +202,7 @@ impl Folder {
         let placed = (|| {
             file.sync_all()?;
             let stamp = Stamp::of(&file.metadata()?);
-            let dir = self.parent(name, true)?;
+            let dir = open_below(&self.dir, name, true)?;
             place::rename(&self.dir, &staged, &dir, name.base(), replace)?;
             place::sync(&dir)?;
             Ok(stamp)
@@ -243,8 +230,13 @@ impl Folder {
             let middle = name.to_str().and_then(|name| name.strip_prefix(PART_PREFIX));
             let middle = middle.and_then(|name| name.strip_suffix(".part"));
             let is_part = middle.is_some_and(|middle| middle.len() == STAGED_DIGITS);
-            if is_part && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let kind = entry.file_type();
+            if is_part && kind.as_ref().is_ok_and(FileType::is_file) {
                 let _ = self.dir.remove_file(&name);
+            }
+            let is_folder = name.to_str().is_some_and(is_left_over);
+            if is_folder && kind.as_ref().is_ok_and(FileType::is_dir) {
+                let _ = self.dir.remove_dir_all(&name);
             }
         }
     }
@@ -256,6 +248,17 @@ impl Folder {
 }
 
 impl Staged {
+    /// A file that was just made.
+    pub(crate) fn of(file: File, name: String) -> Self {
+        Self { file, name, outliner: Outliner::default() }
+    }
+
+    /// Everything is written, and on the disk.
+    pub(crate) fn sync(self) -> io::Result<(Stamp, Outline)> {
+        self.file.sync_all()?;
+        Ok((Stamp::of(&self.file.metadata()?), self.outliner.finish()))
+    }
+
     /// What comes next.
     ///
     /// # Errors
@@ -275,6 +278,29 @@ impl Staged {
     pub const fn size(&self) -> u64 {
         self.outliner.size()
     }
+}
+
+/// The folder of a name below another one, component by component, none of which is a link.
+pub(crate) fn open_below(dir: &Dir, name: &FileName, make: bool) -> io::Result<Dir> {
+    let mut dir = dir.try_clone()?;
+    let components: Vec<&str> = name.components().collect();
+    for component in &components[..components.len() - 1] {
+        dir = match dir.open_dir_nofollow(component) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
+                dir.create_dir(component)?;
+                dir.open_dir_nofollow(component)?
+            }
+            opened => opened?,
+        };
+    }
+    Ok(dir)
+}
+
+/// A file that was not there before.
+pub(crate) fn make_file(dir: &Dir, name: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true).read(true).follow(FollowSymlinks::No);
+    dir.open_with(name, &options)
 }
 
 /// Hidden files are private until somebody says otherwise.

@@ -1,19 +1,24 @@
 //! Peers that share files: the folder, the gRPC service, fetching from many at once, verification.
 
+pub mod assembly;
 pub mod cache;
 pub mod capability;
 pub mod content;
 pub mod fetch;
 pub mod folder;
+pub mod gather;
 pub mod identity;
 pub mod library;
 pub mod limits;
+pub mod manifest;
 pub mod names;
 pub mod node;
 pub mod own;
 mod place;
 pub mod service;
+pub mod staged;
 pub mod tls;
+pub mod whole;
 
 /// The gRPC service, as `proto/tertulia/peer/v1/peer.proto` describes it.
 #[expect(missing_docs, unused_qualifications, reason = "made of the description, which says it")]

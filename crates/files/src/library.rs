@@ -1,18 +1,22 @@
 //! What a peer shares: the files of its folder, by name and by content, kept up to date as the folder changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tertulia_wire::sharing::FolderHeld;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
 use crate::content::{ContentHash, Outline, outline_of};
 use crate::folder::{Folder, Found, Staged, Stamp};
-use crate::limits::{FILES_MAX, RESCAN, SETTLE};
+use crate::limits::{FILES_MAX, FOLDER_FILES_MAX, RESCAN, SETTLE};
+use crate::manifest::{BadManifest, Entry, Manifest};
 use crate::names::FileName;
+use crate::staged::StagedFolder;
+use crate::whole::{SharedFolder, Whole};
 
 /// A file that is shared.
 #[derive(Clone, Debug)]
@@ -24,21 +28,51 @@ pub struct SharedFile {
     stamp: Stamp,
 }
 
+/// What the node is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The content; of a folder, the list of its files.
+    pub hash: ContentHash,
+    /// Its bytes.
+    pub size: u64,
+    /// What is in it, where it is a folder.
+    pub folder: Option<FolderHeld>,
+}
+
+/// A file of a folder that is being fetched: it has no name yet, and is shared already.
+#[derive(Debug)]
+struct Early {
+    /// The name that it will have.
+    name: FileName,
+    path: PathBuf,
+    outline: Arc<Outline>,
+}
+
 #[derive(Debug, Default)]
 struct Files {
     by_name: BTreeMap<FileName, SharedFile>,
     by_hash: HashMap<ContentHash, Vec<FileName>>,
+    early: HashMap<ContentHash, Early>,
+    /// Folders in which something has changed since their lists were made.
+    stale: BTreeSet<String>,
+}
+
+/// The folder directly in the shared one that a file is in.
+fn top(name: &FileName) -> Option<&str> {
+    name.as_str().split_once('/').map(|(top, _)| top)
 }
 
 impl Files {
     fn put(&mut self, file: SharedFile) {
         self.remove(&file.name);
+        self.stale.extend(top(&file.name).map(str::to_owned));
         self.by_hash.entry(file.outline.hash()).or_default().push(file.name.clone());
         self.by_name.insert(file.name.clone(), file);
     }
 
     fn remove(&mut self, name: &FileName) -> bool {
         let Some(old) = self.by_name.remove(name) else { return false };
+        self.stale.extend(top(name).map(str::to_owned));
         let hash = old.outline.hash();
         if let Some(names) = self.by_hash.get_mut(&hash) {
             names.retain(|other| other != name);
@@ -48,6 +82,20 @@ impl Files {
         }
         true
     }
+
+    /// The list of what is shared of a folder.
+    fn list(&self, folder: &str) -> Result<Manifest, BadManifest> {
+        let prefix = format!("{folder}/");
+        let Ok(first) = FileName::new(folder) else { return Err(BadManifest::Empty) };
+        // Names that begin so come one after the other, a few that sort between the folder and its `/` before them.
+        let after = self.by_name.range(first..).skip_while(|(name, _)| *name.as_str() < *prefix);
+        let within = after.map_while(|(name, file)| {
+            let path = FileName::new(name.as_str().strip_prefix(&prefix)?).ok()?;
+            Some(Entry { path, size: file.outline.size(), hash: file.outline.hash() })
+        });
+        // One more than there may be, so that it is seen that there are too many.
+        Manifest::new(within.take(FOLDER_FILES_MAX + 1).collect())
+    }
 }
 
 /// See the module.
@@ -56,6 +104,8 @@ pub struct Library {
     folder: Folder,
     path: PathBuf,
     files: RwLock<Files>,
+    /// Taken after `files`, where both are.
+    whole: RwLock<Whole>,
     cache: Mutex<Cache>,
     /// Counts up with every change.
     changed: watch::Sender<u64>,
@@ -86,6 +136,7 @@ impl Library {
             folder,
             path: path.to_owned(),
             files: RwLock::default(),
+            whole: RwLock::new(Whole::new(&cache.with_file_name("lists"))),
             cache: Mutex::new(Cache::load(cache)),
             changed: watch::Sender::new(0),
         })
@@ -120,8 +171,7 @@ impl Library {
     pub fn look(&self) -> io::Result<Looked> {
         let Found { files, left_out, left_out_count } = self.folder.scan()?;
         let gone: Vec<FileName> = {
-            let there: std::collections::BTreeSet<&FileName> =
-                files.iter().map(|(name, _)| name).collect();
+            let there: BTreeSet<&FileName> = files.iter().map(|(name, _)| name).collect();
             let shared = self.read();
             shared.by_name.keys().filter(|name| !there.contains(name)).cloned().collect()
         };
@@ -153,8 +203,75 @@ impl Library {
             self.tell();
         }
         looked.files = self.read().by_name.len();
+        self.list_folders();
         self.keep();
         Ok(looked)
+    }
+
+    /// Makes the lists of the folders in which something has changed. Blocks.
+    fn list_folders(&self) {
+        let stale = std::mem::take(&mut self.write().stale);
+        let mut is_news = false;
+        for folder in stale {
+            let list = self.read().list(&folder);
+            is_news |=
+                self.whole.write().unwrap_or_else(PoisonError::into_inner).set(&folder, list);
+        }
+        if is_news {
+            self.tell();
+        }
+    }
+
+    fn whole(&self) -> std::sync::RwLockReadGuard<'_, Whole> {
+        self.whole.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every folder that is shared as a whole, by name.
+    pub fn folders(&self) -> Vec<SharedFolder> {
+        self.whole().folders().cloned().collect()
+    }
+
+    /// The folder whose files have this list.
+    pub fn folder_of(&self, hash: ContentHash) -> Option<SharedFolder> {
+        self.whole().folders().find(|folder| folder.outline.hash() == hash).cloned()
+    }
+
+    /// Everything that the node is to be told of: files by their names, folders by theirs with `/` at the end.
+    pub fn announced(&self) -> BTreeMap<String, Announced> {
+        let files = self.read();
+        let of = |outline: &Outline| Announced {
+            hash: outline.hash(),
+            size: outline.size(),
+            folder: None,
+        };
+        let early = files.early.values().map(|early| (&early.name, &early.outline));
+        // A file that has the name already is the one that is meant by it.
+        let named = files.by_name.iter().map(|(name, file)| (name, &file.outline));
+        let mut all: BTreeMap<String, Announced> = early
+            .chain(named)
+            .map(|(name, outline)| (name.as_str().to_owned(), of(outline)))
+            .collect();
+        drop(files);
+        all.extend(self.whole().folders().map(|folder| {
+            let held = FolderHeld { files: folder.files, bytes: folder.bytes };
+            let announced = Announced { folder: Some(held), ..of(&folder.outline) };
+            (format!("{}/", folder.name.as_str()), announced)
+        }));
+        all
+    }
+
+    /// Shares a file of a folder that is being fetched, which is at `path` and is verified, until [`Library::done_early`].
+    pub fn share_early(&self, name: FileName, path: PathBuf, outline: Arc<Outline>) {
+        self.write().early.insert(outline.hash(), Early { name, path, outline });
+        self.tell();
+    }
+
+    /// What was shared early of the folder of this name is not there any more: it has its names, or is given up.
+    pub fn done_early(&self, folder: &FileName) {
+        let mut files = self.write();
+        files.early.retain(|_, early| top(&early.name) != Some(folder.as_str()));
+        drop(files);
+        self.tell();
     }
 
     /// The outline of a file, unless it changes meanwhile: whoever changes it is heard of again.
@@ -195,12 +312,21 @@ impl Library {
 
     /// Opens a content for reading; `None` where it is not there, or not any more what was hashed. Blocks.
     pub fn content(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
-        let names = self.read().by_hash.get(&hash).cloned()?;
-        names.iter().find_map(|name| {
+        let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
+        let named = names.iter().find_map(|name| {
             let shared = self.named(name)?;
             let (file, stamp) = self.folder.read(name).ok()?;
             (stamp == shared.stamp).then_some((file, shared.outline))
-        })
+        });
+        named.or_else(|| self.early(hash)).or_else(|| self.whole().content(hash))
+    }
+
+    fn early(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
+        let files = self.read();
+        let early = files.early.get(&hash)?;
+        let file = std::fs::File::open(&early.path).ok()?;
+        (file.metadata().ok()?.len() == early.outline.size())
+            .then(|| (file, Arc::clone(&early.outline)))
     }
 
     /// Begins a file that is to be shared. Blocks.
@@ -231,6 +357,76 @@ impl Library {
         self.tell();
         self.keep();
         Ok(file)
+    }
+
+    /// Begins a folder that is to be shared as a whole. Blocks.
+    ///
+    /// # Errors
+    /// As [`Library::stage`].
+    pub fn stage_folder(&self, files: u64, size: u64) -> io::Result<StagedFolder> {
+        if self.folder.free_bytes().is_some_and(|free| free < size) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if self.read().by_name.len() as u64 + files > FILES_MAX as u64 {
+            let text = format!("a peer shares at most {FILES_MAX} files");
+            return Err(io::Error::other(text));
+        }
+        self.folder.stage_folder()
+    }
+
+    /// Shares a folder that was staged and is complete. Blocks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where something has the name; the folder is gone then.
+    pub fn place_folder(&self, staged: StagedFolder, name: &FileName) -> io::Result<()> {
+        if let Err(error) = self.folder.finish_folder(&staged, name) {
+            self.folder.abandon_folder(&staged);
+            return Err(error);
+        }
+        for (path, stamp, outline) in staged.into_files() {
+            let whole = name.child_path(&path).map_err(io::Error::other)?;
+            let outline = Arc::new(outline);
+            self.cache().put(whole.clone(), stamp, Arc::clone(&outline));
+            self.write().put(SharedFile { name: whole, outline, stamp });
+        }
+        self.list_folders();
+        self.tell();
+        self.keep();
+        Ok(())
+    }
+
+    /// A folder that was staged is not wanted.
+    pub fn abandon_folder(&self, staged: &StagedFolder) {
+        self.folder.abandon_folder(staged);
+    }
+
+    /// The folder of this name, where it is shared as a whole.
+    pub fn folder_named(&self, name: &FileName) -> Option<SharedFolder> {
+        self.whole().named(name.as_str()).cloned()
+    }
+
+    /// Shares a folder that was put into the shared one; its files are verified by these. Blocks.
+    ///
+    /// # Errors
+    /// Where one is not there, or has another size by now.
+    pub fn adopt_folder(
+        &self,
+        name: &FileName,
+        files: impl IntoIterator<Item = (FileName, Arc<Outline>)>,
+    ) -> io::Result<()> {
+        for (path, outline) in files {
+            let whole = name.child_path(&path).map_err(io::Error::other)?;
+            let (_, stamp) = self.folder.read(&whole)?;
+            if stamp.size != outline.size() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.cache().put(whole.clone(), stamp, Arc::clone(&outline));
+            self.write().put(SharedFile { name: whole, outline, stamp });
+        }
+        self.list_folders();
+        self.tell();
+        self.keep();
+        Ok(())
     }
 
     /// Shares a file that was put into the folder, and is verified by this. Blocks.
@@ -341,6 +537,50 @@ mod tests {
         assert!(library.content(ContentHash::of(b"hola")).is_some());
         assert_eq!(library.look().unwrap().hashed, 0);
         assert_eq!(library.stage(u64::MAX).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_folder_in_the_folder_is_shared_as_a_whole_as_long_as_it_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        let shared = root.path().join("shared");
+        let library = Library::open(&shared, &root.path().join("hashes")).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = shared.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        // Names that sort between a folder and what is in it.
+        ["f/b/c", "f/a", "f-x", "f.d/y", "g"].iter().for_each(|name| write(name, name));
+        library.look().unwrap();
+        let folders = |library: &Library| -> Vec<(String, u64, ContentHash)> {
+            let folders = library.folders().into_iter();
+            folders
+                .map(|folder| {
+                    (folder.name.as_str().to_owned(), folder.files, folder.outline.hash())
+                })
+                .collect()
+        };
+        let before = folders(&library);
+        assert_eq!(before.iter().map(|f| (&*f.0, f.1)).collect::<Vec<_>>(), [("f", 2), ("f.d", 1)]);
+        let list = |hash| {
+            let (file, outline) = library.content(hash)?;
+            assert_eq!(outline_of(&file).unwrap(), *outline);
+            Some(outline.size())
+        };
+        assert!(list(before[0].2).is_some());
+        assert_eq!(library.announced()["f/"].folder, Some(FolderHeld { files: 2, bytes: 8 }));
+        assert_eq!(library.announced().len(), 7);
+        write("f/b/c", "another");
+        library.look().unwrap();
+        assert_ne!(folders(&library)[0].2, before[0].2);
+        assert!(list(before[0].2).is_none());
+        // On some systems these would be one.
+        write("f/A", "x");
+        library.look().unwrap();
+        assert_eq!(folders(&library).len(), 1);
+        std::fs::remove_dir_all(shared.join("f.d")).unwrap();
+        library.look().unwrap();
+        assert_eq!(folders(&library), []);
     }
 
     #[tokio::test]

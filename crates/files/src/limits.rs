@@ -14,6 +14,12 @@ pub const DEPTH_MAX: usize = 16;
 pub const NAME_BYTES_MAX: usize = 1_024;
 /// Bytes of one component of a name: what file systems take.
 pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Files of one folder that is shared as a whole; one with more is shared file by file only, and refused when it is saved.
+pub const FOLDER_FILES_MAX: usize = 20_000;
+/// Bytes of the list of a folder's files; the same happens at it.
+pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// Files of one folder that are fetched at once.
+pub const FOLDER_AT_ONCE: usize = 8;
 /// Hashes that one capability opens; more are asked for with more of them.
 pub const CAPABILITY_HASHES_MAX: usize = 64;
 /// Files in one announcement to the node.

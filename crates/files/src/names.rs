@@ -116,6 +116,20 @@ impl FileName {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// A path below the folder of this name.
+    ///
+    /// # Errors
+    /// [`BadName::TooLong`] where the two together are.
+    pub fn child_path(&self, path: &Self) -> Result<Self, BadName> {
+        Self::new(&format!("{}/{}", self.0, path.0))
+    }
+
+    /// The file's own name as a name.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        Self(self.base().to_owned())
+    }
+
     /// A name in the folder of this name.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A user's own peer, asked over gRPC: what the commands are made of.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -23,9 +24,10 @@ use crate::limits::{CONNECT_WAIT, MESSAGE_BYTES_MAX, PIECE_BYTES};
 use crate::names::FileName;
 use crate::proto::peer_client::PeerClient;
 use crate::proto::save_file_request::Part;
+use crate::proto::save_folder_request::Part as FolderPart;
 use crate::proto::{
     self, ListRequest, LoginRequest, LogoutRequest, PeersRequest, RegisterRequest, SaveFileHead,
-    SaveFileRequest, SearchRequest, SourcesRequest,
+    SaveFileRequest, SaveFolderHead, SaveFolderRequest, SearchRequest, SourcesRequest,
 };
 use crate::service::CODE_KEY;
 use crate::tls;
@@ -265,9 +267,86 @@ impl OwnPeer {
     }
 }
 
+/// A file of a folder that is to be saved.
+#[derive(Debug)]
+pub struct FolderFile {
+    /// Its path below the folder.
+    pub path: FileName,
+    /// Its bytes.
+    pub size: u64,
+}
+
+impl OwnPeer {
+    /// Saves a folder into the peer's folder; `open` opens each of `files` (it may block), and `sent` hears how many bytes have
+    /// gone.
+    ///
+    /// # Errors
+    /// [`Refused`]: `EXISTS` where something else has the name, `BAD_FOLDER` where the files are none.
+    pub async fn save_folder(
+        &mut self,
+        name: &FileName,
+        files: Vec<FolderFile>,
+        open: impl Fn(&FileName) -> std::io::Result<std::fs::File> + Send + Sync + 'static,
+        sent: Arc<dyn Fn(u64) + Send + Sync>,
+    ) -> Result<Saved, Refused> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let (count, size) = (files.len() as u64, files.iter().map(|file| file.size).sum());
+        let head = SaveFolderHead { name: name.as_str().to_owned(), files: count, size };
+        let sending =
+            tokio::task::spawn_blocking(move || send(head, &files, &open, &sender, &sent));
+        let reply = self.client.save_folder(ReceiverStream::new(receiver)).await;
+        if let Ok(Err((path, error))) = sending.await {
+            return Err(Refused::new("IO", format!("cannot read {path}: {error}")));
+        }
+        let reply = reply?.into_inner();
+        let file = reply.file.map(line);
+        let file = file.ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
+        Ok(Saved { file, unchanged: reply.unchanged })
+    }
+}
+
+/// Sends file by file, as long as they are taken.
+fn send(
+    head: SaveFolderHead,
+    files: &[FolderFile],
+    open: &impl Fn(&FileName) -> std::io::Result<std::fs::File>,
+    sender: &mpsc::Sender<SaveFolderRequest>,
+    sent: &Arc<dyn Fn(u64) + Send + Sync>,
+) -> Result<(), (String, std::io::Error)> {
+    let put = |part| sender.blocking_send(SaveFolderRequest { part: Some(part) }).is_ok();
+    let mut all = 0;
+    if !put(FolderPart::Head(head)) {
+        return Ok(());
+    }
+    for FolderFile { path, size } in files {
+        let failed = |error| (path.as_str().to_owned(), error);
+        let head = SaveFileHead { name: path.as_str().to_owned(), size: *size, replace: false };
+        if !put(FolderPart::File(head)) {
+            return Ok(());
+        }
+        // What has grown meanwhile is sent as it was; what has shrunk is refused by the peer.
+        let mut content = open(path).map_err(failed)?.take(*size);
+        loop {
+            let mut buffer = Vec::new();
+            let mut part = (&mut content).take(PIECE_BYTES as u64);
+            part.read_to_end(&mut buffer).map_err(failed)?;
+            if buffer.is_empty() {
+                break;
+            }
+            all += buffer.len() as u64;
+            if !put(FolderPart::Content(buffer.into())) {
+                return Ok(());
+            }
+            sent(all);
+        }
+    }
+    Ok(())
+}
+
 fn line(file: proto::File) -> FileLine {
-    let proto::File { name, size, hash, holders, online } = file;
-    FileLine { name, size, hash: hex(&hash), holders, online }
+    let proto::File { name, size, hash, holders, online, files } = file;
+    let files = Some(files).filter(|files| *files > 0);
+    FileLine { name, size, hash: hex(&hash), holders, online, files }
 }
 
 /// A channel over one connection that is there already.

@@ -26,6 +26,24 @@ pub fn rename(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str, replace: bool)
     from_dir.remove_file(from)
 }
 
+/// Renames a folder; whatever has the new name stays ([`io::ErrorKind::AlreadyExists`]).
+pub fn rename_folder(from_dir: &Dir, from: &str, to_dir: &Dir, to: &str) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+            // A file system that does not know the flag.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+            renamed => return renamed.map_err(io::Error::from),
+        }
+    }
+    if to_dir.symlink_metadata(to).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // All that this could still replace is an empty folder that was made just now.
+    from_dir.rename(from, to_dir, to)
+}
+
 /// A folder's names are on the disk.
 pub fn sync(dir: &Dir) -> io::Result<()> {
     #[cfg(unix)]

@@ -428,9 +428,9 @@ pub struct FilesArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum FilesCommand {
-    /// Saves files into your peer's folder: others find them from then on
+    /// Saves files and folders into your peer's folder: others find them from then on
     Save {
-        /// The files
+        /// The files; a folder is saved as a whole, without what is hidden in it
         #[arg(required = true)]
         paths: Vec<PathBuf>,
         /// Replace a file of the same name
@@ -458,9 +458,9 @@ pub enum FilesCommand {
         #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
-    /// Fetches a file from all who have it; what an earlier try has left is not fetched again
+    /// Fetches a file or a folder from all who have it; what an earlier try has left is not fetched again
     Get {
-        /// Its name, or its hash as `search --json` and b3sum print it
+        /// Its name (a folder's may end with /), or its hash as `search --json` and b3sum print it
         file: String,
         /// Where to put it: a folder, or a file's name [default: here, under its own name]
         #[arg(long, short, value_name = "PATH")]

@@ -18,16 +18,19 @@ pub struct PeerLine {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileLine {
-    /// Its name, with `/` between folders; not yet fit to be opened.
+    /// Its name, with `/` between folders, and at the end of a folder's own; not yet fit to be opened.
     pub name: String,
-    /// Its bytes, as its holders say.
+    /// Its bytes, as its holders say; of a folder, those of all files in it.
     pub size: u64,
-    /// The BLAKE3 hash of its content: 64 hexadecimal digits.
+    /// The BLAKE3 hash of its content: 64 hexadecimal digits. Of a folder: of the list of its files.
     pub hash: String,
     /// The accounts whose peers have it.
     pub holders: Vec<String>,
     /// One of them is there.
     pub online: bool,
+    /// A folder: how many files are in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
 }
 
 /// A peer says where it is, again before its lease ends: `PUT /api/peers/me`.
@@ -61,12 +64,25 @@ pub struct PeerLease {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHeld {
-    /// Its name, with `/` between folders.
+    /// Its name, with `/` between folders; a folder's own ends with `/`, too.
     pub name: String,
-    /// Its bytes.
+    /// Its bytes; of a folder, those of the list of its files.
     pub size: u64,
-    /// The BLAKE3 hash of its content: 64 hexadecimal digits.
+    /// The BLAKE3 hash of its content: 64 hexadecimal digits. Of a folder: of the list of its files.
     pub hash: String,
+    /// It is a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<FolderHeld>,
+}
+
+/// What is in a folder that a peer has.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FolderHeld {
+    /// How many files.
+    pub files: u64,
+    /// Their bytes in all.
+    pub bytes: u64,
 }
 
 /// What has changed of a peer's files: `POST /api/files`.
@@ -218,8 +234,13 @@ mod tests {
             hash: "ab".into(),
             holders: vec!["ana".into()],
             online: true,
+            files: None,
         };
         let text = r#"{"name":"a.txt","size":5,"hash":"ab","holders":["ana"],"online":true}"#;
         assert_eq!(crate::json::to_line(&file), text);
+        let folder = FileLine { name: "fotos/".into(), files: Some(2), ..file };
+        let text =
+            r#"{"name":"fotos/","size":5,"hash":"ab","holders":["ana"],"online":true,"files":2}"#;
+        assert_eq!(crate::json::to_line(&folder), text);
     }
 }

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::state::{Standing, State};
 use crate::capability::Verifier;
-use crate::content::ContentHash;
+use crate::library::Announced;
 use crate::limits::{ANNOUNCED_AT_ONCE, SETTLE};
-use crate::names::FileName;
 use crate::node::NodeError;
 
 /// How often it is looked whether somebody has logged in, as long as nobody has; and the node is tried again.
@@ -25,7 +24,7 @@ const BEATS: u32 = 3;
 #[derive(Default)]
 struct Told {
     revision: u64,
-    files: BTreeMap<FileName, (ContentHash, u64)>,
+    files: BTreeMap<String, Announced>,
 }
 
 /// Announces until the task ends.
@@ -115,25 +114,17 @@ async fn bring_up_to_date(
     token: &str,
     fingerprint: &str,
 ) -> Result<(), NodeError> {
-    let files = state.library.files();
-    let now: BTreeMap<FileName, (ContentHash, u64)> = files
-        .into_iter()
-        .map(|file| (file.name, (file.outline.hash(), file.outline.size())))
-        .collect();
+    let now = state.library.announced();
     if told.revision == 0 {
         told.files.clear();
     }
-    let differs = |one: &BTreeMap<_, _>,
-                   other: &BTreeMap<FileName, (ContentHash, u64)>|
-     -> Vec<_> {
-        let only = one.iter().filter(|(name, file)| other.get(*name) != Some(*file));
-        only.map(|(name, file): (&FileName, &(ContentHash, u64))| (name.clone(), *file)).collect()
-    };
     let (mut add, mut remove) = (differs(&now, &told.files), differs(&told.files, &now));
+    // The last ones are said first: a folder is told of once everything in it is.
+    add.sort_by_key(|(_, file)| file.folder.is_none());
     while !add.is_empty() || !remove.is_empty() || told.revision == 0 {
         let gone = remove.split_off(remove.len().saturating_sub(ANNOUNCED_AT_ONCE));
         let new = add.split_off(add.len().saturating_sub(ANNOUNCED_AT_ONCE - gone.len()));
-        let held = |files: &[(FileName, (ContentHash, u64))]| files.iter().map(held).collect();
+        let held = |files: &[(String, Announced)]| files.iter().map(held).collect();
         let changed = FilesChanged {
             fingerprint: fingerprint.to_owned(),
             revision: told.revision,
@@ -151,6 +142,16 @@ async fn bring_up_to_date(
     Ok(())
 }
 
-fn held((name, (hash, size)): &(FileName, (ContentHash, u64))) -> FileHeld {
-    FileHeld { name: name.as_str().to_owned(), size: *size, hash: hash.to_string() }
+/// What the one has and the other has not, or not so.
+fn differs(
+    one: &BTreeMap<String, Announced>,
+    other: &BTreeMap<String, Announced>,
+) -> Vec<(String, Announced)> {
+    let only = one.iter().filter(|(name, file)| other.get(*name) != Some(*file));
+    only.map(|(name, file)| (name.clone(), *file)).collect()
+}
+
+fn held((name, file): &(String, Announced)) -> FileHeld {
+    let Announced { hash, size, folder } = *file;
+    FileHeld { name: name.clone(), size, hash: hash.to_string(), folder }
 }

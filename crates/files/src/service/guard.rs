@@ -23,11 +23,12 @@ enum Kind {
 }
 
 /// Every method and whose it is.
-const METHODS: [(&str, Kind); 9] = [
+const METHODS: [(&str, Kind); 10] = [
     ("/tertulia.peer.v1.Peer/Register", Kind::Own),
     ("/tertulia.peer.v1.Peer/Login", Kind::Own),
     ("/tertulia.peer.v1.Peer/Logout", Kind::Own),
     ("/tertulia.peer.v1.Peer/SaveFile", Kind::Own),
+    ("/tertulia.peer.v1.Peer/SaveFolder", Kind::Own),
     ("/tertulia.peer.v1.Peer/Peers", Kind::Own),
     ("/tertulia.peer.v1.Peer/Search", Kind::Own),
     ("/tertulia.peer.v1.Peer/List", Kind::Own),

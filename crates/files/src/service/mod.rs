@@ -5,8 +5,10 @@ mod between;
 mod guard;
 mod listen;
 mod own;
+mod own_folder;
 mod state;
 mod told;
+mod told_folder;
 mod turns;
 
 use std::io;
@@ -38,7 +40,7 @@ use crate::proto::peer_server::{Peer, PeerServer};
 use crate::proto::{
     FilesReply, ListRequest, LoginReply, LoginRequest, LogoutReply, LogoutRequest, PeersReply,
     PeersRequest, PiecesRequest, RegisterReply, RegisterRequest, SaveFileReply, SaveFileRequest,
-    SearchRequest, SourcesReply, SourcesRequest,
+    SaveFolderRequest, SearchRequest, SourcesReply, SourcesRequest,
 };
 use crate::tls;
 
@@ -228,6 +230,13 @@ impl Peer for PeerService {
         request: Request<Streaming<SaveFileRequest>>,
     ) -> Result<Response<SaveFileReply>, Status> {
         own::save(&self.state, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn save_folder(
+        &self,
+        request: Request<Streaming<SaveFolderRequest>>,
+    ) -> Result<Response<SaveFileReply>, Status> {
+        own_folder::save(&self.state, request.into_inner()).await.map(Response::new)
     }
 
     async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {

@@ -20,13 +20,14 @@ use crate::proto::{
     RegisterRequest, SaveFileHead, SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply,
     SourcesRequest,
 };
+use crate::whole::SharedFolder;
 
 /// Files that a search gives, unless asked for otherwise.
 const LIMIT: u32 = 100;
 /// Parts of a file that are taken before they are written.
 const AHEAD: usize = 4;
 
-fn bad(message: &str) -> Status {
+pub(super) fn bad(message: &str) -> Status {
     refused(Code::InvalidArgument, "BAD_REQUEST", message)
 }
 
@@ -99,6 +100,7 @@ pub async fn search(state: &State, asked: SearchRequest) -> Result<FilesReply, S
             hash,
             holders: line.holders,
             online: line.online,
+            files: line.files.unwrap_or_default(),
         })
     });
     Ok(FilesReply { files: files.collect(), more })
@@ -107,9 +109,24 @@ pub async fn search(state: &State, asked: SearchRequest) -> Result<FilesReply, S
 /// The peer's own files.
 pub fn list(state: &State) -> FilesReply {
     let user = state.user();
-    let files = state.library.files().into_iter();
-    let files = files.map(|file| own_file(&file, user.as_deref(), state.is_online()));
-    FilesReply { files: files.collect(), more: false }
+    let (user, online) = (user.as_deref(), state.is_online());
+    let files = state.library.files().into_iter().map(|file| own_file(&file, user, online));
+    let folders = state.library.folders().into_iter();
+    let folders = folders.map(|folder| own_folder(&folder, user, online));
+    let mut files: Vec<File> = files.chain(folders).collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    FilesReply { files, more: false }
+}
+
+pub(super) fn own_folder(folder: &SharedFolder, user: Option<&str>, online: bool) -> File {
+    File {
+        name: format!("{}/", folder.name.as_str()),
+        size: folder.bytes,
+        hash: Bytes::copy_from_slice(&folder.outline.hash().0),
+        holders: user.map(str::to_owned).into_iter().collect(),
+        online,
+        files: folder.files,
+    }
 }
 
 fn own_file(file: &SharedFile, user: Option<&str>, online: bool) -> File {
@@ -119,6 +136,7 @@ fn own_file(file: &SharedFile, user: Option<&str>, online: bool) -> File {
         hash: Bytes::copy_from_slice(&file.outline.hash().0),
         holders: user.map(str::to_owned).into_iter().collect(),
         online,
+        files: 0,
     }
 }
 
@@ -226,7 +244,7 @@ fn write(
 }
 
 /// What the operating system would not do.
-fn of_io(error: &io::Error) -> Status {
+pub(super) fn of_io(error: &io::Error) -> Status {
     match error.kind() {
         io::ErrorKind::AlreadyExists => {
             let message = "there is another file of this name; take another name, or replace it";

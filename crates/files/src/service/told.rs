@@ -19,20 +19,21 @@ use crate::names::FileName;
 use crate::node::NodeError;
 
 /// The shortest and the longest pause before it is tried again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+pub(super) const PAUSES: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(5));
 /// A capability is used again for so long; it is good for longer.
 const CAPABILITY_KEPT: Duration = Duration::from_secs(300);
 /// Names that are tried where others are taken: `a (2).txt` and so on.
-const NAMES_TRIED: u32 = 100;
+pub(super) const NAMES_TRIED: u32 = 100;
 
 /// What a group was told.
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// The file's name; anything, as it comes from outside.
+    /// The file's name, a folder's with `/` at its end; anything, as it comes from outside.
     pub name: String,
-    /// Its bytes, as was said.
+    /// Its bytes, as was said; of a folder, those of all files in it.
     pub size: u64,
-    /// Its content.
+    /// Its content; of a folder, the list of its files.
     pub hash: ContentHash,
 }
 
@@ -47,22 +48,30 @@ pub struct ToldFetched {
     pub from: Vec<(Holder, u64)>,
     /// Who has sent wrong data.
     pub liars: Vec<Holder>,
+    /// It is a folder, all of it.
+    pub is_folder: bool,
 }
 
 /// Why it is not, and will not be.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ToldFailed {
-    /// A few words for the receipt: `no space`, `bad name`, `too large`, `no holders`, `cannot write`.
+    /// A few words for the receipt: `no space`, `bad name`, `too large`, `no holders`, `bad folder`, `cannot write`.
     pub code: &'static str,
     /// The same for people; safe to show.
     pub message: String,
 }
 
+impl From<io::Error> for ToldFailed {
+    fn from(error: io::Error) -> Self {
+        of_io(&error)
+    }
+}
+
 /// Fetches into the folder of a running peer.
 #[derive(Clone)]
 pub struct Fetcher {
-    state: Arc<State>,
+    pub(super) state: Arc<State>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -72,7 +81,7 @@ impl std::fmt::Debug for Fetcher {
 }
 
 /// The right to fetch, until it is asked for anew.
-struct Kept {
+pub(super) struct Kept {
     capability: String,
     until: Instant,
 }
@@ -95,6 +104,9 @@ impl Fetcher {
     /// # Errors
     /// [`ToldFailed`]
     pub async fn fetch(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
+        if told.name.ends_with('/') {
+            return self.fetch_folder(told).await;
+        }
         let failed = |code, message: String| Err(ToldFailed { code, message });
         if told.size > FILE_BYTES_MAX {
             return failed("too large", "it is larger than a file may be (1 TiB)".to_owned());
@@ -106,7 +118,8 @@ impl Fetcher {
         };
         if let Some(name) = self.found(told.hash) {
             let liars = Vec::new();
-            return Ok(ToldFetched { name, kept: told.size, from: Vec::new(), liars });
+            let (kept, from, is_folder) = (told.size, Vec::new(), false);
+            return Ok(ToldFetched { name, kept, from, liars, is_folder });
         }
         let (mut liars, mut kept): (Vec<Holder>, Option<Kept>) = (Vec::new(), None);
         let (mut here, mut pause, mut number) = (0, PAUSES.0, 1);
@@ -117,7 +130,8 @@ impl Fetcher {
             match self.once(told, &target_name, &liars, &mut kept).await {
                 Ok(Some(fetched)) => {
                     let Fetched { kept, from, .. } = fetched;
-                    return Ok(ToldFetched { name: target_name, kept, from, liars });
+                    let (name, is_folder) = (target_name, false);
+                    return Ok(ToldFetched { name, kept, from, liars, is_folder });
                 }
                 // Nobody has it yet, or the node cannot be asked just now.
                 Ok(None) => {}
@@ -136,6 +150,7 @@ impl Fetcher {
                             kept,
                             from: Vec::new(),
                             liars,
+                            is_folder: false,
                         });
                     }
                     number += 1;
@@ -187,7 +202,7 @@ impl Fetcher {
         kept: &mut Option<Kept>,
     ) -> Result<Option<Fetched>, NotFetched> {
         let state = &self.state;
-        let Ok(Some((mut holders, capability))) = self.sources(told, kept).await else {
+        let Ok(Some((mut holders, capability))) = self.sources(told.hash, kept).await else {
             return Ok(None);
         };
         let liars: HashSet<Fingerprint> = liars.iter().map(|liar| liar.fingerprint).collect();
@@ -216,14 +231,14 @@ impl Fetcher {
     }
 
     /// Who has it, and the right to fetch it; `None` where nobody is logged in.
-    async fn sources(
+    pub(super) async fn sources(
         &self,
-        told: &Told,
+        hash: ContentHash,
         kept: &mut Option<Kept>,
     ) -> Result<Option<(Vec<Holder>, String)>, NodeError> {
         let state = &self.state;
         let Some(token) = state.token().await? else { return Ok(None) };
-        let lines = state.node.holders(&token, told.hash).await?;
+        let lines = state.node.holders(&token, hash).await?;
         if lines.is_empty() {
             return Ok(None);
         }
@@ -232,7 +247,7 @@ impl Fetcher {
             Some(kept) => kept,
             None => {
                 let own = state.identity.fingerprint();
-                let capability = state.node.capability(&token, told.hash, own).await?;
+                let capability = state.node.capability(&token, hash, own).await?;
                 Kept { capability, until: now + CAPABILITY_KEPT }
             }
         };
@@ -248,7 +263,7 @@ impl Fetcher {
 }
 
 /// `a.txt`, `a (2).txt`, …
-fn numbered(name: &FileName, number: u32) -> Result<FileName, crate::names::BadName> {
+pub(super) fn numbered(name: &FileName, number: u32) -> Result<FileName, crate::names::BadName> {
     if number == 1 {
         return Ok(name.clone());
     }
@@ -259,7 +274,7 @@ fn numbered(name: &FileName, number: u32) -> Result<FileName, crate::names::BadN
 }
 
 /// What the operating system would not do, in the words of a receipt.
-fn of_io(error: &io::Error) -> ToldFailed {
+pub(super) fn of_io(error: &io::Error) -> ToldFailed {
     let code = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "no space"

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use memchr::memmem::Finder;
 use memchr::memrchr;
+use tertulia_wire::sharing::FolderHeld;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
@@ -18,9 +19,12 @@ const WORDS_MAX: usize = 8;
 /// A file as somebody announces it: the same name with another content is another file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct File {
+    /// A folder's own name ends with `/`.
     pub name: String,
     pub size: u64,
     pub hash: [u8; 32],
+    /// What is in it, where it is a folder; the hash is then that of the list of its files.
+    pub folder: Option<Box<FolderHeld>>,
 }
 
 /// Stands for one [`File`].
@@ -31,7 +35,15 @@ impl File {
     /// Its key; two files with the same one are the same.
     pub fn key(&self) -> FileKey {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.hash).update(&self.size.to_le_bytes()).update(self.name.as_bytes());
+        hasher.update(&self.hash).update(&self.size.to_le_bytes());
+        match &self.folder {
+            None => hasher.update(&[0]),
+            Some(held) => hasher
+                .update(&[1])
+                .update(&held.files.to_le_bytes())
+                .update(&held.bytes.to_le_bytes()),
+        };
+        hasher.update(self.name.as_bytes());
         let mut key = [0; 16];
         hasher.finalize_xof().fill(&mut key);
         FileKey(u128::from_le_bytes(key))
@@ -57,6 +69,8 @@ pub(crate) struct Index {
     entries: Vec<Option<Entry>>,
     places: HashMap<FileKey, u32>,
     by_hash: BTreeSet<([u8; 32], u32)>,
+    /// The places of folders, by their names.
+    folders: HashMap<String, Vec<u32>>,
     dead_bytes: usize,
 }
 
@@ -114,6 +128,9 @@ impl Index {
         self.folded.push(END);
         self.starts.push(start);
         self.by_hash.insert((file.hash, at));
+        if file.folder.is_some() {
+            self.folders.entry(file.name.clone()).or_default().push(at);
+        }
         self.entries.push(Some(Entry { file, holders: vec![holder] }));
         self.places.insert(key, at);
         true
@@ -129,6 +146,14 @@ impl Index {
             return;
         }
         let hash = entry.file.hash;
+        if entry.file.folder.is_some()
+            && let Some(places) = self.folders.get_mut(&entry.file.name)
+        {
+            places.retain(|other| *other != at);
+            if places.is_empty() {
+                self.folders.remove(&entry.file.name);
+            }
+        }
         *slot = None;
         self.places.remove(&key);
         self.by_hash.remove(&(hash, at));
@@ -170,7 +195,8 @@ impl Index {
     }
 
     /// The best `count` files whose names have every word of `question` in them: exact names first, then names that begin so,
-    /// then words that begin so, then any fragment; shorter names before longer ones. All files where there is no word.
+    /// then words that begin so, then any fragment; shorter names before longer ones. All files where there is no word. What
+    /// is found by the name of a folder that it is in stands for itself only where somebody has it without the folder.
     pub fn search(&self, question: &str, count: usize) -> Vec<Found<'_>> {
         // What stands between two names is in no name.
         let folded = fold(&question.replace(char::from(END), " "));
@@ -180,15 +206,22 @@ impl Index {
         words.sort_by_key(|word| Reverse(word.len()));
         let mut best = Best { heap: BinaryHeap::new(), count };
         match words.split_first() {
-            None => (0..self.entries.len()).for_each(|at| self.take(at, Fit::Fragment, &mut best)),
-            Some((first, others)) => self.scan(first, others, &whole, &mut best),
+            None => {
+                for at in 0..self.entries.len() {
+                    self.take(at, Fit::Fragment, &[], &mut best);
+                }
+            }
+            Some((first, others)) => {
+                self.scan(first, others, whole.trim_end_matches('/'), &mut best)
+            }
         }
         best.in_order().filter_map(|at| self.found(at)).collect()
     }
 
     fn scan(&self, first: &str, others: &[&str], whole: &str, best: &mut Best) {
-        let others: Vec<Finder<'_>> = others.iter().map(|word| Finder::new(*word)).collect();
-        let finder = Finder::new(first);
+        let finders: Vec<Finder<'_>> =
+            [first].iter().chain(others).map(|word| Finder::new(*word)).collect();
+        let Some((finder, others)) = finders.split_first() else { return };
         let (mut at, mut end) = (0, 0);
         for position in finder.find_iter(&self.folded) {
             if position < end {
@@ -202,9 +235,9 @@ impl Index {
                 let fit = beginning(name, whole.as_bytes()).unwrap_or_else(|| {
                     // Looking for words is dear; most names are not among the best anyway.
                     let might = best.would_take((Fit::Word, end - self.starts[at] as usize, at));
-                    if might && is_word(name, from, &finder) { Fit::Word } else { Fit::Fragment }
+                    if might && is_word(name, from, finder) { Fit::Word } else { Fit::Fragment }
                 });
-                self.take(at, fit, best);
+                self.take(at, fit, &finders, best);
             }
         }
     }
@@ -221,17 +254,39 @@ impl Index {
         low + self.starts[low..high].partition_point(|start| *start as usize <= position) - 1
     }
 
-    fn take(&self, at: usize, fit: Fit, best: &mut Best) {
+    fn take(&self, at: usize, fit: Fit, words: &[Finder<'_>], best: &mut Best) {
         let len = self.end(at) - self.starts[at] as usize;
         let candidate = (fit, len, at);
-        if best.would_take(candidate) && self.entries[at].is_some() {
+        if best.would_take(candidate)
+            && let Some(entry) = &self.entries[at]
+            && !self.is_within(at, entry, words)
+        {
             best.take(candidate);
         }
+    }
+
+    /// Whether it is in a folder that is found by the same words, and that all have who have it.
+    fn is_within(&self, at: usize, entry: &Entry, words: &[Finder<'_>]) -> bool {
+        let Some(slash) = entry.file.name.find('/') else { return false };
+        let Some(places) = self.folders.get(&entry.file.name[..=slash]) else { return false };
+        let folded = &self.folded[self.starts[at] as usize..self.end(at) - 1];
+        let folder =
+            folded.iter().position(|byte| *byte == b'/').map_or(folded, |at| &folded[..=at]);
+        let has = |holder: &u32| {
+            let mut folders =
+                places.iter().filter_map(|place| self.entries[*place as usize].as_ref());
+            folders.any(|folder| folder.holders.contains(holder))
+        };
+        entry.file.folder.is_none()
+            && words.iter().all(|word| word.find(folder).is_some())
+            && entry.holders.iter().all(has)
     }
 }
 
 /// How well a name fits that begins with what is looked for, with its folders or without; `None` where it does not.
 fn beginning(name: &[u8], whole: &[u8]) -> Option<Fit> {
+    // A folder is called as people call it.
+    let name = name.strip_suffix(b"/").unwrap_or(name);
     let base = memrchr(b'/', name).map_or(0, |slash| slash + 1);
     let shown = &name[base..];
     if !shown.starts_with(whole) && !name.starts_with(whole) {
@@ -280,6 +335,7 @@ mod tests {
             name: name.to_owned(),
             size: name.len() as u64,
             hash: *blake3::hash(name.as_bytes()).as_bytes(),
+            folder: name.ends_with('/').then(|| Box::new(FolderHeld { files: 2, bytes: 9 })),
         }
     }
 
@@ -351,6 +407,24 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_one_result_and_what_is_in_it_is_found_by_its_own_name() {
+        let mut index =
+            index(&["Fotos/", "Fotos/mar.jpg", "Fotos/sol fotos.jpg", "otras fotos.txt", "fotos"]);
+        assert_eq!(names(&index, "fotos"), ["fotos", "Fotos/", "otras fotos.txt"]);
+        assert_eq!(names(&index, "fotos/"), ["Fotos/"]);
+        assert_eq!(names(&index, ""), ["fotos", "Fotos/", "otras fotos.txt"]);
+        assert_eq!(names(&index, "jpg"), ["Fotos/mar.jpg", "Fotos/sol fotos.jpg"]);
+        assert_eq!(names(&index, "fotos sol"), ["Fotos/sol fotos.jpg"]);
+        // Somebody else's folder hides nothing of who has none.
+        assert!(index.add(file("Fotos/mar.jpg"), 2));
+        assert_eq!(names(&index, "fotos/"), ["Fotos/", "Fotos/mar.jpg"]);
+        index.remove(file("Fotos/mar.jpg").key(), 2);
+        index.remove(file("Fotos/").key(), 1);
+        assert_eq!(names(&index, "fotos/"), ["Fotos/mar.jpg", "Fotos/sol fotos.jpg"]);
+        assert!(index.folders.is_empty());
+    }
+
+    #[test]
     fn what_comes_and_goes_leaves_no_memory_behind() {
         let mut index = index(&["stays.txt"]);
         for round in 0..50 {
@@ -397,7 +471,7 @@ mod tests {
             let word = |n: u32| words[(n.wrapping_mul(2_654_435_761) >> 16) as usize % words.len()];
             let name = format!("{}/{} {}_{n}.pdf", word(n), word(n + 7), word(n * 3));
             let hash = *blake3::hash(&n.to_le_bytes()).as_bytes();
-            assert!(index.add(File { name, size: u64::from(n), hash }, n % 100));
+            assert!(index.add(File { name, size: u64::from(n), hash, folder: None }, n % 100));
         }
         println!("{} names, {} folded bytes", index.len(), index.folded.len());
         for question in ["ventas 777", "nandu", "999999", "zzz", "a", "f", "", "final acta mapa"] {

@@ -329,7 +329,8 @@ mod tests {
     }
 
     fn file(name: &str) -> File {
-        File { name: name.into(), size: 1, hash: *blake3::hash(name.as_bytes()).as_bytes() }
+        let hash = *blake3::hash(name.as_bytes()).as_bytes();
+        File { name: name.into(), size: 1, hash, folder: None }
     }
 
     /// A peer says that it has these, and those no more.

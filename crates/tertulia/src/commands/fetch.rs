@@ -148,7 +148,7 @@ fn cannot_start(error: &std::io::Error, doing: &str) -> Failure {
 }
 
 fn text_of(told: &Told, fetched: &ToldFetched, started: Instant) -> String {
-    let ToldFetched { name, kept, from, liars } = fetched;
+    let ToldFetched { name, kept, from, liars, is_folder } = fetched;
     let sum = |user: &str| {
         from.iter().filter(|(of, _)| of.user == user).map(|(_, bytes)| bytes).sum::<u64>()
     };
@@ -162,5 +162,6 @@ fn text_of(told: &Told, fetched: &ToldFetched, started: Instant) -> String {
         liars.iter().map(|liar| format!("{} at {} sent wrong data", liar.user, liar.address)),
     );
     let elapsed = elapsed_text(started.elapsed());
-    format!("got {}  {}: {} in {elapsed}", name.as_str(), size_text(told.size), parts.join(", "))
+    let (name, slash) = (name.as_str(), if *is_folder { "/" } else { "" });
+    format!("got {name}{slash}  {}: {} in {elapsed}", size_text(told.size), parts.join(", "))
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tertulia_client::Target;
+use tertulia_files::content::ContentHash;
+use tertulia_files::folder::{Folder, Stamp};
 use tertulia_files::identity::Identity;
+use tertulia_files::manifest::{Entry, Manifest};
 use tertulia_files::names::FileName;
-use tertulia_files::own::{OwnPeer, Refused};
+use tertulia_files::own::{FolderFile, OwnPeer, Refused, Saved};
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::sharing::FileLine;
 use tertulia_wire::text::size_text;
@@ -31,7 +34,10 @@ pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome 
         FilesCommand::Save { paths, force, group, wait, timeout, name } => {
             let telling = group.map(|group| Telling { group, wait, timeout, name });
             for path in &paths {
-                let saved = save(&mut peer, path, force, out).await?;
+                let saved = match path.is_dir() {
+                    true => save_folder(&mut peer, path, out).await?,
+                    false => save(&mut peer, path, force, out).await?,
+                };
                 if let Some(telling) = &telling {
                     exit = exit.max(tell::tell(&mut peer, &saved, telling, target, out).await?);
                 }
@@ -118,7 +124,7 @@ async fn save(
     let file = tokio::fs::File::open(path).await.map_err(|error| Failure::io(&doing, &error))?;
     let metadata = file.metadata().await.map_err(|error| Failure::io(&doing, &error))?;
     if !metadata.is_file() {
-        let text = format!("{shown} is no plain file; save the files in it");
+        let text = format!("{shown} is no plain file and no folder");
         return Err(Failure::failed("NOT_A_FILE", text));
     }
     let bar = bar(metadata.len(), name.base(), out);
@@ -126,13 +132,74 @@ async fn save(
     let sent = Arc::new(move |bytes| drawn.set_position(bytes));
     let saved = peer.save(&name, metadata.len(), force, file, sent).await;
     bar.finish_and_clear();
-    let saved = saved?;
+    say_saved(&saved?, out)
+}
+
+/// Saves a folder as a whole; what is hidden in it, or no plain file, is left out and said so.
+async fn save_folder(
+    peer: &mut OwnPeer,
+    path: &Path,
+    out: &mut Output,
+) -> Result<FileLine, Failure> {
+    let shown = path.display().to_string();
+    let doing = format!("cannot read {shown}");
+    // What `.` and `..` are called stands in the whole path.
+    let whole = path.canonicalize().map_err(|error| Failure::io(&doing, &error))?;
+    let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = FileName::new(name)
+        .map_err(|why| Failure::failed("BAD_NAME", format!("{shown}: {why}")))?;
+    let looking = move || {
+        let folder = Folder::open(&whole)?;
+        let found = folder.scan()?;
+        Ok::<_, std::io::Error>((folder, found))
+    };
+    let looked = tokio::task::spawn_blocking(looking).await;
+    let looked = looked.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let (folder, found) = looked.map_err(|error| Failure::io(&doing, &error))?;
+    if found.left_out_count > 0 {
+        let named: Vec<_> =
+            found.left_out.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+        let more = if found.left_out_count > named.len() { ", …" } else { "" };
+        out.note(&format!("left out {}: {}{more}", found.left_out_count, named.join(", ")));
+    }
+    // What cannot be a folder is known before anything is sent; only the hashes are not.
+    let entry = |(path, stamp): &(FileName, Stamp)| Entry {
+        path: path.clone(),
+        size: stamp.size,
+        hash: ContentHash([0; 32]),
+    };
+    Manifest::new(found.files.iter().map(entry).collect())
+        .map_err(|why| Failure::failed("BAD_FOLDER", format!("{shown}: {why}")))?;
+    let size = found.files.iter().map(|(_, stamp)| stamp.size).sum();
+    let bar = bar(size, name.base(), out);
+    let drawn = bar.clone();
+    let sent = Arc::new(move |bytes| drawn.set_position(bytes));
+    let files = found.files.into_iter();
+    let files = files.map(|(path, stamp)| FolderFile { path, size: stamp.size }).collect();
+    let open = move |path: &FileName| folder.read(path).map(|(file, _)| file);
+    let saved = peer.save_folder(&name, files, open, sent).await;
+    bar.finish_and_clear();
+    say_saved(&saved?, out)
+}
+
+fn say_saved(saved: &Saved, out: &mut Output) -> Result<FileLine, Failure> {
     let file = &saved.file;
     let name = make_safe(&file.name, usize::MAX);
     let what = if saved.unchanged { "is there already" } else { "saved" };
-    out.done(file, &format!("{what} {name}  {}  {}", size_text(file.size), short(&file.hash)))?;
+    let size = shown_size(file.size, file.files);
+    out.done(file, &format!("{what} {name}  {size}  {}", short(&file.hash)))?;
     out.flush()?;
-    Ok(saved.file)
+    Ok(saved.file.clone())
+}
+
+/// `3.0 MiB`, or `3.0 MiB in 12 files`.
+pub fn shown_size(size: u64, files: Option<u64>) -> String {
+    let size = size_text(size);
+    match files {
+        None => size,
+        Some(1) => format!("{size} in 1 file"),
+        Some(files) => format!("{size} in {files} files"),
+    }
 }
 
 /// As much of a hash as people want to see.
@@ -173,7 +240,7 @@ pub fn show(files: &[FileLine], out: &mut Output) -> Result<(), Failure> {
         .map(|file| {
             vec![
                 make_safe(&file.name, usize::MAX).into_owned(),
-                size_text(file.size),
+                shown_size(file.size, file.files),
                 short(&file.hash).to_owned(),
                 make_safe(&file.holders.join(","), 200).into_owned(),
             ]

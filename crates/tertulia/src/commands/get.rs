@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use tertulia_files::content::ContentHash;
 use tertulia_files::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Progress, Target};
 use tertulia_files::identity::Identity;
+use tertulia_files::limits::MANIFEST_BYTES_MAX;
 use tertulia_files::names::FileName;
 use tertulia_files::own::OwnPeer;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::sharing::FileLine;
 use tertulia_wire::text::{elapsed_text, size_text};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::files::{bar, short, show};
+use super::files::{bar, short, show, shown_size};
+use super::get_folder::{self, Folder, FolderJob, says_folder};
 use crate::failure::Failure;
 use crate::input::{self, Lines};
 use crate::output::Output;
@@ -33,6 +37,9 @@ struct Got<'a> {
     kept: u64,
     from: Vec<Given<'a>>,
     dropped: Vec<Dropped<'a>>,
+    /// Of a folder: how many are in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<u64>,
 }
 
 #[derive(serde::Serialize)]
@@ -47,7 +54,29 @@ struct Dropped<'a> {
     why: String,
 }
 
-/// Fetches one file.
+/// What has come, of a file or of a folder.
+pub struct Outcome<'a> {
+    /// Its name, a folder's with `/`.
+    pub name: &'a str,
+    /// Where it is.
+    pub path: &'a Path,
+    /// Its content, or the list of its files.
+    pub hash: ContentHash,
+    /// All bytes.
+    pub size: u64,
+    /// Of a folder: how many are in it.
+    pub files: Option<u64>,
+    /// Bytes that were there.
+    pub kept: u64,
+    /// Bytes that came now.
+    pub fetched: u64,
+    /// From whom.
+    pub from: &'a [(Holder, u64)],
+    /// Who was given up, and why.
+    pub dropped: &'a [(Holder, Failed)],
+}
+
+/// Fetches one file, or one folder.
 pub async fn run(
     peer: &mut OwnPeer,
     file: &str,
@@ -55,48 +84,85 @@ pub async fn run(
     force: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let hash = match file.parse::<ContentHash>() {
-        Ok(hash) => hash,
-        Err(_) => {
+    let by_hash = file.parse::<ContentHash>().ok();
+    let (hash, is_folder) = match by_hash {
+        Some(hash) => (hash, false),
+        None => {
             let found = find(peer, file, out).await?;
-            found.hash.parse().map_err(|_| Failure::failed("PROTOCOL", "the peer says no hash"))?
+            let hash = found.hash.parse();
+            let hash = hash.map_err(|_| Failure::failed("PROTOCOL", "the peer says no hash"))?;
+            (hash, found.files.is_some())
         }
     };
     let identity =
         Identity::ephemeral().map_err(|error| Failure::io("cannot make a certificate", &error))?;
     let identity = Arc::new(identity);
-    let sources = peer.sources(hash, identity.fingerprint()).await?;
+    let mut sources = peer.sources(hash, identity.fingerprint()).await?;
+    let is_small = |holder: &Holder| holder.size <= MANIFEST_BYTES_MAX as u64;
+    let might_be = sources.holders.iter().any(|one| says_folder(one) && is_small(one));
+    if is_folder || by_hash.is_some() && might_be {
+        let identity = Arc::clone(&identity);
+        let job = FolderJob { hash, asked: file, sources, identity, output };
+        match get_folder::run(peer, job, out).await? {
+            Folder::Got => return Ok(()),
+            Folder::None(still) => sources = still,
+        }
+    }
+    // A folder of the same content is none, for who asks for a file.
+    sources.holders.retain(|holder| !says_folder(holder));
     let target = target(output, file, &sources.holders, force)?;
     let (name, path) = (target.name.clone(), target.folder.join(target.name.base()));
     let (capability, holders) = (sources.capability, sources.holders);
     let size = holders.first().map_or(0, |holder| holder.size);
     let bar = bar(size, name.base(), out);
-    let (progress, mut told) = watch::channel(Progress::default());
-    let drawn = bar.clone();
-    let drawing = tokio::spawn(async move {
-        while told.changed().await.is_ok() {
-            let Progress { size, here } = *told.borrow_and_update();
-            drawn.set_length(size);
-            drawn.set_position(here);
-        }
-    });
+    let (progress, told) = watch::channel(Progress::default());
+    let drawing = drawn(&bar, told);
     let started = Instant::now();
     let job = Job { hash, holders, capability, identity, target, turn: false };
     let fetched = fetch::fetch(job, progress).await;
     bar.finish_and_clear();
     drawing.abort();
-    let fetched = fetched.map_err(|why| failure(why, &path))?;
-    for (holder, why) in &fetched.dropped {
+    let Fetched { size, kept, fetched, from, dropped, .. } =
+        fetched.map_err(|why| failure(why, &path))?;
+    let outcome = Outcome {
+        name: name.as_str(),
+        path: &path,
+        hash,
+        size,
+        files: None,
+        kept,
+        fetched,
+        from: &from,
+        dropped: &dropped,
+    };
+    say_got(&outcome, started.elapsed(), out)
+}
+
+/// Draws how far it is, until it is aborted.
+pub fn drawn(bar: &ProgressBar, mut told: watch::Receiver<Progress>) -> JoinHandle<()> {
+    let bar = bar.clone();
+    tokio::spawn(async move {
+        while told.changed().await.is_ok() {
+            let Progress { size, here } = *told.borrow_and_update();
+            bar.set_length(size);
+            bar.set_position(here);
+        }
+    })
+}
+
+/// Says what has come, from whom, and who was given up.
+pub fn say_got(outcome: &Outcome<'_>, took: Duration, out: &mut Output) -> Result<(), Failure> {
+    let Outcome { name, path, hash, size, files, kept, fetched, from, dropped } = *outcome;
+    for (holder, why) in dropped {
         out.note(&dropped_text(holder, why));
     }
-    let Fetched { size, kept, fetched, from, dropped, .. } = &fetched;
     let got = Got {
-        name: name.as_str(),
-        size: *size,
+        name,
+        size,
         hash: hash.to_string(),
         path: path.display().to_string(),
-        fetched: *fetched,
-        kept: *kept,
+        fetched,
+        kept,
         from: from
             .iter()
             .map(|(holder, bytes)| Given { user: &holder.user, bytes: *bytes })
@@ -105,17 +171,18 @@ pub async fn run(
             .iter()
             .map(|(holder, why)| Dropped { user: &holder.user, why: why.to_string() })
             .collect(),
+        files,
     };
     let given =
         from.iter().map(|(holder, bytes)| format!("{} ({})", holder.user, size_text(*bytes)));
     let given = given.collect::<Vec<_>>().join(", ");
-    let kept = if *kept > 0 { format!(", {} were here", size_text(*kept)) } else { String::new() };
+    let kept = if kept > 0 { format!(", {} were here", size_text(kept)) } else { String::new() };
     let from = if given.is_empty() { String::new() } else { format!(" from {given}") };
     let text = format!(
         "got {}  {}{from}{kept} in {}",
         path.display(),
-        size_text(*size),
-        elapsed_text(started.elapsed())
+        shown_size(size, files),
+        elapsed_text(took)
     );
     out.done(&got, &make_safe(&text, usize::MAX))
 }
@@ -123,8 +190,15 @@ pub async fn run(
 /// The file that a name means; a person is asked where it may mean several.
 async fn find(peer: &mut OwnPeer, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
     let (found, _) = peer.search(name, LOOKED_AT).await?;
-    let is_called_so =
-        |file: &&FileLine| file.name == name || file.name.rsplit('/').next() == Some(name);
+    // A folder is meant by its name with and without the `/`; a file is never meant by one with it.
+    let is_called_so = |file: &&FileLine| {
+        let whole = match file.files {
+            Some(_) => file.name.trim_end_matches('/'),
+            None => &file.name,
+        };
+        let name = if file.files.is_some() { name.trim_end_matches('/') } else { name };
+        whole == name || whole.rsplit('/').next() == Some(name)
+    };
     let exact: Vec<FileLine> = found.iter().filter(is_called_so).cloned().collect();
     let mut found = if exact.is_empty() { found } else { exact };
     // The same content under several names is one file.
@@ -200,12 +274,14 @@ fn target(
     Ok(Target { folder, name, replace })
 }
 
-fn dropped_text(holder: &Holder, why: &Failed) -> String {
+/// Who was given up, for people.
+pub fn dropped_text(holder: &Holder, why: &Failed) -> String {
     let text = format!("{} at {} {why}", holder.user, holder.address);
     make_safe(&text, 500).into_owned()
 }
 
-fn failure(why: NotFetched, path: &Path) -> Failure {
+/// What people are told of what was not fetched.
+pub fn failure(why: NotFetched, path: &Path) -> Failure {
     let shown = path.display();
     match why {
         NotFetched::TooLarge => {

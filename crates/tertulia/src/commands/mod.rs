@@ -10,6 +10,7 @@ mod exec;
 mod fetch;
 mod files;
 mod get;
+mod get_folder;
 mod groups;
 mod history;
 mod join;

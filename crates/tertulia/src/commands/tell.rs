@@ -49,7 +49,9 @@ pub async fn tell(
     announced(peer, hash).await?;
     let mut sender = open(telling, target).await?;
     let follow = sender.confirmations();
-    let base = saved.name.rsplit('/').next().unwrap_or(&saved.name).to_owned();
+    // A folder's name keeps the `/` that says so.
+    let last = saved.name.trim_end_matches('/').rfind('/').map_or(0, |slash| slash + 1);
+    let base = saved.name[last..].to_owned();
     let file = FileBody { size: saved.size, hash: hash.0, name: base };
     let told = follow_it(&sender, &file, telling, until, follow, out).await;
     if told.is_ok() {

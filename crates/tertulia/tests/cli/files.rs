@@ -196,8 +196,8 @@ fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
     ana.peer.notes("announced as ana");
     let missing = ana.files(&["get", "no such file", "--json"]).expect(1);
     assert_eq!(object(&missing.stderr())["error"]["code"], "NO_SUCH_FILE");
-    let folder = ana.files(&["save", shared, "--json"]).expect(1);
-    assert_eq!(object(&folder.stderr())["error"]["code"], "NOT_A_FILE");
+    let none = ana.files(&["save", "/dev/null", "--json"]).expect(1);
+    assert_eq!(object(&none.stderr())["error"]["code"], "NOT_A_FILE");
     // Two files of one name: the hash says which.
     for (at, text) in [("a", "uno"), ("b", "dos")] {
         std::fs::create_dir(ana.folder.join(at)).unwrap();
@@ -211,5 +211,5 @@ fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
     assert_eq!(read(&to), b"dos");
     let listed = ana.files(&["list", "--json"]).expect(0).objects();
     let names: Vec<_> = listed.iter().map(|line| line["name"].clone()).collect();
-    assert_eq!(names, ["a/acta.txt", "b/acta.txt"]);
+    assert_eq!(names, ["a/", "a/acta.txt", "b/", "b/acta.txt"]);
 }

@@ -13,10 +13,10 @@ use crate::programs::Program;
 use crate::support::{Node, Running, User};
 
 const PASSWORD: &str = "correct horse\n";
-const GROUP: &str = "obras";
+pub const GROUP: &str = "obras";
 
 /// A user who is logged in.
-fn account(node: &Node, name: &str) -> User {
+pub fn account(node: &Node, name: &str) -> User {
     let user = User::new();
     for command in ["register", "login"] {
         let args = [command, name, "--password-stdin", "--node", &node.native];
@@ -25,18 +25,18 @@ fn account(node: &Node, name: &str) -> User {
     user
 }
 
-fn folder(user: &User, name: &str) -> PathBuf {
+pub fn folder(user: &User, name: &str) -> PathBuf {
     user.home.path().join(name)
 }
 
-fn fetching(node: &Node, user: &User, name: &str) -> Running {
+pub fn fetching(node: &Node, user: &User, name: &str) -> Running {
     let to = folder(user, name);
     let args = ["join", GROUP, "--name", name, "--fetch", to.to_str().unwrap()];
     user.spawn(&[&args[..], &["--node", &node.native]].concat())
 }
 
 /// Somebody with a peer.
-fn teller(node: &Node) -> Sharer {
+pub fn teller(node: &Node) -> Sharer {
     let ana = Sharer::start(node, "0");
     ana.log_in("ana");
     ana.peer.notes("announced as ana");
@@ -44,11 +44,11 @@ fn teller(node: &Node) -> Sharer {
 }
 
 /// A receipt as it stands.
-fn as_it_stands(node: &Node, seq: u64) -> Value {
+pub fn as_it_stands(node: &Node, seq: u64) -> Value {
     node.run(&["receipt", GROUP, &seq.to_string(), "--json"]).objects().remove(0)
 }
 
-fn missing(receipt: &Value) -> Vec<(String, String)> {
+pub fn missing(receipt: &Value) -> Vec<(String, String)> {
     let missing = receipt["missing"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     missing
@@ -135,7 +135,7 @@ fn who_has_no_space_is_named_and_the_chat_goes_on() {
 }
 
 /// Tells the group of a file that somebody made up; the entry's number.
-fn tell(node: &Node, name: &str, size: u64, hash: [u8; 32]) -> Result<u64, String> {
+pub fn tell(node: &Node, name: &str, size: u64, hash: [u8; 32]) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let target = Target::new(node.native.clone());

@@ -19,10 +19,10 @@ use tertulia_files::proto::pieces_reply::Part;
 use tertulia_files::proto::{
     self, FilesReply, ListRequest, LoginReply, LoginRequest, LogoutReply, LogoutRequest,
     PeersReply, PeersRequest, PiecesReply, PiecesRequest, RegisterReply, RegisterRequest,
-    SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply, SourcesRequest,
+    SaveFileReply, SaveFileRequest, SaveFolderRequest, SearchRequest, SourcesReply, SourcesRequest,
 };
 use tertulia_files::tls;
-use tertulia_wire::sharing::{FileHeld, FilesChanged, PeerHere};
+use tertulia_wire::sharing::{FileHeld, FilesChanged, FolderHeld, PeerHere};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::StreamExt as _;
@@ -36,7 +36,7 @@ const PIECE: usize = 1 << 20;
 const PASSWORD: &str = "correct horse";
 
 /// What a hostile peer does to what it sends.
-type Bend = fn(&Outline, Part) -> Part;
+pub type Bend = fn(&Outline, Part) -> Part;
 
 /// A peer that has the content and bends it.
 struct Liar {
@@ -93,6 +93,12 @@ impl Peer for Liar {
     ) -> Result<Response<SaveFileReply>, Status> {
         nothing()
     }
+    async fn save_folder(
+        &self,
+        _: Request<Streaming<SaveFolderRequest>>,
+    ) -> Result<Response<SaveFileReply>, Status> {
+        nothing()
+    }
     async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
         nothing()
     }
@@ -108,13 +114,13 @@ impl Peer for Liar {
 }
 
 /// An account without a peer of ours.
-struct Account {
+pub struct Account {
     api: Arc<NodeApi>,
     token: String,
 }
 
 impl Account {
-    async fn new(node: &Node, name: &str) -> Self {
+    pub async fn new(node: &Node, name: &str) -> Self {
         let api = Arc::new(NodeApi::new(&Target::new(node.native.clone())));
         api.register(name, PASSWORD, "", None).await.unwrap();
         let token = api.log_in(name, PASSWORD).await.unwrap().token;
@@ -138,13 +144,17 @@ impl Account {
     }
 
     /// A hostile peer of this account, which ends with the runtime.
-    async fn lie(&self, name: &str, content: &[u8], bend: Bend) {
+    pub async fn lie(&self, name: &str, content: &[u8], bend: Bend) {
         let identity = Identity::ephemeral().unwrap();
         let outline = outline_of(content).unwrap();
         let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let held =
-            FileHeld { name: name.into(), size: outline.size(), hash: outline.hash().to_string() };
+        let held = FileHeld {
+            name: name.into(),
+            size: outline.size(),
+            hash: outline.hash().to_string(),
+            folder: name.ends_with('/').then_some(FolderHeld { files: 1, bytes: 1 }),
+        };
         let acceptor = TlsAcceptor::from(tls::server_config(&identity).unwrap());
         let incoming =
             tokio_stream::wrappers::TcpListenerStream::new(listener).then(move |stream| {
@@ -274,6 +284,7 @@ fn without_an_honest_holder_nothing_is_written_under_the_name() {
         name: name.into(),
         size,
         hash: ContentHash::of(name.as_bytes()).to_string(),
+        folder: None,
     };
     let names = ["../../evil.sh", "/etc/evil", "C:\\evil", "nul", "..", ".tertulia-evil.part"];
     let files =
@@ -457,6 +468,7 @@ fn memory_is_bounded_whatever_is_announced() {
                 name: format!("{}{batch}-{n}", "x".repeat(200)),
                 size: n,
                 hash: ContentHash::of(&(batch * 1_000 + n).to_le_bytes()).to_string(),
+                folder: None,
             };
             let add = (0..1_000).map(file).collect();
             let changed =

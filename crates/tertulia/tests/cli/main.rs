@@ -13,6 +13,7 @@ mod documented;
 mod exec;
 mod failing_disk;
 mod files;
+mod files_folders;
 mod files_group;
 mod files_hostile;
 mod joining;

@@ -186,8 +186,9 @@ pub(crate) async fn search(
     let (found, cost) = door.directory.peers.search(q, skip + limit + 1, now()).await;
     work.spend(asker, cost);
     let lines = found.into_iter().map(|(file, holders)| FileLine {
+        files: file.folder.as_ref().map(|folder| folder.files),
+        size: file.folder.as_ref().map_or(file.size, |folder| folder.bytes),
         name: file.name,
-        size: file.size,
         hash: hex(&file.hash),
         online: !holders.is_empty(),
         holders,
@@ -234,12 +235,15 @@ pub(crate) async fn announce(
 }
 
 fn file_of(held: FileHeld) -> Result<File, Problem> {
-    let FileHeld { name, size, hash } = held;
+    let FileHeld { name, size, hash, folder } = held;
     if name.is_empty() || name.len() > NAME_MAX || !tertulia_wire::safe::is_clean(&name) {
         let detail = format!("a file's name has 1 to {NAME_MAX} bytes and no control characters");
         return Err(Problem::bad(detail));
     }
-    Ok(File { name, size, hash: hash_of(&hash)? })
+    if name.ends_with('/') != folder.is_some() {
+        return Err(Problem::bad("a folder's name ends with /, and a file's does not"));
+    }
+    Ok(File { name, size, hash: hash_of(&hash)?, folder: folder.map(Box::new) })
 }
 
 /// The peers that have a content.

@@ -1,0 +1,342 @@
+//! A folder that is being fetched: beside its place and hidden until all of it is there and right, then renamed as a whole.
+//!
+//! `.tertulia-….folder` beside the target has the list of the files (`list`), and the files so far (`files`). An earlier try's
+//! are used again where they are what the list says; nothing else is believed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::TryLockError;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+
+use crate::content::{ContentHash, Outline, outline_of};
+use crate::fetch::Target;
+use crate::folder::{Folder, make_file, open_below};
+use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX};
+use crate::manifest::{Entry, Manifest};
+use crate::names::{FileName, PART_PREFIX};
+use crate::place;
+use crate::staged::{SUFFIX, sync_all};
+
+const LIST: &str = "list";
+const FILES: &str = "files";
+const LOCK: &str = "lock";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Assembly {
+    /// Where the folder will be.
+    parent: Dir,
+    /// `.tertulia-….folder`.
+    name: String,
+    path: PathBuf,
+    outer: Dir,
+    /// Held as long as this is there.
+    _lock: std::fs::File,
+}
+
+/// A file that is there and right.
+pub type Here = (FileName, Arc<Outline>);
+
+impl Assembly {
+    /// Opens what an earlier try has left, or begins. Blocks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where `name` is taken in `parent`; [`io::ErrorKind::WouldBlock`] where another program is
+    /// fetching the same folder to the same place.
+    pub fn open(parent: &Path, name: &FileName, hash: ContentHash) -> io::Result<Self> {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
+        if dir.symlink_metadata(name.base()).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let outer_name = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
+        let outer = open_or_make(&dir, &outer_name)?;
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).follow(FollowSymlinks::No);
+        let lock = outer.open_with(LOCK, &options)?.into_std();
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        open_or_make(&outer, FILES)?;
+        let path = parent.join(&outer_name);
+        Ok(Self { parent: dir, name: outer_name, path, outer, _lock: lock })
+    }
+
+    /// Where the list of the files is to be fetched to.
+    pub fn list_target(&self) -> Target {
+        // A fixed word, which is a name.
+        let name = FileName::new(LIST).unwrap_or_else(|why| unreachable!("{LIST:?}: {why}"));
+        Target { folder: self.path.clone(), name, replace: true }
+    }
+
+    /// The list, where it is there and has this hash. Blocks.
+    ///
+    /// # Errors
+    /// Of reading.
+    pub fn list(&self, hash: ContentHash) -> io::Result<Option<Vec<u8>>> {
+        let mut options = OpenOptions::new();
+        options.read(true).follow(FollowSymlinks::No);
+        let file = match self.outer.open_with(LIST, &options) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut list = Vec::new();
+        file.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut list)?;
+        Ok((ContentHash::of(&list) == hash).then_some(list))
+    }
+
+    /// Makes the folders, takes away what does not belong there, and says which files are there and right. Blocks, as long as
+    /// reading them takes.
+    ///
+    /// # Errors
+    /// Of the disk; [`io::ErrorKind::StorageFull`] where what is missing does not fit.
+    pub fn prepare(&self, manifest: &Manifest) -> io::Result<Vec<Here>> {
+        let files = self.files()?;
+        let entries: BTreeMap<&str, &Entry> =
+            manifest.entries().iter().map(|entry| (entry.path.as_str(), entry)).collect();
+        let mut here = Vec::new();
+        let mut found = Vec::new();
+        walk(&files, "", 0, &mut |dir, path, base, is_file| {
+            let entry = entries.get(path).filter(|_| is_file);
+            let outline = entry.and_then(|entry| right(dir, base, entry));
+            match outline {
+                Some(outline) => found.push((path.to_owned(), outline)),
+                // What is being fetched goes on; anything else is nobody's.
+                None if is_file && base.starts_with(PART_PREFIX) => {}
+                None => dir.remove_file(base)?,
+            }
+            Ok(())
+        })?;
+        let mut missing = manifest.bytes();
+        for (path, outline) in found {
+            if let Some(entry) = entries.get(&*path) {
+                missing = missing.saturating_sub(outline.size());
+                here.push((entry.path.clone(), Arc::new(outline)));
+            }
+        }
+        // Parts that are there already have their bytes: that much less is needed, and this asks for a little too much then.
+        if place::free_bytes(&files).is_some_and(|free| free < missing) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        for entry in manifest.entries() {
+            open_below(&files, &entry.path, true)?;
+        }
+        Ok(here)
+    }
+
+    /// Where a file of the folder is to be fetched to.
+    pub fn target(&self, path: &FileName) -> Target {
+        let mut folder = self.path.join(FILES);
+        let components: Vec<&str> = path.components().collect();
+        folder.extend(&components[..components.len() - 1]);
+        let name = path.own();
+        Target { folder, name, replace: true }
+    }
+
+    /// Where a file of the folder is until the folder has its name.
+    pub fn path(&self, path: &FileName) -> PathBuf {
+        self.target(path).folder.join(path.base())
+    }
+
+    /// Copies a content that is there already to where a file of the folder is to be; it is on the disk then. Blocks.
+    ///
+    /// # Errors
+    /// Of reading and writing; [`io::ErrorKind::InvalidData`] where it is another content by now.
+    pub fn copy(&self, from: std::fs::File, to: &Entry) -> io::Result<Outline> {
+        let dir = open_below(&self.files()?, &to.path, false)?;
+        let _ = dir.remove_file(to.path.base());
+        let mut out = make_file(&dir, to.path.base())?;
+        io::copy(&mut from.take(to.size + 1), &mut out)?;
+        out.sync_all()?;
+        let right = right(&dir, to.path.base(), to);
+        right.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Opens a file that is there. Blocks.
+    ///
+    /// # Errors
+    /// Of opening it.
+    pub fn read(&self, path: &FileName) -> io::Result<std::fs::File> {
+        let dir = open_below(&self.files()?, path, false)?;
+        let mut options = OpenOptions::new();
+        options.read(true).follow(FollowSymlinks::No);
+        Ok(dir.open_with(path.base(), &options)?.into_std())
+    }
+
+    /// All files are there: what else lies there goes, everything is synced, and the folder gets its name, unless that is taken
+    /// ([`io::ErrorKind::AlreadyExists`]). Blocks.
+    ///
+    /// # Errors
+    /// Of the disk; [`io::ErrorKind::NotFound`] where a file is missing. What is there stays for another try.
+    pub fn finish(&self, manifest: &Manifest, name: &FileName) -> io::Result<()> {
+        let files = self.files()?;
+        let mut missing: HashSet<&str> =
+            manifest.entries().iter().map(|entry| entry.path.as_str()).collect();
+        walk(&files, "", 0, &mut |dir, path, base, is_file| {
+            if is_file && missing.remove(path) {
+                return Ok(());
+            }
+            dir.remove_file(base)
+        })?;
+        if !missing.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        sync_all(&files)?;
+        drop(files);
+        place::rename_folder(&self.outer, FILES, &self.parent, name.base())?;
+        place::sync(&self.parent)?;
+        // The folder is there: what is left is a list that nobody needs.
+        let _ = self.parent.remove_dir_all(&self.name);
+        Ok(())
+    }
+
+    /// Nothing of it is wanted. Blocks.
+    pub fn abandon(&self) {
+        let _ = self.parent.remove_dir_all(&self.name);
+    }
+
+    fn files(&self) -> io::Result<Dir> {
+        self.outer.open_dir_nofollow(FILES)
+    }
+}
+
+/// The hash of the list of the files in a folder, which are read for it; `None` where they are no folder that could be shared.
+/// Blocks.
+///
+/// # Errors
+/// Of reading, and where it is no folder or a link.
+pub fn list_of(path: &Path) -> io::Result<Option<ContentHash>> {
+    if !std::fs::symlink_metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let folder = Folder::open(path)?;
+    let mut entries = Vec::new();
+    for (path, stamp) in folder.scan()?.files {
+        let outline = outline_of(folder.read(&path)?.0)?;
+        entries.push(Entry { path, size: stamp.size, hash: outline.hash() });
+    }
+    let list = Manifest::new(entries).ok();
+    Ok(list.map(|list| ContentHash::of(&list.write())))
+}
+
+/// A folder that is no link.
+fn open_or_make(dir: &Dir, name: &str) -> io::Result<Dir> {
+    match dir.create_dir(name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    dir.open_dir_nofollow(name)
+}
+
+/// The outline of a file, where it is what the list says.
+fn right(dir: &Dir, base: &str, entry: &Entry) -> Option<Outline> {
+    let mut options = OpenOptions::new();
+    options.read(true).follow(FollowSymlinks::No);
+    let file = dir.open_with(base, &options).ok()?;
+    if file.metadata().ok()?.len() != entry.size {
+        return None;
+    }
+    outline_of(file).ok().filter(|outline| outline.hash() == entry.hash)
+}
+
+/// Called with a folder, the whole path, the last name of it, and whether it is a plain file.
+type Seen<'a> = dyn FnMut(&Dir, &str, &str, bool) -> io::Result<()> + 'a;
+
+/// Goes through everything below that is no folder; folders that are too deep, or whose names are no text, end it.
+fn walk(dir: &Dir, prefix: &str, depth: usize, seen: &mut Seen<'_>) -> io::Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(io::Error::other(
+            "there are too many folders in the one that is being fetched",
+        ));
+    }
+    for entry in dir.entries()? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or(io::ErrorKind::InvalidData)?;
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            walk(&dir.open_dir_nofollow(name)?, &path, depth + 1, seen)?;
+        } else {
+            seen(dir, &path, name, kind.is_file())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> FileName {
+        FileName::new(text).unwrap()
+    }
+
+    fn manifest(files: &[(&str, &str)]) -> Manifest {
+        let entry = |(path, content): &(&str, &str)| Entry {
+            path: name(path),
+            size: content.len() as u64,
+            hash: ContentHash::of(content.as_bytes()),
+        };
+        Manifest::new(files.iter().map(entry).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_an_earlier_try_left_is_used_where_it_is_right_and_nothing_else_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let manifest = manifest(&[("a/b.txt", "uno"), ("a/c.txt", "dos"), ("d.txt", "uno")]);
+        let (target, hash) = (name("fotos"), ContentHash::of(&manifest.write()));
+        let open = || Assembly::open(root.path(), &target, hash);
+        let assembly = open().unwrap();
+        assert_eq!(open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(assembly.list(hash).unwrap(), None);
+        assert!(assembly.prepare(&manifest).unwrap().is_empty());
+        let at = |path: &str| assembly.path(&name(path));
+        std::fs::write(at("a/b.txt"), "uno").unwrap();
+        std::fs::write(at("a/c.txt"), "DOS").unwrap();
+        std::fs::write(at("a/x.txt"), "nobody's").unwrap();
+        std::fs::write(assembly.path.join(LIST), manifest.write()).unwrap();
+        let left = at("a/b.txt").with_file_name(".tertulia-00.part");
+        std::fs::write(&left, "part").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("/etc/passwd", at("d.txt")).unwrap();
+        drop(assembly);
+        let assembly = open().unwrap();
+        assert_eq!(assembly.list(hash).unwrap(), Some(manifest.write()));
+        assert_eq!(assembly.list(ContentHash::of(b"")).unwrap(), None);
+        let here = assembly.prepare(&manifest).unwrap();
+        assert_eq!(here.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["a/b.txt"]);
+        assert!(left.exists());
+        let missing = assembly.finish(&manifest, &target).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(!root.path().join("fotos").exists());
+        let at = |path: &str| assembly.path(&name(path));
+        std::fs::write(at("a/c.txt"), "dos").unwrap();
+        let from = assembly.read(&name("a/b.txt")).unwrap();
+        let wrong = Entry { size: 4, ..manifest.entries()[2].clone() };
+        let refused = assembly.copy(from, &wrong).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        let from = assembly.read(&name("a/b.txt")).unwrap();
+        assembly.copy(from, &manifest.entries()[2]).unwrap();
+        std::fs::create_dir(root.path().join("fotos")).unwrap();
+        let taken = assembly.finish(&manifest, &target).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(open().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assembly.finish(&manifest, &name("otras")).unwrap();
+        let read = |path: &str| std::fs::read_to_string(root.path().join("otras").join(path));
+        assert_eq!(
+            (read("a/b.txt").unwrap(), read("d.txt").unwrap()),
+            ("uno".into(), "uno".into())
+        );
+        assert_eq!(std::fs::read_dir(root.path().join("otras/a")).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left beside it");
+    }
+}

@@ -386,7 +386,10 @@ pub struct ReceiptArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each flag is also a key of the file of --config, and so is node. Log in with \
-     `tertulia login`, before or after; the peer notices."
+     `tertulia login`, before or after; the peer notices.\n\nA group that is followed has the peer as a member, \
+     ACCOUNT-peer, until it is removed by name (`tertulia remove GROUP ACCOUNT-peer`): away while the peer is not \
+     running, and going on where it was when it runs again. It confirms messages as they come, and a file or folder \
+     once it is fetched, verified, on the disk and under its name."
 )]
 pub struct PeerArgs {
     /// The folder that is shared [default: ~/Tertulia]
@@ -401,6 +404,9 @@ pub struct PeerArgs {
     /// The host that others reach this peer by, where it is not the one that the node sees
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
+    /// Follow this group: fetch what it is told of into the folder, and confirm it; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    pub follow: Vec<String>,
     /// A TOML file with any of these
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -31,6 +31,15 @@ pub fn host() -> String {
     legal(host.split('.').next().unwrap_or_default())
 }
 
+/// What a peer of this account is called in the groups that it follows: `ana-peer`.
+pub fn of_peer(account: &str) -> String {
+    const SUFFIX: &str = "-peer";
+    let room = NAME_CHARS_MAX - NUMBER_CHARS - SUFFIX.len();
+    let cut: String = account.chars().take(room).collect();
+    let bytes = cut.floor_char_boundary(NAME_BYTES_MAX - NUMBER_CHARS - SUFFIX.len());
+    format!("{}{SUFFIX}", &cut[..bytes])
+}
+
 /// The name with its number: `ana`, `ana-2`, `ana-3`…
 pub fn numbered(name: &str, number: u32) -> String {
     if number <= 1 {
@@ -110,6 +119,15 @@ mod tests {
         }
         assert!(Name::new(&legal(&"x".repeat(300))).is_ok());
         assert!(Name::new(&default()).is_ok());
+    }
+
+    #[test]
+    fn a_peers_name_fits_with_its_number() {
+        assert_eq!(of_peer("ana"), "ana-peer");
+        for long in ["x".repeat(32), "名".repeat(32)] {
+            let name = numbered(&of_peer(&long), 1234);
+            assert!(Name::new(&name).is_ok() && name.contains("-peer-1234"), "{name}");
+        }
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl PeerState {
         self.folder.join("hashes")
     }
 
+    /// What it keeps of the groups that it follows.
+    pub fn memberships(&self) -> PathBuf {
+        self.folder.join("groups")
+    }
+
     /// Says where the peer is.
     pub fn publish(&self, address: SocketAddr, shared: &Path) -> Result<(), Failure> {
         let endpoint =

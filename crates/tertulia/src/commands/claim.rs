@@ -40,8 +40,8 @@ pub async fn claim(
     let root = state_folder()?;
     let group = group.map(names::check).transpose()?;
     let directory = Directory::connect(target).await?;
-    let mut asking =
-        Asking { target, root: &root, group: group.as_ref(), directory, options: &options };
+    let asking =
+        &mut Asking { target, root: &root, group: group.as_ref(), directory, options: &options };
     if let Some(name) = name {
         return match asking.attempt(&names::check(name)?).await? {
             Try::Claimed(claim) => Ok(*claim),
@@ -49,14 +49,28 @@ pub async fn claim(
         };
     }
     let default = names::default_at(target);
-    for number in 1..=NUMBERS_MAX {
-        let name = names::check(&names::numbered(&default, number))?;
-        if let Try::Claimed(claim) = asking.attempt(&name).await? {
-            return Ok(*claim);
-        }
-    }
-    let text = format!("{default} and all its numbers are taken: choose a name with --name");
-    Err(Failure::failed(Code::NameTaken.as_str(), text))
+    let claimed = asking.numbered(&default).await?;
+    claimed.ok_or_else(|| {
+        let text = format!("{default} and all its numbers are taken: choose a name with --name");
+        Failure::failed(Code::NameTaken.as_str(), text)
+    })
+}
+
+/// Joins `group` under this name, or a numbered one; what is kept of it stands below `root`.
+pub async fn claim_numbered(
+    target: &Target,
+    root: &Path,
+    group: &Name,
+    name: &str,
+    options: impl Fn(String, Option<Saved>) -> MemberOptions,
+) -> Result<Claim, Failure> {
+    let directory = Directory::connect(target).await?;
+    let mut asking = Asking { target, root, group: Some(group), directory, options: &options };
+    let claimed = asking.numbered(name).await?;
+    claimed.ok_or_else(|| {
+        let text = format!("{name} and all its numbers are taken in {group}");
+        Failure::failed(Code::NameTaken.as_str(), text)
+    })
 }
 
 struct Asking<'a, O> {
@@ -68,6 +82,16 @@ struct Asking<'a, O> {
 }
 
 impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
+    async fn numbered(&mut self, name: &str) -> Result<Option<Claim>, Failure> {
+        for number in 1..=NUMBERS_MAX {
+            let name = names::check(&names::numbered(name, number))?;
+            if let Try::Claimed(claim) = self.attempt(&name).await? {
+                return Ok(Some(*claim));
+            }
+        }
+        Ok(None)
+    }
+
     async fn attempt(&mut self, name: &Name) -> Result<Try, Failure> {
         let instance = self.directory.instance();
         let here = |what: &str| {

@@ -1,4 +1,5 @@
-//! `join --fetch`: fetches what the group is told of, and shares it with the other members, as a small peer of its own.
+//! Fetching what a group is told of: for `join --fetch` as a small peer of its own, which shares it with the other members, and for
+//! a peer that follows a group.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,11 +39,17 @@ pub enum Got {
     },
 }
 
-/// Fetches as long as it is kept.
+/// The peer of a `join --fetch`, and what it fetches.
 pub struct Fetcher {
     peer: RunningPeer,
     /// Its lock ends with it.
     _state: PeerState,
+    /// What is under way.
+    pub fetches: Fetches,
+}
+
+/// What is fetched into the folder of a running peer; given up when it is dropped.
+pub struct Fetches {
     fetcher: service::Fetcher,
     running: JoinSet<(Seq, Got)>,
     /// What is under way: an open one is delivered again when the member comes back.
@@ -78,14 +85,25 @@ impl Fetcher {
                 "files are for who is logged in at the node; log in first: tertulia login NAME";
             return Err(Failure::failed("NOT_LOGGED_IN", text));
         }
-        Ok(Self {
-            peer,
-            _state: state,
+        Ok(Self { peer, _state: state, fetches: Fetches::new(fetcher) })
+    }
+
+    /// What is under way is given up, and goes on when the member comes back.
+    pub async fn end(self) {
+        self.fetches.end().await;
+        self.peer.stop().await;
+    }
+}
+
+impl Fetches {
+    /// None yet.
+    pub fn new(fetcher: service::Fetcher) -> Self {
+        Self {
             fetcher,
             running: JoinSet::new(),
             under_way: BTreeSet::new(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-        })
+        }
     }
 
     /// Whether one more may be started.
@@ -126,10 +144,9 @@ impl Fetcher {
         }
     }
 
-    /// What is under way is given up, and goes on when the member comes back.
+    /// What is under way is given up.
     pub async fn end(mut self) {
         self.running.shutdown().await;
-        self.peer.stop().await;
     }
 }
 

@@ -153,7 +153,7 @@ impl<'a> Session<'a> {
 
     fn has_room(&self) -> bool {
         self.runner.as_ref().is_none_or(Runner::has_room)
-            && self.fetcher.as_ref().is_none_or(Fetcher::has_room)
+            && self.fetcher.as_ref().is_none_or(|fetcher| fetcher.fetches.has_room())
     }
 
     /// One event and all that are there by now: prints them, flushes once, confirms.
@@ -223,7 +223,7 @@ impl<'a> Session<'a> {
             && let Ok(file) = FileBody::read(&entry.body())
         {
             self.handle.open(seq);
-            fetcher.start_one(seq, file);
+            fetcher.fetches.start_one(seq, file);
             return Ok(());
         }
         match &mut self.runner {
@@ -350,7 +350,7 @@ async fn next_ran(runner: &mut Option<Runner>) -> Option<(Seq, Ran)> {
 
 async fn next_got(fetcher: &mut Option<Fetcher>) -> Option<(Seq, Got)> {
     match fetcher {
-        Some(fetcher) => fetcher.next().await,
+        Some(fetcher) => fetcher.fetches.next().await,
         None => None,
     }
 }

@@ -9,6 +9,7 @@ mod demo;
 mod exec;
 mod fetch;
 mod files;
+mod follow;
 mod get;
 mod get_folder;
 mod groups;

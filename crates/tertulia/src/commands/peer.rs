@@ -1,5 +1,6 @@
 //! `peer`: shares a folder until it is told to stop; says where it is, what it shares and what is in the way.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +9,16 @@ use tertulia_client::{Instance, LoggedIn, Target};
 use tertulia_files::identity::Identity;
 use tertulia_files::library::Looked;
 use tertulia_files::service::{KeptToken, PEER_PORT, PeerOptions, RunningPeer, Standing, Tokens};
+use tertulia_group::Name;
 use tertulia_wire::safe::make_safe;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::follow::{self, Following};
 use crate::cli::PeerArgs;
 use crate::failure::{Failure, Outcome};
 use crate::logins;
+use crate::names;
 use crate::output::{Output, error_line};
 use crate::peers::PeerState;
 use crate::signals::Signals;
@@ -25,6 +31,7 @@ struct Settings {
     port: Option<u16>,
     listen: Option<IpAddr>,
     advertise: Option<String>,
+    follow: Option<Vec<String>>,
     node: Option<String>,
 }
 
@@ -60,6 +67,13 @@ pub async fn run(
     let identity = Identity::load_or_make(&state.identity()).map_err(|error| {
         Failure::io(&format!("cannot use {}", state.identity().display()), &error)
     })?;
+    let follow =
+        if args.follow.is_empty() { file.follow.unwrap_or_default() } else { args.follow.clone() };
+    let follow = follow.iter().map(|group| names::check(group));
+    // By its folded name: a group is followed once.
+    let follow: BTreeMap<String, Name> = follow
+        .map(|group| group.map(|group| (group.folded().to_owned(), group)))
+        .collect::<Result<_, Failure>>()?;
     let port = args.port.or(file.port).unwrap_or(PEER_PORT);
     let address = node.address().to_owned();
     let options = PeerOptions {
@@ -70,7 +84,7 @@ pub async fn run(
         port,
         advertise: args.advertise.clone().or(file.advertise),
         tokens: Box::new(KeptLogins { address: address.clone() }),
-        node,
+        node: node.clone(),
     };
     let looks = looks_shown(out);
     let peer = RunningPeer::start(options, looks)
@@ -79,20 +93,38 @@ pub async fn run(
     state.publish(peer.address(), &folder)?;
     say_started(&peer, &folder, port, &address, out)?;
     let mut standing = peer.standing();
-    let stop = loop {
+    let (end, ending) = watch::channel(());
+    let mut following = JoinSet::new();
+    for group in follow.into_values() {
+        following.spawn(follow::run(Following {
+            group,
+            node: node.clone(),
+            kept: state.memberships(),
+            fetcher: peer.fetcher(),
+            standing: peer.standing(),
+            ending: ending.clone(),
+            is_quiet: out.quiet,
+        }));
+    }
+    drop(ending);
+    loop {
         tokio::select! {
-            stop = signals.stopped() => break stop,
+            _ = signals.stopped() => break,
             changed = standing.changed() => match changed {
                 Ok(()) => {
                     let now = standing.borrow_and_update().clone();
                     out.note(&standing_text(&now, &address));
                 }
-                Err(_) => break signals.stopped().await,
+                Err(_) => {
+                    signals.stopped().await;
+                    break;
+                }
             },
         }
-    };
-    let _ = stop;
+    }
     state.clear();
+    drop(end);
+    while following.join_next().await.is_some() {}
     peer.stop().await;
     Ok(crate::failure::Exit::Done)
 }

@@ -14,6 +14,7 @@ mod exec;
 mod failing_disk;
 mod files;
 mod files_folders;
+mod files_follow;
 mod files_group;
 mod files_hostile;
 mod joining;

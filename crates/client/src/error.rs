@@ -154,6 +154,15 @@ pub enum Error {
         /// To whom.
         address: String,
     },
+    /// The node is an older one and would take a file for a message; nothing was sent.
+    #[error(
+        "the node at {address} does not know files for groups: it has to be updated first (the file itself can be saved \
+         and found without --group)"
+    )]
+    NoFiles {
+        /// Which node.
+        address: String,
+    },
     /// The message is longer than the node takes; nothing was sent.
     #[error("the message has {bytes} bytes; the node takes at most {max}")]
     TooLong {

@@ -29,6 +29,8 @@ pub(crate) struct SenderRole {
     pub id: SenderId,
     pub confirmations: Option<mpsc::Sender<Confirmed>>,
     pub ready: Option<SenderReady>,
+    /// It tells files.
+    pub files: bool,
 }
 
 /// A member.

@@ -29,11 +29,13 @@ pub struct SenderOptions {
     /// How long [`Sender::open`] may take in all; its error says which step got no answer. As long as it takes where nothing is
     /// said, but not long for any single step.
     pub within: Option<Duration>,
+    /// Files are to be told: a node that does not know them is [`Error::NoFiles`], also when the connection is made anew.
+    pub files: bool,
 }
 
 impl Default for SenderOptions {
     fn default() -> Self {
-        Self { follow: false, receipts: true, within: None }
+        Self { follow: false, receipts: true, within: None, files: false }
     }
 }
 
@@ -48,6 +50,7 @@ pub struct Sender {
     name: String,
     members: u32,
     level: Level,
+    files: bool,
     confirmations: Option<mpsc::Receiver<Confirmed>>,
 }
 
@@ -64,7 +67,12 @@ impl Sender {
     ) -> Result<Self, Error> {
         let (to, from) = mpsc::channel(CONFIRMATIONS_MAX);
         let (to, from) = if options.follow { (Some(to), Some(from)) } else { (None, None) };
-        let role = Role::Sender(SenderRole { id: fresh_id(), confirmations: to, ready: None });
+        let role = Role::Sender(SenderRole {
+            id: fresh_id(),
+            confirmations: to,
+            ready: None,
+            files: options.files,
+        });
         let place = Place::Group(group.to_owned());
         let until = options.within.and_then(|within| Instant::now().checked_add(within));
         let mut opened = Session::open(&target.until(until), &place, name, role).await?;
@@ -85,6 +93,7 @@ impl Sender {
             name,
             members,
             level,
+            files: options.files,
             confirmations: from,
         })
     }
@@ -121,8 +130,11 @@ impl Sender {
     /// Tells the group a file; otherwise as [`Sender::send`].
     ///
     /// # Errors
-    /// As [`Sender::send`]; a name that is empty, longer than 255 bytes or not one clean line ends the connection (`BAD_FRAME`).
+    /// As [`Sender::send`]; [`Error::NoFiles`] without [`SenderOptions::files`]; a name that is empty, longer than 255 bytes or not one clean line ends the connection (`BAD_FRAME`).
     pub async fn tell_file(&self, file: &FileBody) -> Result<Sent, Error> {
+        if !self.files {
+            return Err(Error::NoFiles { address: self.located.coordinator.clone() });
+        }
         self.outlet.publish(file.write().into(), true).await
     }
 

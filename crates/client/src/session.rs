@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tertulia_group::SenderId;
 use tertulia_wire::Code;
+use tertulia_wire::native::FEATURE_FILES;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -148,6 +149,9 @@ impl Session {
     async fn become_it(&mut self, conn: &mut Conn, group: &str) -> Result<u32, Error> {
         match &mut self.role {
             Role::Sender(sender) => {
+                if sender.files && conn.greeting.features & FEATURE_FILES == 0 {
+                    return Err(Error::NoFiles { address: conn.address.clone() });
+                }
                 let may_be_known = self.outgoing.may_be_known();
                 let mut open = sender.open(group, &self.name, may_be_known);
                 let ready = match open_sender(conn, &open).await {

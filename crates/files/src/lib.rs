@@ -17,6 +17,7 @@ pub mod own;
 mod place;
 pub mod service;
 pub mod staged;
+pub mod stream;
 pub mod tls;
 pub mod whole;
 

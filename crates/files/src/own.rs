@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
@@ -211,9 +212,24 @@ impl OwnPeer {
         hash: ContentHash,
         fingerprint: Fingerprint,
     ) -> Result<Sources, Refused> {
+        self.sources_within(hash, fingerprint, Duration::ZERO).await
+    }
+
+    /// The same; where nobody has it, the peer has so long to tell the node of what it has (20 s count at most).
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn sources_within(
+        &mut self,
+        hash: ContentHash,
+        fingerprint: Fingerprint,
+        wait: Duration,
+    ) -> Result<Sources, Refused> {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let (hash, fingerprint) =
             (Bytes::copy_from_slice(&hash.0), Bytes::copy_from_slice(&fingerprint.0));
-        let reply = self.client.sources(SourcesRequest { hash, fingerprint }).await?.into_inner();
+        let reply =
+            self.client.sources(SourcesRequest { hash, fingerprint, wait_ms }).await?.into_inner();
         let holders = reply.holders.into_iter().filter_map(|holder| {
             let fingerprint = Fingerprint(<[u8; 32]>::try_from(&*holder.fingerprint).ok()?);
             let (user, address, name, size) =

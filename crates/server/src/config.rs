@@ -171,6 +171,10 @@ pub struct PeerLimits {
     pub capability_hashes: usize,
     /// For how long a capability is valid.
     pub capability_life: Duration,
+    /// Contents that come through the node at a time for one account; one more is refused (`LIMIT`).
+    pub relayed_per_account: usize,
+    /// The same for all together (`BUSY`).
+    pub relayed_at_once: usize,
 }
 
 impl Default for PeerLimits {
@@ -185,6 +189,8 @@ impl Default for PeerLimits {
             holders_shown: 64,
             capability_hashes: 64,
             capability_life: Duration::from_secs(600),
+            relayed_per_account: 2,
+            relayed_at_once: 16,
         }
     }
 }

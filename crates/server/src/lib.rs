@@ -38,5 +38,6 @@ pub use config::{
 };
 pub use node::{Endpoints, Node, Notice, StartError};
 pub use pace::Pace;
+pub use peers::{Content, Opening, Relay};
 pub use recovering::{group_of_record, verify};
 pub use tls::TlsError;

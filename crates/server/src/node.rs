@@ -16,7 +16,7 @@ use crate::accounts::{self, Accounts};
 use crate::config::{Config, Engine};
 use crate::directory::Directory;
 use crate::doors;
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, Relay, Relaying};
 use crate::shard::{self, Job, ShardHandle};
 use crate::shared::Shared;
 use crate::tls::{Tls, TlsError};
@@ -107,6 +107,7 @@ pub struct Node {
     journal: Arc<dyn Journal>,
     setup_code: Option<String>,
     tls: Option<Arc<Tls>>,
+    relaying: Arc<Relaying>,
 }
 
 /// What a clean end waits for the store at most.
@@ -145,6 +146,7 @@ impl Node {
         let store_failed = shared.store_failed.subscribe();
         accounts.lost().iter().for_each(|(whose, what)| shared.tell_damage(whose, what));
         let peers = load_peers(&shared).await?;
+        let relaying = Arc::clone(&peers.relaying);
         let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts, peers));
         let setup_code = directory.accounts.setup_code().map(str::to_owned);
         let count = std::thread::available_parallelism().map_or(1, usize::from);
@@ -185,7 +187,13 @@ impl Node {
             }
         });
         tasks.spawn(async move { directory.open_all().await });
-        Ok(Self { endpoints, shards, tasks, store_failed, journal: own, setup_code, tls })
+        let journal = own;
+        Ok(Self { endpoints, shards, tasks, store_failed, journal, setup_code, tls, relaying })
+    }
+
+    /// From now on the node fetches contents from peers by this for who asks over HTTP; without it that is refused.
+    pub fn relay(&self, relay: Arc<dyn Relay>) {
+        self.relaying.set(relay);
     }
 
     /// Where the doors are.

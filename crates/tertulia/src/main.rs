@@ -9,6 +9,7 @@ mod logins;
 mod names;
 mod output;
 mod peers;
+mod relay;
 mod settings;
 mod signals;
 mod state;

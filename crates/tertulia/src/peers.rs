@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tertulia_client::Target;
 use tertulia_files::content::ContentHash;
 
 use crate::failure::Failure;
@@ -23,6 +24,9 @@ pub struct PeerState {
 struct Endpoint {
     address: String,
     folder: String,
+    /// Its node, as `--node` takes it.
+    #[serde(default)]
+    node: String,
 }
 
 fn peers_folder() -> Result<PathBuf, Failure> {
@@ -74,9 +78,18 @@ impl PeerState {
     }
 
     /// Says where the peer is.
-    pub fn publish(&self, address: SocketAddr, shared: &Path) -> Result<(), Failure> {
-        let endpoint =
-            Endpoint { address: here(address).to_string(), folder: shared.display().to_string() };
+    pub fn publish(
+        &self,
+        address: SocketAddr,
+        shared: &Path,
+        node: &Target,
+    ) -> Result<(), Failure> {
+        let tls = if node.is_tls() { "tls://" } else { "" };
+        let endpoint = Endpoint {
+            address: here(address).to_string(),
+            folder: shared.display().to_string(),
+            node: format!("{tls}{}", node.address()),
+        };
         let write = || {
             let (path, new) = (self.folder.join("endpoint.json"), self.folder.join("endpoint.new"));
             let mut options = OpenOptions::new();
@@ -104,8 +117,18 @@ fn here(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The address of the peer that this user has running, and its certificate's file.
-pub fn running() -> Result<(String, PathBuf), Failure> {
+/// The node of the peer at this address (the only one that runs, where it is empty), where it is one of this user's on this
+/// machine.
+pub fn node_of(address: &str) -> Option<String> {
+    let mut found = all_running().ok()?.into_iter().map(|(endpoint, _)| endpoint);
+    let is_it = |endpoint: &Endpoint| address.is_empty() || endpoint.address == address;
+    let node = found.find(is_it)?.node;
+    let is_only = found.next().is_none() || !address.is_empty();
+    Some(node).filter(|node| is_only && !node.is_empty())
+}
+
+/// Every peer that this user has running, and its certificate's file.
+fn all_running() -> Result<Vec<(Endpoint, PathBuf)>, Failure> {
     let mut found = Vec::new();
     let folders = std::fs::read_dir(peers_folder()?).into_iter().flatten().flatten();
     for folder in folders.map(|entry| entry.path()) {
@@ -118,6 +141,12 @@ pub fn running() -> Result<(String, PathBuf), Failure> {
             found.push((endpoint, folder.join("identity.pem")));
         }
     }
+    Ok(found)
+}
+
+/// The address of the peer that this user has running, and its certificate's file.
+pub fn running() -> Result<(String, PathBuf), Failure> {
+    let found = all_running()?;
     match found.as_slice() {
         [] => {
             let text = "you have no peer running on this machine; start one: tertulia peer, or say which with --peer HOST:PORT";

@@ -1,5 +1,6 @@
 //! A node of which every word is in the test: it accepts, reads frames and writes what it is told.
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -24,6 +25,8 @@ pub const BODY_MAX: u32 = 1 << 16;
 pub struct Fake {
     listener: TcpListener,
     pub address: String,
+    /// What it says in GREETING from now on.
+    pub features: AtomicU16,
 }
 
 /// One connection of the client, after the greeting.
@@ -55,7 +58,7 @@ impl Fake {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, features: AtomicU16::new(0) })
     }
 
     pub fn target(&self) -> Target {
@@ -70,7 +73,7 @@ impl Fake {
         let Said::Frame(ClientFrame::Hello(_)) = peer.hear().await? else { bail!("no HELLO") };
         peer.say(&NodeFrame::Greeting(Greeting {
             version: 1,
-            features: 0,
+            features: self.features.load(Ordering::Relaxed),
             node: "fake".into(),
             http: String::new(),
             message_bytes_max: BODY_MAX,

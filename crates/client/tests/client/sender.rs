@@ -1,11 +1,13 @@
 //! A sender: what it sends again, what it does not, and what it says of the rest.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tertulia_client::{Code, Error, Sender, SenderOptions, Sent};
 use tertulia_group::{CompleteRun, Missing, Receipt, Why};
-use tertulia_wire::native::OpenSender;
+use tertulia_wire::file::FileBody;
+use tertulia_wire::native::{FEATURE_FILES, OpenSender};
 use tertulia_wire::{ClientFrame, NodeFrame};
 
 use crate::fake::{Fake, Peer, Said, counters, ready, soon};
@@ -297,5 +299,39 @@ async fn a_silent_node_is_asked_and_then_given_up() -> anyhow::Result<()> {
     assert!(matches!(peer.hear().await?, Said::Frame(ClientFrame::Ping { .. })));
     assert!(matches!(peer.hear().await?, Said::End));
     fake.sender(0, WINDOW).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_know_files_is_told_none() -> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let options = || SenderOptions { files: true, ..SenderOptions::default() };
+    let target = fake.target();
+    let silent = async {
+        let mut peer = fake.accept().await?;
+        peer.located().await?;
+        Ok::<_, anyhow::Error>(matches!(peer.hear().await?, Said::End))
+    };
+    let (sender, silent) = tokio::join!(Sender::open(&target, "ops", "ci", options()), silent);
+    assert!(matches!(sender, Err(Error::NoFiles { .. })), "{sender:?}");
+    assert!(silent?, "it was told something");
+    // One that knows them, and an older one that takes its place before the file is stored.
+    fake.features.store(FEATURE_FILES, Ordering::Relaxed);
+    let opening = Sender::open(&target, "ops", "ci", options());
+    let (sender, peer) = tokio::join!(opening, fake.sender(0, WINDOW));
+    let (sender, (mut peer, _)) = (sender?, peer?);
+    let file = FileBody { size: 1, hash: [1; 32], name: "a".into() };
+    let sent = soon(sender.tell_file(&file)).await??;
+    assert_eq!(counters(&peer.publishes(1).await?), [1]);
+    fake.features.store(0, Ordering::Relaxed);
+    drop(peer);
+    let mut peer = fake.accept().await?;
+    peer.located().await?;
+    assert!(matches!(peer.hear().await?, Said::End), "it was told something");
+    assert!(soon(sent.stored()).await?.is_err());
+    assert!(matches!(soon(sender.tell_file(&file)).await?, Err(Error::NoFiles { .. })));
+    // Who has not said so beforehand tells none.
+    let (plain, _peer, _) = open(&fake, WINDOW).await?;
+    assert!(matches!(plain.tell_file(&file).await, Err(Error::NoFiles { .. })));
     Ok(())
 }

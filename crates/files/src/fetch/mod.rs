@@ -14,12 +14,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 pub use self::part::Target;
-pub(crate) use self::source::endpoint;
 pub use self::source::{Failed, Holder};
+pub(crate) use self::source::{Source, endpoint};
 
 use self::part::Part;
 use self::plan::Plan;
-use self::source::Source;
 use crate::content::{ContentHash, Outline};
 use crate::identity::Identity;
 use crate::limits::{FILE_BYTES_MAX, SOURCES_MAX};

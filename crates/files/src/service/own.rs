@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, Streaming};
 
 use super::state::State;
@@ -24,6 +26,8 @@ use crate::whole::SharedFolder;
 
 /// Files that a search gives, unless asked for otherwise.
 const LIMIT: u32 = 100;
+/// Who asks for sources may wait so long for this peer's own announcement.
+const SOURCES_WAIT: Duration = Duration::from_secs(20);
 /// Parts of a file that are taken before they are written.
 const AHEAD: usize = 4;
 
@@ -146,10 +150,19 @@ pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesRepl
     let fingerprint = <[u8; 32]>::try_from(&*asked.fingerprint);
     let fingerprint = fingerprint.map_err(|_| bad("a fingerprint has 32 bytes"))?;
     let token = token(state).await?;
-    let holders = state.node.holders(&token, hash).await.map_err(|error| not_done(&error))?;
-    if holders.is_empty() {
-        return Err(refused(Code::NotFound, "NO_HOLDERS", "no peer that is online has it"));
-    }
+    let until = Instant::now() + Duration::from_millis(asked.wait_ms.into()).min(SOURCES_WAIT);
+    let mut told = state.told.subscribe();
+    let holders = loop {
+        told.mark_unchanged();
+        let holders = state.node.holders(&token, hash).await.map_err(|error| not_done(&error))?;
+        if !holders.is_empty() {
+            break holders;
+        }
+        state.hurry.notify_one();
+        if Instant::now() >= until || timeout_at(until, told.changed()).await.is_err() {
+            return Err(refused(Code::NotFound, "NO_HOLDERS", "no peer that is online has it"));
+        }
+    };
     let capability = state.node.capability(&token, hash, Fingerprint(fingerprint)).await;
     let capability = capability.map_err(|error| not_done(&error))?;
     let holders = holders.into_iter().filter_map(|holder| {

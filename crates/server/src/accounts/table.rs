@@ -142,7 +142,7 @@ table! {
 
     /// Finds peers and files, and gets the right to fetch.
     Files: node             [LogIn    LogIn Yes     Yes]
-        http ["GET /api/peers" "GET /api/files" "GET /api/files/{hash}/holders" "POST /api/capabilities"]
+        http ["GET /api/peers" "GET /api/files" "GET /api/files/{hash}" "GET /api/files/{hash}/holders" "POST /api/capabilities"]
         native [] line [] web []
     /// Announces one's own peer and its files.
     Share: node             [LogIn    LogIn Yes     Yes]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tertulia_group::{Door, Input, Name, SecretDigest};
 use tertulia_wire::native::{
-    self, Greeting, HistoryMode, Join, OpenSender, Secret, Start, VERSION,
+    self, FEATURE_FILES, Greeting, HistoryMode, Join, OpenSender, Secret, Start, VERSION,
 };
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,7 +140,7 @@ impl Lobby {
         }
         let greeting = Greeting {
             version: VERSION,
-            features: 0,
+            features: FEATURE_FILES,
             node: self.directory.shared.config.node_id.clone(),
             http: self.directory.http(self.arrival.dialled),
             message_bytes_max: self.directory.shared.config.group_limits.message_bytes_max as u32,

@@ -6,6 +6,7 @@
 mod capability;
 mod index;
 mod registry;
+mod relay;
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,6 +23,8 @@ use tokio::sync::Semaphore;
 
 pub(crate) use self::index::File;
 pub(crate) use self::registry::{Change, Fingerprint, Holder, PeerAddress, PeerSeen};
+pub use self::relay::{Content, Opening, Relay};
+pub(crate) use self::relay::{Relaying, Turn};
 
 use self::capability::Signer;
 use self::registry::{Refused, Registry};
@@ -56,6 +59,8 @@ pub(crate) struct Peers {
     instance: String,
     /// Searches that go on at once; more wait.
     searches: Semaphore,
+    /// Fetching through the node.
+    pub relaying: Arc<Relaying>,
 }
 
 /// Why a change of files is not taken.
@@ -90,7 +95,8 @@ impl Peers {
         let signer = Signer::new(secret)?;
         let registry = Arc::new(RwLock::new(registry));
         let searches = Semaphore::new(limits.searches_at_once);
-        Ok(Self { catalog, limits, registry, signer, instance, searches })
+        let relaying = Arc::default();
+        Ok(Self { catalog, limits, registry, signer, instance, searches, relaying })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Registry> {

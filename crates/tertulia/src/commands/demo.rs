@@ -19,6 +19,7 @@ use super::offset_minutes;
 use crate::cli::DemoArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Colour, Output, colours, paint};
+use crate::relay::PeerRelay;
 use crate::signals::Signals;
 use crate::units::Wait;
 
@@ -42,6 +43,9 @@ pub async fn run(args: &DemoArgs, out: &mut Output) -> Outcome {
     let node = Node::start(config(data.path()), to_us)
         .await
         .map_err(|error| Failure::failed("START", error.to_string()))?;
+    if let Some(relay) = PeerRelay::new() {
+        node.relay(relay);
+    }
     let shown = tokio::select! {
         shown = show(args, &node, &mut notices, out) => shown,
         _ = signals.stopped() => Ok(Exit::Done),

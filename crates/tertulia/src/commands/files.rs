@@ -93,7 +93,7 @@ pub async fn own_peer(address: &str) -> Result<OwnPeer, Failure> {
 }
 
 /// A number alone is a port of this machine; a host alone has the usual one.
-fn with_port(address: &str) -> String {
+pub fn with_port(address: &str) -> String {
     let port = tertulia_files::service::PEER_PORT;
     match address.rsplit_once(':') {
         Some((_, digits)) if digits.parse::<u16>().is_ok() && !address.ends_with(']') => {

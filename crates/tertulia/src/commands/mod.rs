@@ -32,12 +32,12 @@ use tertulia_wire::safe::make_safe;
 use crate::cli::{Cli, Command, NodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, error_line};
-use crate::{logins, state};
+use crate::{logins, peers, state};
 
 /// Runs the command.
 pub async fn run(mut cli: Cli) -> Outcome {
     let before = NodeArgs { node: cli.node, tls: cli.tls, tls_fingerprint: cli.tls_fingerprint };
-    let args = match cli.command.node_mut() {
+    let mut args = match cli.command.node_mut() {
         Some(args) => args.clone().or(before),
         None if before == NodeArgs::default() => before,
         None => {
@@ -47,6 +47,13 @@ pub async fn run(mut cli: Cli) -> Outcome {
         }
     };
     let given = args.node.clone();
+    if let (Command::Files(files), None) = (&cli.command, &args.node)
+        && std::env::var_os("TERTULIA_NODE").is_none_or(|node| node.is_empty())
+    {
+        // A group is told at the node that the peer is announced at.
+        let peer = files.peer.peer.as_deref().map(files::with_port).unwrap_or_default();
+        args.node = peers::node_of(&peer);
+    }
     let target = target(args, &cli.command)?;
     let mut out = Output::new(&cli.common);
     let out = &mut out;
@@ -139,6 +146,7 @@ impl From<Error> for Failure {
                 return Self::failed(code.as_str(), message.clone());
             }
             Error::Connect(why) => connect_code(why),
+            Error::NoFiles { .. } => "NO_FILES",
             Error::TooLong { .. } => "TOO_LONG",
             Error::Insecure { .. } => "INSECURE",
             Error::Lost { .. } => "LOST",

@@ -90,7 +90,7 @@ pub async fn run(
     let peer = RunningPeer::start(options, looks)
         .await
         .map_err(|error| cannot_start(&error, &folder, port))?;
-    state.publish(peer.address(), &folder)?;
+    state.publish(peer.address(), &folder, &node)?;
     say_started(&peer, &folder, port, &address, out)?;
     let mut standing = peer.standing();
     let (end, ending) = watch::channel(());

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::cli::ServeArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Output;
+use crate::relay::PeerRelay;
 use crate::settings;
 use crate::signals::{Hangups, Signals};
 use crate::units::LogFormat;
@@ -30,6 +31,9 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let folder = Folder::take(&config.data)?;
     let (to_printer, notices) = mpsc::channel(NOTICES_MAX);
     let mut node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
+    if let Some(relay) = PeerRelay::new() {
+        node.relay(relay);
+    }
     let endpoints = node.endpoints();
     folder.write(endpoints).map_err(|error| Failure::io("cannot write endpoints.json", &error))?;
     announce(&config, &node, out)?;

@@ -10,7 +10,6 @@ use tertulia_files::own::OwnPeer;
 use tertulia_wire::file::FileBody;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::sharing::FileLine;
-use tokio::time::sleep;
 
 use super::delivery::{Delivery, Step, after};
 use super::files::progress;
@@ -64,22 +63,15 @@ pub async fn tell(
 async fn announced(peer: &mut OwnPeer, hash: ContentHash) -> Result<(), Failure> {
     let identity =
         Identity::ephemeral().map_err(|error| Failure::io("cannot make a certificate", &error))?;
-    let until = Instant::now() + ANNOUNCED_WITHIN;
-    loop {
-        match peer.sources(hash, identity.fingerprint()).await {
-            Ok(_) => return Ok(()),
-            Err(refused) if refused.code == "NO_HOLDERS" && Instant::now() < until => {
-                sleep(Duration::from_millis(100)).await;
-            }
-            Err(refused) => return Err(refused.into()),
-        }
-    }
+    peer.sources_within(hash, identity.fingerprint(), ANNOUNCED_WITHIN).await?;
+    Ok(())
 }
 
 async fn open(telling: &Telling, target: &Target) -> Result<Sender, Failure> {
     let options = || SenderOptions {
         follow: true,
         within: Some(telling.timeout),
+        files: true,
         ..SenderOptions::default()
     };
     let name = telling.name.clone().unwrap_or_else(|| names::default_at(target));

@@ -139,7 +139,7 @@ pub fn tell(node: &Node, name: &str, size: u64, hash: [u8; 32]) -> Result<u64, S
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let target = Target::new(node.native.clone());
-        let options = SenderOptions { receipts: false, ..SenderOptions::default() };
+        let options = SenderOptions { receipts: false, files: true, ..SenderOptions::default() };
         let sender = Sender::open(&target, GROUP, "evil", options).await.unwrap();
         let file = FileBody { size, hash, name: name.to_owned() };
         let told = async {

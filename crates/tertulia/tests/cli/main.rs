@@ -17,6 +17,7 @@ mod files_folders;
 mod files_follow;
 mod files_group;
 mod files_hostile;
+mod files_through;
 mod joining;
 mod line;
 mod logs;

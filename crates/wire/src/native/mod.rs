@@ -25,6 +25,8 @@ use tertulia_group::limits::NAME_BYTES_MAX;
 
 /// The protocol's version, in HELLO and GREETING.
 pub const VERSION: u16 = 1;
+/// In GREETING's features: the node takes PUBLISH with flag 8, which tells a file. One without it would take it for a message.
+pub const FEATURE_FILES: u16 = 1;
 /// The first bytes of HELLO after its header.
 pub const MAGIC: [u8; 4] = *b"TRTL";
 /// Bytes of a control frame's header: length, kind, flags and two zero bytes.

@@ -76,7 +76,7 @@ record! {
     Greeting {
         /// [`super::VERSION`].
         version: u16,
-        /// No features are defined yet: 0.
+        /// What the node knows beside: [`super::FEATURE_FILES`]; others are a newer node's.
         features: u16,
         /// The node's id.
         node: String,

@@ -14,6 +14,7 @@ mod params;
 mod posts;
 mod problem;
 mod refusals;
+mod relay;
 mod sharing;
 mod web;
 mod web_session;
@@ -131,6 +132,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .routes(routes!(sharing::here, sharing::gone))
         .routes(routes!(sharing::key))
         .routes(routes!(sharing::search, sharing::announce))
+        .routes(routes!(relay::content))
         .routes(routes!(sharing::holders))
         .routes(routes!(sharing::capability))
         .split_for_parts();

@@ -1,5 +1,6 @@
 //! Peers and their files over HTTP: where they are, what they announce, finding it, and the right to fetch it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -35,7 +36,7 @@ const QUESTION_MAX: usize = 256;
 const NAME_MAX: usize = 1024;
 
 /// The account's session; the table has made sure that there is one.
-fn session(peer: &Peer) -> Result<&Arc<Session>, Problem> {
+pub(super) fn session(peer: &Peer) -> Result<&Arc<Session>, Problem> {
     let session = peer.caller.session.as_ref();
     session.ok_or_else(|| Problem::not_logged_in("nobody is logged in here; log in first"))
 }
@@ -45,7 +46,7 @@ fn fingerprint(text: &str) -> Result<Fingerprint, Problem> {
     bytes_of_hex(text).ok_or_else(bad)
 }
 
-fn hash_of(text: &str) -> Result<[u8; 32], Problem> {
+pub(super) fn hash_of(text: &str) -> Result<[u8; 32], Problem> {
     bytes_of_hex(text).ok_or_else(|| Problem::bad("a hash is 64 hexadecimal digits"))
 }
 
@@ -258,16 +259,21 @@ pub(crate) async fn holders(
     Extension(peer): Extension<Peer>,
     Path(hash): Path<String>,
 ) -> Result<Json<Page<HolderLine>>, Problem> {
-    let dialled = peer.dialled.ip();
-    let holders = door.directory.peers.holders(&hash_of(&hash)?, now());
-    let lines = holders.into_iter().map(|holder| HolderLine {
+    let items = lines_of(&door, &hash_of(&hash)?, peer.dialled.ip());
+    Ok(Json(Page { items, next: None }))
+}
+
+/// The peers that have a content, as somebody reaches them who has reached the node at `dialled`.
+pub(super) fn lines_of(door: &Door, hash: &[u8; 32], dialled: IpAddr) -> Vec<HolderLine> {
+    let holders = door.directory.peers.holders(hash, now()).into_iter();
+    let lines = holders.map(|holder| HolderLine {
         user: holder.user,
         address: holder.address.shown(dialled),
         fingerprint: hex(&holder.fingerprint),
         name: holder.file.name,
         size: holder.file.size,
     });
-    Ok(Json(Page { items: lines.collect(), next: None }))
+    lines.collect()
 }
 
 /// Gives the right to fetch these contents from whoever has them, with this certificate and for a short while.

@@ -1,0 +1,114 @@
+//! A content as a stream, piece by piece in order and each verified before it is passed on: for who keeps nothing of it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::content::{ContentHash, Outline};
+use crate::fetch::{Holder, Source};
+use crate::identity::Identity;
+use crate::limits::SOURCES_MAX;
+
+/// Pieces that wait to be taken.
+const AHEAD: usize = 1;
+/// Pieces that are asked for at once.
+const RUN: u32 = 8;
+/// Who takes no piece for so long is given up.
+const TAKE_WAIT: Duration = Duration::from_secs(60);
+
+/// What is to be streamed.
+#[derive(Debug)]
+pub struct StreamJob {
+    /// The content.
+    pub hash: ContentHash,
+    /// Who has it.
+    pub holders: Vec<Holder>,
+    /// The right to fetch it, for `identity`.
+    pub capability: String,
+    /// What is shown to the holders.
+    pub identity: Arc<Identity>,
+}
+
+/// A stream that has begun.
+#[derive(Debug)]
+pub struct Streaming {
+    /// All bytes.
+    pub size: u64,
+    /// The content; an error where nobody is left who has the rest of it.
+    pub content: ReceiverStream<io::Result<Bytes>>,
+}
+
+/// Begins with the first holder that proves what it has; `None` where none does. When one fails, the next goes on where it was.
+pub async fn stream(mut job: StreamJob) -> Option<Streaming> {
+    job.holders.truncate(SOURCES_MAX);
+    let mut holders = std::mem::take(&mut job.holders).into_iter();
+    let (source, outline) = loop {
+        let holder = holders.next()?;
+        if let Some(mut source) = connect(&job, &holder).await
+            && let Ok((outline, _)) = source.outline(holder.size).await
+        {
+            break (source, outline);
+        }
+    };
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let size = outline.size();
+    tokio::spawn(async move {
+        let mut next = 0;
+        let mut source = Some(source);
+        while next < outline.pieces() {
+            match source.take() {
+                Some(one) => {
+                    if !pass_on(one, &outline, &mut next, &sender).await {
+                        return;
+                    }
+                }
+                None => {
+                    let Some(holder) = holders.next() else {
+                        let gone = "nobody is left who has the rest of it";
+                        let _ = sender.send(Err(io::Error::other(gone))).await;
+                        return;
+                    };
+                    source = connect(&job, &holder).await;
+                }
+            }
+        }
+    });
+    Some(Streaming { size, content: ReceiverStream::new(receiver) })
+}
+
+async fn connect(job: &StreamJob, holder: &Holder) -> Option<Source> {
+    let connected = Source::connect(holder, &job.identity, job.hash, &job.capability, false).await;
+    connected.inspect_err(|why| tracing::debug!("a holder: {why}")).ok()
+}
+
+/// Passes on what comes until all is there or the holder fails; `false` where nobody takes it any more.
+async fn pass_on(
+    mut source: Source,
+    outline: &Outline,
+    next: &mut u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> bool {
+    while *next < outline.pieces() {
+        let count = u32::try_from(outline.pieces() - *next).unwrap_or(u32::MAX).min(RUN);
+        let Ok(mut pieces) = source.pieces(*next, count).await else { return true };
+        loop {
+            match pieces.next().await {
+                Ok(Some((number, piece))) if outline.is_piece(number, &piece) => {
+                    let taken = tokio::time::timeout(TAKE_WAIT, sender.send(Ok(piece))).await;
+                    if !matches!(taken, Ok(Ok(()))) {
+                        return false;
+                    }
+                    *next += 1;
+                }
+                Ok(None) => break,
+                // Wrong or nothing: the next holder goes on.
+                _ => return true,
+            }
+        }
+    }
+    true
+}

@@ -319,7 +319,7 @@ mod tests {
             assert!(matches!(read, Err(BadManifest::Line(_))), "{lines:?}: {read:?}");
         }
         assert!(check(list(&["1 HASH a"]).replace(&hash, &hash.to_uppercase())).is_err());
-        let sizes = format!("{} HASH a", FILE_BYTES_MAX);
+        let sizes = format!("{FILE_BYTES_MAX} HASH a");
         assert!(check(list(&[&sizes])).is_ok());
         assert_eq!(check(list(&[&sizes, "1 HASH b"])), Err(BadManifest::TooLarge));
         let huge = format!("{} HASH a", u64::MAX);

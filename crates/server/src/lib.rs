@@ -36,7 +36,7 @@ pub use accounts::HashCost;
 pub use config::{
     AccountLimits, AccountRules, Config, Engine, Keep, NodeLimits, PeerLimits, TlsSource,
 };
-pub use node::{Endpoints, Node, Notice, StartError};
+pub use node::{CannotListen, Endpoints, Node, Notice, StartError};
 pub use pace::Pace;
 pub use peers::{Content, Opening, Relay};
 pub use recovering::{group_of_record, verify};

@@ -79,22 +79,27 @@ pub enum Notice {
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A door cannot listen.
-    #[error("the {door} door cannot listen on {address}: {error}")]
-    Listen {
-        /// `native`, `line` or `http`.
-        door: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
+    /// Doors cannot listen: all those that cannot, one at least.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Listen(Vec<CannotListen>),
     /// There is no TLS as it was asked for.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The store cannot be opened.
     #[error("{0}")]
     Store(String),
+}
+
+/// A door that cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("the {door} door cannot listen on {address}: {error}")]
+pub struct CannotListen {
+    /// `native`, `line` or `http`.
+    pub door: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub error: std::io::Error,
 }
 
 /// A running node.
@@ -127,9 +132,16 @@ impl Node {
     /// [`StartError`].
     pub async fn start(config: Config, notices: mpsc::Sender<Notice>) -> Result<Self, StartError> {
         crate::linux::return_memory();
-        let native = config.native_port.map(|port| listen("native", &config, port)).transpose()?;
-        let line = config.line_port.map(|port| listen("line", &config, port)).transpose()?;
-        let http = config.http_port.map(|port| listen("http", &config, port)).transpose()?;
+        let mut failed = Vec::new();
+        let mut listen = |door, port: Option<u16>| {
+            listen(door, &config, port?).map_err(|why| failed.push(why)).ok()
+        };
+        let native = listen("native", config.native_port);
+        let line = listen("line", config.line_port);
+        let http = listen("http", config.http_port);
+        if !failed.is_empty() {
+            return Err(StartError::Listen(failed));
+        }
         let tls = load_tls(&config).await?;
         let (journal, catalog) = open_store(&config).await?;
         let instance = Instance(own_record(Arc::clone(&catalog), INSTANCE_KEYS).await?);
@@ -261,9 +273,9 @@ impl Node {
     }
 }
 
-fn listen(door: &'static str, config: &Config, port: u16) -> Result<TcpListener, StartError> {
+fn listen(door: &'static str, config: &Config, port: u16) -> Result<TcpListener, CannotListen> {
     let address = SocketAddr::new(config.listen, port);
-    doors::listen(address).map_err(|error| StartError::Listen { door, address, error })
+    doors::listen(address).map_err(|error| CannotListen { door, address, error })
 }
 
 /// Where a store keeps which one it is; twice, so that either may be damaged.

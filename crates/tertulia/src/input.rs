@@ -47,6 +47,39 @@ impl Lines {
     }
 }
 
+/// What a person has typed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// An empty line.
+    Nothing,
+    /// A line that begins with `/`: its first word, without it.
+    Command(String),
+    /// Something to say; `//` at its beginning has become `/`.
+    Text(Vec<u8>),
+}
+
+/// What a command that there is not is answered.
+pub const NO_SUCH_COMMAND: &str =
+    "no such command; /help. To say something that begins with /, begin it with //";
+/// How everything else is said, at the end of a help.
+pub const SAID: &str = "anything else is said; //… says /…";
+
+/// Reads what a person has typed.
+pub fn typed(mut line: Vec<u8>) -> Typed {
+    let words = line.trim_ascii();
+    if words.is_empty() {
+        return Typed::Nothing;
+    }
+    let Some(command) = words.strip_prefix(b"/") else { return Typed::Text(line) };
+    if command.starts_with(b"/") {
+        let first = line.iter().position(|byte| *byte == b'/').unwrap_or_default();
+        line.remove(first);
+        return Typed::Text(line);
+    }
+    let word = command.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    Typed::Command(String::from_utf8_lossy(word).into_owned())
+}
+
 /// Shows what is expected now, on standard error.
 pub fn prompt(text: &str) {
     let mut stderr = std::io::stderr().lock();
@@ -108,5 +141,25 @@ mod tests {
         let mut text = text.as_slice();
         assert_eq!(next_line(&mut text).map(|line| line.len() as u64), Some(LINE_BYTES_MAX));
         assert_eq!(next_line(&mut text), Some(b"next".to_vec()));
+    }
+
+    #[test]
+    fn a_line_that_begins_with_a_slash_is_a_command_unless_it_begins_with_two() {
+        let text = |text: &str| Typed::Text(text.into());
+        let command = |word: &str| Typed::Command(word.to_owned());
+        for (line, is) in [
+            ("", Typed::Nothing),
+            ("  ", Typed::Nothing),
+            ("hola /quit", text("hola /quit")),
+            (" hola ", text(" hola ")),
+            ("/quit", command("quit")),
+            (" /who ", command("who")),
+            ("/me waves", command("me")),
+            ("/", command("")),
+            ("//etc/hosts is it", text("/etc/hosts is it")),
+            (" ///", text(" //")),
+        ] {
+            assert_eq!(typed(line.into()), is, "{line:?}");
+        }
     }
 }

@@ -130,8 +130,12 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Caller>().copied();
-        let checked =
-            self.guard.check(request.uri().path(), caller, request.headers(), Timestamp::now());
+        let path = request.uri().path();
+        let checked = self.guard.check(path, caller, request.headers(), Timestamp::now());
+        let known = METHODS.iter().find(|(method, _)| *method == path);
+        let method = known.and_then(|(method, _)| method.rsplit('/').next()).unwrap_or("unknown");
+        let address = caller.map(|caller| tracing::field::display(caller.address));
+        tracing::debug!(method, address, may = checked.is_ok(), "called over gRPC");
         match checked {
             Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
             Ok(granted) => {

@@ -212,7 +212,7 @@ impl Index {
                 }
             }
             Some((first, others)) => {
-                self.scan(first, others, whole.trim_end_matches('/'), &mut best)
+                self.scan(first, others, whole.trim_end_matches('/'), &mut best);
             }
         }
         best.in_order().filter_map(|at| self.found(at)).collect()

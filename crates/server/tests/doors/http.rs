@@ -308,3 +308,23 @@ async fn the_metrics_count_what_went_by() {
     assert!(text.contains("tertulia_deliveries_total 1\n"), "{text}");
     assert!(!text.contains("tertulia_journal_append_seconds_count 0\n"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_no_message_and_json_ends_its_line() {
+    let (_node, http, _data) = node().await;
+    create(http, "ops").await;
+    assert_eq!(post(http, "?wait=stored", "hola").await.status, StatusCode::OK);
+    let empty = post(http, "?wait=stored", "").await;
+    assert_eq!((empty.status, empty.code()), (StatusCode::BAD_REQUEST, "BAD_TEXT"));
+    let path = "/api/groups/ops/messages?wait=stored";
+    let empty = Ask::json(http, path, &json!({ "text": "" })).answer().await;
+    assert_eq!((empty.status, empty.code()), (StatusCode::BAD_REQUEST, "BAD_TEXT"));
+    for path in ["/api/groups", "/api/groups/nowhere", "/nowhere", "/api/openapi.json"] {
+        let text = Ask::get(http, path).text().await;
+        assert!(text.ends_with("}\n") && !text.ends_with("\n\n"), "{path}: {text:?}");
+        let head = Ask::get(http, path).method("HEAD").response().await;
+        let length = head.headers()["content-length"].to_str().expect("text").to_owned();
+        assert_eq!(length, text.len().to_string(), "{path}");
+    }
+    assert!(Ask::get(http, "/metrics").text().await.ends_with("# EOF\n"));
+}

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{directory, members_text, print};
 use crate::cli::ChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::input::{self, Lines};
+use crate::input::{self, Lines, Typed};
 use crate::names;
 use crate::output::{Colour, Output, colours, error_line, paint};
 use crate::signals::{Signals, Stop};
@@ -218,17 +218,18 @@ impl Chat<'_> {
         room: mpsc::Permit<'_, Vec<u8>>,
         unstored: &AtomicUsize,
     ) -> bool {
-        match line.trim_ascii() {
-            b"" => {}
-            b"/quit" => return true,
-            b"/who" => self.who().await,
-            b"/help" => {
-                error_line("/who: who is here   /quit or Ctrl-D: leave   anything else is said");
-            }
-            word if word.starts_with(b"/") && !word.contains(&b' ') => {
-                error_line("no such command; /help");
-            }
-            _ => {
+        match input::typed(line) {
+            Typed::Nothing => {}
+            Typed::Command(word) => match &*word {
+                "quit" => return true,
+                "who" => self.who().await,
+                "help" => error_line(&format!(
+                    "/who: who is here   /quit or Ctrl-D: leave   {}",
+                    input::SAID
+                )),
+                _ => error_line(input::NO_SUCH_COMMAND),
+            },
+            Typed::Text(line) => {
                 unstored.fetch_add(1, Ordering::Relaxed);
                 room.send(line);
             }

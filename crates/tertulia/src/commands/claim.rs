@@ -95,7 +95,9 @@ impl<O: Fn(String, Option<Saved>) -> MemberOptions> Asking<'_, O> {
     async fn attempt(&mut self, name: &Name) -> Result<Try, Failure> {
         let instance = self.directory.instance();
         let here = |what: &str| {
-            let why = format!("{name} is {what} by a program on this machine");
+            let why = format!(
+                "{name} is {what} by a program on this machine; take another name: --name NAME"
+            );
             Try::Taken(Code::NameTaken, why)
         };
         let (group, name_slot) = match self.group {
@@ -147,7 +149,8 @@ fn taken_in(error: Error, group: &Name, name: &Name) -> Result<Try, Failure> {
     Ok(Try::Taken(
         Code::NameTaken,
         format!(
-            "{name} is taken in {group}; if it is yours from elsewhere: tertulia remove {group} {name}"
+            "{name} is taken in {group}; if it is yours from elsewhere: tertulia remove {group} {name}; \
+             or take another name: --name NAME"
         ),
     ))
 }

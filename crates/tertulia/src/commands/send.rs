@@ -15,7 +15,7 @@ use super::delivery::{Delivery, Settled, Step, after};
 use super::{directory, groups, members_text};
 use crate::cli::SendArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::input::{self, Lines};
+use crate::input::{self, Lines, Typed};
 use crate::names;
 use crate::output::{Colour, Output, colours, error_line, paint};
 use crate::signals::Signals;
@@ -88,8 +88,16 @@ async fn open(
     Ok((sender, confirmations))
 }
 
+/// What no door takes.
+fn empty() -> Failure {
+    Failure::failed("BAD_TEXT", "a message is not empty: say something")
+}
+
 async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let group = group_of(args)?;
+    if args.text.iter().all(String::is_empty) {
+        return Err(empty());
+    }
     let until = after(args.timeout);
     let (sender, mut confirmations) = open(args, group, target, until, out).await?;
     let text = args.text.join(" ").into_bytes();
@@ -227,6 +235,9 @@ async fn piped(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     if let Some(sender) = Arc::into_inner(sender) {
         close(sender).await;
     }
+    if answered == 0 {
+        out.note("nothing was sent: standard input was empty");
+    }
     Ok(worst)
 }
 
@@ -240,7 +251,10 @@ async fn begin(
     let (handed, begun) = tokio::sync::oneshot::channel();
     let sender = Arc::clone(sender);
     let task = tokio::spawn(async move {
-        let delivery = Delivery::begin(&sender, line, wait, after(timeout)).await;
+        let delivery = match line.is_empty() {
+            true => Err(empty()),
+            false => Delivery::begin(&sender, line, wait, after(timeout)).await,
+        };
         // The next line may be handed over now.
         let _ = handed.send(());
         delivery?.settle(None, &mut |_| Ok(())).await
@@ -279,10 +293,14 @@ async fn interactive(args: &SendArgs, target: &Target, out: &mut Output) -> Outc
             error_line("");
             break;
         };
-        match line.as_slice() {
-            b"/quit" => break,
-            b"" => {}
-            _ => {
+        match input::typed(line) {
+            Typed::Command(word) if word == "quit" => break,
+            Typed::Command(word) if word == "help" => {
+                error_line(&format!("/quit or Ctrl-D: end   {}", input::SAID));
+            }
+            Typed::Command(_) => error_line(input::NO_SUCH_COMMAND),
+            Typed::Nothing => {}
+            Typed::Text(line) => {
                 let (until, follow) = (after(args.timeout), confirmations.as_mut());
                 let outcome = deliver(args, &sender, line, until, follow, out).await;
                 counted(outcome, None, out.json)?;

@@ -1,12 +1,13 @@
 //! `serve`: a node, until it is told to stop; says where it is and who comes and goes.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
-use tertulia_server::{Config, Endpoints, Node, Notice, StartError};
+use tertulia_server::{CannotListen, Config, Endpoints, Node, Notice, StartError};
 use tertulia_wire::safe::make_safe;
 use tokio::sync::mpsc;
 
@@ -88,37 +89,43 @@ fn store_failed(config: &Config, why: &str) -> Failure {
 }
 
 /// What to do about a node that does not start.
+fn cannot_listen(failed: &CannotListen) -> String {
+    let CannotListen { door, address, error } = failed;
+    let (ip, port) = (address.ip(), address.port());
+    let why = match error.kind() {
+        ErrorKind::AddrNotAvailable => {
+            let all = if ip.is_ipv4() { "0.0.0.0" } else { "::" };
+            return format!(
+                "{ip} is on none of this machine's interfaces; use --listen {all} --advertise {ip}"
+            );
+        }
+        ErrorKind::AddrInUse => format!("port {port} is taken"),
+        _ => error.to_string(),
+    };
+    let without = match *door {
+        "native" => String::new(),
+        door => format!(", or go without it: --no-{door}"),
+    };
+    format!(
+        "the {door} door cannot listen on {address}: {why}; choose another with --{door}-port N \
+         (0: any free one){without}"
+    )
+}
+
 fn refused(error: StartError) -> Failure {
     match error {
-        StartError::Listen { door, address, error } => {
-            let code = match error.kind() {
-                std::io::ErrorKind::AddrInUse => "PORT_TAKEN",
-                _ => "CANNOT_LISTEN",
-            };
-            let (ip, port) = (address.ip(), address.port());
-            if error.kind() == std::io::ErrorKind::AddrNotAvailable {
-                let all = if ip.is_ipv4() { "0.0.0.0" } else { "::" };
-                let text = format!(
-                    "{ip} is on none of this machine's interfaces; use --listen {all} --advertise {ip}"
-                );
-                return Failure::failed(code, text);
+        StartError::Listen(doors) => {
+            let all: Vec<_> = doors.iter().map(cannot_listen).collect();
+            let is_taken = |one: &CannotListen| one.error.kind() == ErrorKind::AddrInUse;
+            let code = if doors.iter().any(is_taken) { "PORT_TAKEN" } else { "CANNOT_LISTEN" };
+            // The address is the same for all doors, and so is what is to be done about it.
+            let is_elsewhere = |one: &CannotListen| one.error.kind() == ErrorKind::AddrNotAvailable;
+            match all.first() {
+                Some(first) if doors.iter().all(is_elsewhere) => {
+                    Failure::failed(code, first.clone())
+                }
+                _ => Failure::failed(code, all.join("; ")),
             }
-            let advice = match error.kind() {
-                std::io::ErrorKind::AddrInUse => format!("port {port} is taken"),
-                _ => error.to_string(),
-            };
-            Failure::failed(
-                code,
-                format!(
-                    "the {door} door cannot listen on {address}: {advice}; choose another with \
-                     --{door}-port N (0: any free one){}",
-                    if door == "native" {
-                        String::new()
-                    } else {
-                        format!(", or go without it: --no-{door}")
-                    }
-                ),
-            )
         }
         StartError::Tls(error) => Failure::failed("TLS", error.to_string()),
         StartError::Store(text) => Failure::failed("STORE", text),
@@ -170,7 +177,7 @@ impl Folder {
 
     fn clear(&self) {
         if let Err(error) = std::fs::remove_file(&self.endpoints)
-            && error.kind() != std::io::ErrorKind::NotFound
+            && error.kind() != ErrorKind::NotFound
         {
             tracing::warn!("{}: {error}", self.endpoints.display());
         }
@@ -413,9 +420,15 @@ mod tests {
     #[test]
     fn a_taken_port_names_door_port_and_flag() {
         let address = "127.0.0.1:5000".parse().unwrap();
-        let error = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-        let text = refused(StartError::Listen { door: "line", address, error }).message();
-        for part in ["line door", "5000", "--line-port", "taken"] {
+        let error = std::io::Error::from(ErrorKind::AddrInUse);
+        let http = std::io::Error::from(ErrorKind::AddrInUse);
+        let at = "127.0.0.1:5080".parse().unwrap();
+        let text = refused(StartError::Listen(vec![
+            CannotListen { door: "line", address, error },
+            CannotListen { door: "http", address: at, error: http },
+        ]))
+        .message();
+        for part in ["line door", "5000", "--line-port", "taken", "5080", "--http-port"] {
             assert!(text.contains(part), "{text}");
         }
     }

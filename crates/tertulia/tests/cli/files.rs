@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::netns::{grpc_calls, rest_calls};
 use crate::support::{Ended, Node, Running, User, object};
 
 const PASSWORD: &str = "correct horse\n";
@@ -29,7 +30,7 @@ impl Sharer {
         let folder = user.home.path().join("shared");
         let shared = folder.to_str().unwrap().to_owned();
         let args = ["peer", "--folder", &shared, "--port", port, "--node", &node.native, "--json"];
-        let peer = user.spawn(&args);
+        let peer = user.spawn(&[&args[..], &["-vv"]].concat());
         let started = object(&peer.says("address"));
         let address = started["address"].as_str().unwrap().to_owned();
         Self { user, peer, address, folder }
@@ -85,7 +86,7 @@ pub fn read(path: &Path) -> Vec<u8> {
 
 #[test]
 fn two_users_share_files_through_their_peers() {
-    let node = Node::start();
+    let node = Node::start_with(&["--log-format", "json", "-vv"]);
     let ana = Sharer::start(&node, "0");
     // Her port is taken: his is the next one that is free.
     let luis = Sharer::start(&node, &ana.port().to_string());
@@ -142,6 +143,17 @@ fn two_users_share_files_through_their_peers() {
     }
     let gone = luis.files(&["get", saved["hash"].as_str().unwrap(), "--json"]).expect(1);
     assert_eq!(object(&gone.stderr())["error"]["code"], "NO_HOLDERS");
+    // REST to the node, gRPC to one's own peer, and to the other one for the content.
+    let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let asked = rest_calls(&lines(node.process.noted()));
+    for call in ["POST /api/register 201", "POST /api/files 200", "POST /api/capabilities 200"] {
+        assert!(asked.contains(call), "{call}: {asked:?}");
+    }
+    assert!(!asked.contains("GET /api/files/{hash} 200"), "a content came through the node");
+    let called = |of: &Sharer| grpc_calls(&lines(of.peer.noted()));
+    assert!(called(&ana).contains("Pieces from 127.0.0.1"), "{:?}", called(&ana));
+    assert!(!called(&luis).contains("Pieces from 127.0.0.1"), "{:?}", called(&luis));
+    assert!(called(&luis).contains("Sources from 127.0.0.1"), "{:?}", called(&luis));
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //!
 //! Needs root and `ip`; each machine has the usual ports for itself.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::programs::{Program, is_there, skipped};
@@ -299,6 +301,31 @@ fn the_public_address_may_be_on_no_interface_of_the_server() {
     ana.kill();
 }
 
+/// What a node that logs JSON was asked over HTTP: `METHOD ROUTE STATUS`.
+pub fn rest_calls(lines: &[String]) -> BTreeSet<String> {
+    let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answered = parsed.filter(|line| line["message"] == "answered");
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    answered
+        .map(|line| ["method", "route", "status"].map(|field| text(&line[field])).join(" "))
+        .collect()
+}
+
+/// What a peer was asked over gRPC, of what it may be asked: `METHOD from ADDRESS`.
+pub fn grpc_calls(lines: &[String]) -> BTreeSet<String> {
+    let called = lines.iter().filter(|line| line.contains("called over gRPC"));
+    let allowed = called.filter(|line| line.contains("may=true"));
+    allowed
+        .map(|line| {
+            let field = |name: &str| {
+                let rest = line.split(name).nth(1).unwrap_or_else(|| panic!("{name}: {line}"));
+                rest.split_whitespace().next().unwrap_or_default().trim_matches('"').to_owned()
+            };
+            format!("{} from {}", field("method="), field("address="))
+        })
+        .collect()
+}
+
 /// Two users on two computers, and the node on a third: REST over TLS to the node, gRPC over TLS between the peers.
 #[test]
 fn two_computers_share_files_and_a_third_one_knows_where_they_are() {
@@ -307,7 +334,7 @@ fn two_computers_share_files_and_a_third_one_knows_where_they_are() {
     net.cable(("server", "10.77.2.1/24"), ("two", "10.77.2.2/24"));
     net.cable(("one", "10.77.3.1/24"), ("two", "10.77.3.2/24"));
     net.set("two", "route add 10.77.1.0/24 via 10.77.2.1");
-    let log = ["--http-port", "5080", "--tls-self", "--log-format", "json"];
+    let log = ["--http-port", "5080", "--tls-self", "--log-format", "json", "-vv"];
     let server = net.serve_with("10.77.1.1", &log);
     let node = "tls://10.77.1.1:5001";
     // Each has a home, and so a login, of its own.
@@ -317,7 +344,7 @@ fn two_computers_share_files_and_a_third_one_knows_where_they_are() {
         let folder = homes[at].home.path().join("shared");
         let folder = folder.to_str().unwrap().to_owned();
         let place = ["--listen", "0.0.0.0", "--advertise", host, "--port", port];
-        run(at, &[&["peer", "--folder", &folder, "--node", node][..], &place].concat())
+        run(at, &[&["peer", "-vv", "--folder", &folder, "--node", node][..], &place].concat())
     };
     let log_in = |at: usize, name: &str, port: &str| {
         let own = format!("127.0.0.1:{port}");
@@ -367,7 +394,32 @@ fn two_computers_share_files_and_a_third_one_knows_where_they_are() {
     assert_eq!(out.end(), Some(0), "{:?}", out.said());
     let (code, said) = done(1, &["search", "acta"]);
     assert!(code == Some(1) && said.contains("log in first"), "{said}");
-    drop(server);
+    // By what they have logged: the node was asked over REST, the peers over gRPC, and one peer by the other for the content.
+    let asked = rest_calls(&server.said());
+    for call in [
+        "POST /api/register 201",
+        "POST /api/login 200",
+        "GET /api/whoami 200",
+        "GET /api/peers/key 200",
+        "PUT /api/peers/me 200",
+        "POST /api/files 200",
+        "GET /api/peers 200",
+        "GET /api/files 200",
+        "GET /api/files/{hash}/holders 200",
+        "POST /api/capabilities 200",
+        "POST /api/logout 204",
+    ] {
+        assert!(asked.contains(call), "{call}: {asked:?}");
+    }
+    assert!(!asked.contains("GET /api/files/{hash} 200"), "a content came through the node");
+    let own = ["Register", "Login", "SaveFile"].map(|method| format!("{method} from 127.0.0.1"));
+    let between = ["Pieces from 10.77.3.2".to_owned()];
+    assert_eq!(grpc_calls(&ana.said()), own.into_iter().chain(between).collect());
+    let own = ["Register", "Login", "Peers", "Search", "Sources", "Logout"];
+    assert_eq!(
+        grpc_calls(&luis.said()),
+        own.iter().map(|method| format!("{method} from 127.0.0.1")).collect()
+    );
 }
 
 /// Passwords and tokens are taken from another machine over TLS only; told plainly where they are not.

@@ -46,6 +46,17 @@ fn a_taken_port_names_door_port_and_flag() {
             assert!(ended.stderr().contains(part), "{}", ended.stderr());
         }
     }
+    // All of them at once.
+    let user = User::new();
+    let data = user.home.path().join("data");
+    let ports = doors.map(|(address, flag)| (flag, port(address)));
+    let mut args = vec!["serve", "--data", data.to_str().unwrap()];
+    ports.iter().for_each(|(flag, port)| args.extend([*flag, port]));
+    let ended = user.run(&args).expect(1);
+    for (flag, port) in &ports {
+        assert!(ended.stderr().contains(&format!("port {port} is taken")), "{}", ended.stderr());
+        assert!(ended.stderr().contains(flag), "{}", ended.stderr());
+    }
 }
 
 #[test]

@@ -190,3 +190,17 @@ fn a_node_that_does_not_answer_leaves_the_outcome_unknown() {
     assert_eq!(status.code(), Some(4));
     sender.notes("unknown");
 }
+
+#[test]
+fn nothing_is_no_message() {
+    let node = Node::start();
+    let _member = node.join(&["lobby", "--name", "ana"]);
+    let refused = node.run(&["send", "lobby", "", "--json"]).expect(1);
+    assert_eq!(object(&refused.stderr())["error"]["code"], "BAD_TEXT");
+    let silent = node.run_with(&["send", "lobby"], "").expect(0);
+    assert!(silent.stderr().contains("standard input was empty"), "{}", silent.stderr());
+    // An empty line is refused by its number, and the others are sent.
+    let lines = node.run_with(&["send", "lobby"], "uno\n\ndos\n").expect(1);
+    assert!(lines.stderr().contains("line 2: a message is not empty"), "{}", lines.stderr());
+    assert_eq!(lines.stdout().matches("delivered 1/1").count(), 2, "{}", lines.stdout());
+}

@@ -61,7 +61,8 @@ pub(crate) struct Sending {
 /// A message as JSON.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct Text {
-    /// What is said.
+    /// What is said; not nothing.
+    #[schema(min_length = 1)]
     text: String,
 }
 
@@ -152,10 +153,13 @@ async fn read_text(
     let body_max = if is_json { 6 * bytes_max + 1024 } else { bytes_max };
     let body = body::gather(door, peer, body, body_max).await?.ok_or_else(too_long)?;
     if !is_json {
-        return Ok(body);
+        return if body.is_empty() { Err(Problem::empty()) } else { Ok(body) };
     }
     let text: Text = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad(format!("the body is not {{\"text\": …}}: {error}")))?;
+    if text.text.is_empty() {
+        return Err(Problem::empty());
+    }
     if text.text.len() > bytes_max {
         return Err(too_long());
     }

@@ -8,6 +8,7 @@ mod body;
 mod events;
 mod groups;
 mod guard;
+mod line_end;
 mod messages;
 mod origin;
 mod params;
@@ -143,6 +144,7 @@ pub(crate) fn app(directory: &Arc<Directory>) -> Router {
         .fallback(not_here)
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(door.clone(), origin::check))
+        .layer(middleware::map_response(line_end::put))
         // Bodies are gathered by `body`, which knows what each may be.
         .layer(DefaultBodyLimit::disable())
         .with_state(door)

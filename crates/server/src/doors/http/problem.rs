@@ -26,6 +26,9 @@ pub(crate) struct Problem {
     forget_cookie: bool,
 }
 
+/// What is said to who says nothing.
+pub(crate) const EMPTY: &str = "a message is not empty: say something";
+
 /// On an answer: that it is a refusal, and why.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused(pub &'static str);
@@ -40,6 +43,11 @@ impl Problem {
     /// The request cannot be read.
     pub fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", detail)
+    }
+
+    /// There is no text in a message.
+    pub fn empty() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_TEXT", EMPTY)
     }
 
     /// Who asks has to say who they are.
@@ -59,7 +67,8 @@ impl Problem {
 
     /// A whole answer, for a connection that is told this and nothing else.
     pub fn into_last_answer(self) -> Vec<u8> {
-        let body = serde_json::to_vec(&self).expect("numbers and texts are always JSON");
+        let mut body = serde_json::to_vec(&self).expect("numbers and texts are always JSON");
+        body.push(b'\n');
         let (status, title, length) = (self.status, self.title, body.len());
         let head = format!(
             "HTTP/1.1 {status} {title}\r\nContent-Type: {PROBLEM}\r\nContent-Length: {length}\r\n\

@@ -19,6 +19,7 @@ use tertulia_wire::Code;
 use tertulia_wire::json::{EntryLine, ReceiptLine, to_line};
 
 use super::events::parse_id;
+use super::problem::EMPTY;
 use super::web::{Join, Say, Told};
 use super::{BUFFER_BYTES, Door, Peer};
 use crate::accounts::table::Operation;
@@ -314,6 +315,10 @@ impl<'a> Session<'a> {
             Say::Join(_) => {
                 let message = "a connection serves one membership; open another".to_owned();
                 self.tell(&Told::Error { code: "ALREADY_JOINED", message });
+            }
+            Say::Send { counter, text } if text.is_empty() => {
+                let message = EMPTY.to_owned();
+                self.tell(&Told::Refused { counter, code: "BAD_TEXT", message });
             }
             Say::Send { counter, text } => {
                 let run = Run::message(&self.name, counter, true, text.as_bytes());

@@ -102,7 +102,7 @@ async fn beat(state: &State, told: &mut Told) -> Result<Option<(Standing, Durati
     let standing = Standing {
         user: Some(lease.user),
         address: Some(lease.address),
-        announced: told.files.len(),
+        announced: told.files.values().filter(|file| file.folder.is_none()).count(),
         trouble: None,
     };
     Ok(Some((standing, Duration::from_millis(lease.lease_ms.max(300)))))

@@ -80,7 +80,7 @@ impl Ask {
         whole(self.response_over(stream).await).await
     }
 
-    async fn response(self) -> Response<Incoming> {
+    pub async fn response(self) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.expect("connects");
         self.response_over(stream).await
     }

@@ -257,6 +257,7 @@ async fn the_description_names_every_path() {
         "/api/capabilities",
         "/api/directory/{group}",
         "/api/files",
+        "/api/files/{hash}",
         "/api/files/{hash}/holders",
         "/api/groups",
         "/api/groups/{group}",

@@ -206,6 +206,7 @@ async fn guests_and_others_and_too_much_are_refused() {
         ("DELETE", "/api/peers/me"),
         ("GET", "/api/files"),
         ("POST", "/api/files"),
+        ("GET", "/api/files/x"),
         ("GET", "/api/files/x/holders"),
         ("POST", "/api/capabilities"),
     ] {

@@ -244,7 +244,7 @@ pub fn answer_frames() -> Vec<(&'static str, NodeFrame)> {
     let coordinator = String::from("10.0.0.7:5001");
     let greeting = Greeting {
         version: 1,
-        features: 0,
+        features: 1,
         node: "n1".into(),
         http: "127.0.0.1:5080".into(),
         message_bytes_max: 1 << 20,

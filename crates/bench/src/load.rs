@@ -411,21 +411,32 @@ impl Member {
         }
     }
 
+    /// Reads on until the marker. What comes with it and is no message (NATS asks each client for a sign of life two seconds after it has
+    /// come) is none of the work's.
     fn until_marker(&mut self, sink: &mut [u8]) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        loop {
-            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
-                self.unread.drain(..len);
-                if number == Some(MARKER) {
-                    self.taken = 1;
-                    ensure!(self.unread.is_empty(), "something comes after the first message");
-                    return Ok(());
-                }
-            }
+        while self.taken == 0 {
             let n = self.conn.stream.read(sink)?;
             ensure!(n > 0 && Instant::now() < until, "the first message does not come");
             self.unread.extend_from_slice(&sink[..n]);
+            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
+                self.unread.drain(..len);
+                self.taken += u64::from(number == Some(MARKER));
+                let is_early = number.is_some_and(|number| number != MARKER);
+                ensure!(!is_early && self.taken < 2, "a message comes that nobody has sent");
+            }
         }
+        // The rest of a frame that is not looked at would be taken for a message's bytes; it comes at once.
+        while self.message_len.is_some() && !self.unread.is_empty() {
+            let n = self.conn.stream.read(sink)?;
+            ensure!(n > 0, "a member's connection has ended");
+            self.unread.extend_from_slice(&sink[..n]);
+            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
+                self.unread.drain(..len);
+                ensure!(number.is_none(), "a message comes that nobody has sent");
+            }
+        }
+        Ok(())
     }
 
     /// Takes what has come.

@@ -1,8 +1,11 @@
 //! Measures side by side, round by round in one run: the servers' CPU time is what a noisy machine leaves usable.
 
+mod appends;
 mod cpu;
 mod delivery;
+mod figures;
 mod floor;
+mod growth;
 mod http;
 mod load;
 mod page;
@@ -28,6 +31,10 @@ struct Cli {
 enum What {
     /// Delivery to a group's members beside NATS, JetStream, Redis, Mosquitto and a server that only writes.
     Delivery(delivery::Args),
+    /// Commits of the embedded store beside a bare file that is written and synced.
+    Appends(appends::Args),
+    /// What an operation costs as a node grows, and how long it takes to be back.
+    Growth(growth::Args),
     /// POST messages beside a bare axum handler; WebSocket members and event streams beside native members.
     Http(http::Options),
     /// The bare axum handler, until it is killed; prints where it is.
@@ -41,6 +48,8 @@ enum What {
 fn main() -> ExitCode {
     let outcome: Result<()> = match Cli::parse().what {
         What::Delivery(args) => delivery::run(&args),
+        What::Appends(args) => appends::run(&args),
+        What::Growth(args) => growth::run(&args),
         What::Http(options) => http::run(&options),
         What::Bare => http::bare(),
         What::Floor => floor::serve(),

@@ -12,7 +12,7 @@ mod jetstream;
 mod mosquitto;
 mod nats;
 mod redis;
-mod tertulia;
+pub mod tertulia;
 
 /// A frame at the beginning of what has come.
 pub struct Frame {

@@ -42,7 +42,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Side by side, in one run, written to docs/benchmarks.md: delivery, http, or both. Takes their options, such as --quick.
+    /// Side by side, in one run, written to docs/benchmarks.md: delivery, appends, growth, idle or http, or all of
+    /// them. Takes their options, such as --quick, which
+    /// writes nothing.
     Bench {
         /// What is measured, and how.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

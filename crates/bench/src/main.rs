@@ -1,5 +1,6 @@
 //! Measures side by side, round by round in one run: the servers' CPU time is what a noisy machine leaves usable.
 
+mod apart;
 mod appends;
 mod cpu;
 mod delivery;
@@ -7,6 +8,7 @@ mod figures;
 mod floor;
 mod growth;
 mod http;
+mod idle;
 mod load;
 mod page;
 mod peers;
@@ -35,11 +37,16 @@ enum What {
     Appends(appends::Args),
     /// What an operation costs as a node grows, and how long it takes to be back.
     Growth(growth::Args),
+    /// What an idle member costs in memory, beside NATS, JetStream, Redis and Mosquitto.
+    Idle(idle::Args),
     /// POST messages beside a bare axum handler; WebSocket members and event streams beside native members.
     Http(http::Options),
     /// The bare axum handler, until it is killed; prints where it is.
     #[command(hide = true)]
     Bare,
+    /// The load of one peer in one work, a round for each line.
+    #[command(hide = true)]
+    Load(apart::Args),
     /// The server that only writes, until it is killed; prints where it is.
     #[command(hide = true)]
     Floor,
@@ -50,8 +57,10 @@ fn main() -> ExitCode {
         What::Delivery(args) => delivery::run(&args),
         What::Appends(args) => appends::run(&args),
         What::Growth(args) => growth::run(&args),
+        What::Idle(args) => idle::run(&args),
         What::Http(options) => http::run(&options),
         What::Bare => http::bare(),
+        What::Load(args) => apart::run(args),
         What::Floor => floor::serve(),
     };
     match outcome {

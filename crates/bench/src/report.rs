@@ -20,7 +20,6 @@ pub struct Table {
 /// One peer.
 pub struct Row {
     pub peer: &'static str,
-    pub member_bytes: u64,
     pub rounds: Vec<Round>,
 }
 
@@ -98,21 +97,6 @@ pub fn markdown(table: &Table) -> String {
     out
 }
 
-/// Resident memory a member.
-fn memory(tables: &[Table]) -> Option<String> {
-    let table = tables.iter().max_by_key(|table| table.work.members * table.work.groups)?;
-    let all = table.work.members * table.work.groups;
-    let mut out = format!(
-        "### An idle member\n\nResident memory that {} more members took, a member.\n\n",
-        thousands(all as f64)
-    );
-    out += "| | KiB |\n|---|---|\n";
-    for row in &table.rows {
-        let _ = writeln!(out, "| {} | {} |", row.peer, short(row.member_bytes as f64 / 1024.0));
-    }
-    Some(out)
-}
-
 /// A chart of one work: CPU time a delivery, as bars, the floor at the top.
 fn chart(table: &Table) -> String {
     const BAR: usize = 26;
@@ -179,9 +163,6 @@ pub fn write(path: &Path, tables: &[Table], peers: &[Box<dyn Peer>], effort: Eff
         std::fs::write(folder.join(&name), chart(table))?;
         let folder = folder.file_name().unwrap_or_default().to_string_lossy();
         let _ = write!(out, "\n{}\n![{}]({folder}/{name})\n", markdown(table), table.work.about);
-    }
-    if let Some(memory) = memory(tables) {
-        out += &format!("\n{memory}");
     }
     crate::page::write(path, "delivery", &(out + "\n"))
 }

@@ -10,15 +10,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 /// How long a server may take to come up, and a connection to be answered.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sockets that this process may have: eight servers' members and senders of 1,000 groups. Those that it starts inherit it.
-const FILES: u64 = 131_072;
-
-/// Lets this process and those that it starts have many sockets. Where that may not be, the larger works say so.
-pub fn many_files() {
-    let files = rustix::process::Rlimit { current: Some(FILES), maximum: Some(FILES) };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
-}
-
 /// See the module.
 pub struct Served {
     child: Child,

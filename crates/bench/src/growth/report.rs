@@ -76,7 +76,7 @@ fn chart(growth: &Growth, sizes: &[Measured]) -> String {
         );
     }
     for (size, measured) in sizes.iter().enumerate() {
-        let (x, y, label) = (x(size), TOP + HEIGHT + 20.0, measured.label);
+        let (x, y, label) = (x(size), TOP + HEIGHT + 20.0, &measured.label);
         let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{label}</text>");
     }
     for (index, (op, colour)) in ops::ALL.iter().zip(COLOURS).enumerate() {

@@ -95,6 +95,12 @@ pub fn all(programs: &Programs) -> Vec<Box<dyn Peer>> {
     ]
 }
 
+/// Whether one of these stands in its name, in whatever case.
+pub fn is_named(peer: &dyn Peer, names: &[String]) -> bool {
+    let name = peer.name().to_lowercase();
+    names.iter().any(|part| name.contains(&part.to_lowercase()))
+}
+
 /// The first line that a program prints when it is asked for its version.
 fn version_of(program: impl AsRef<std::ffi::OsStr>, argument: &str) -> String {
     let output = std::process::Command::new(program).arg(argument).output();

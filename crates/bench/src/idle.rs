@@ -39,7 +39,9 @@ pub struct Args {
 
 const GROUP: &str = "g0000";
 /// After so many more, everybody reads what has come: nobody is to be one who does not read.
-const READ_AFTER: usize = 100;
+const READ_AFTER: usize = 256;
+/// So many join at once.
+const AT_ONCE: usize = 32;
 /// What servers put off is done then.
 const SETTLING: Duration = Duration::from_millis(700);
 
@@ -76,15 +78,26 @@ pub fn run(args: &Args) -> Result<()> {
 fn measure(peer: &dyn Peer, before: usize, members: usize) -> Result<(u64, u64)> {
     let served = peer.start()?;
     peer.prepare(&served, &[GROUP.to_owned()])?;
-    let mut streams = Vec::new();
+    let (served, mut streams) = (&served, Vec::<TcpStream>::new());
     let mut join = |count: usize| -> Result<u64> {
-        for _ in 0..count {
-            let stream = peer.member(&served, GROUP, streams.len())?.stream;
-            stream.set_nonblocking(true)?;
-            streams.push(stream);
-            if streams.len().is_multiple_of(READ_AFTER) {
-                streams.iter_mut().try_for_each(read)?;
+        let wanted = streams.len() + count;
+        while streams.len() < wanted {
+            let (from, to) = (streams.len(), wanted.min(streams.len() + READ_AFTER));
+            // Many at once: each of them is told of all the others.
+            let joined: Vec<Result<Vec<TcpStream>>> = std::thread::scope(|scope| {
+                let some = |first| {
+                    let each = move |index| peer.member(served, GROUP, index).map(|c| c.stream);
+                    scope.spawn(move || (first..to).step_by(AT_ONCE).map(each).collect())
+                };
+                let under_way: Vec<_> = (from..to.min(from + AT_ONCE)).map(some).collect();
+                let failed = |_| Err(anyhow::anyhow!("a thread that joins has panicked"));
+                under_way.into_iter().map(|some| some.join().unwrap_or_else(failed)).collect()
+            });
+            for stream in joined.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+                stream.set_nonblocking(true)?;
+                streams.push(stream);
             }
+            streams.iter_mut().try_for_each(read)?;
         }
         std::thread::sleep(SETTLING);
         streams.iter_mut().try_for_each(read)?;

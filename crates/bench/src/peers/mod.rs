@@ -23,7 +23,7 @@ pub struct Frame {
 }
 
 /// What a member's or publisher's connection speaks.
-pub trait Side {
+pub trait Side: Send {
     /// Bytes of each message on a member's connection, where all with a body of this length are as long and nothing else comes.
     fn message_len(&self, body_len: usize) -> Option<usize>;
 
@@ -51,7 +51,7 @@ pub struct Conn {
 }
 
 /// See the module.
-pub trait Peer {
+pub trait Peer: Sync {
     /// As in tables.
     fn name(&self) -> &'static str;
 

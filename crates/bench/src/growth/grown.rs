@@ -28,8 +28,8 @@ const AT_ONCE: usize = 128;
 const BLOCK: usize = 2048;
 /// All messages are as long.
 pub const BODY: [u8; 100] = [b'.'; 100];
-/// Those that idle are looked at for so long.
-const IDLE: Duration = Duration::from_millis(500);
+/// Those that idle are looked at for so long: as long as from one heartbeat to the next.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Grown {

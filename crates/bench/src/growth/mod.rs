@@ -136,7 +136,7 @@ struct Back {
 
 /// Measures, prints the tables, and writes the page.
 pub fn run(args: &Args) -> Result<()> {
-    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 7 });
+    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 5 });
     let wanted = |growth: &&Growth| match &args.only[..] {
         // All of it is in the last one.
         [] => !args.quick || growth.name == "all",

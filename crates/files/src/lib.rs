@@ -11,9 +11,11 @@ pub mod limits;
 pub mod names;
 pub mod node;
 pub mod own;
+pub mod pieces;
 mod place;
 pub mod service;
 pub mod tls;
+pub mod unfinished;
 
 /// The gRPC service, as `proto/tertulia/peer/v1/peer.proto` describes it.
 #[expect(missing_docs, unused_qualifications, reason = "made of the description, which says it")]

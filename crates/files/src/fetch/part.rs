@@ -108,6 +108,14 @@ impl Part {
         place::write_at(&self.file, piece, number * PIECE_BYTES as u64)
     }
 
+    /// Reads a piece that is there. Blocks.
+    ///
+    /// # Errors
+    /// Of reading.
+    pub fn read(&self, number: u64, piece: &mut [u8]) -> io::Result<()> {
+        place::read_at(&self.file, piece, number * PIECE_BYTES as u64)
+    }
+
     /// Everything is there: it is synced, and gets its name. Blocks.
     ///
     /// # Errors

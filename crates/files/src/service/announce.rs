@@ -32,8 +32,10 @@ struct Told {
 pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
     let mut told = Told::default();
     let mut changes = state.library.changes();
+    let mut unfinished = state.unfinished.changes();
     loop {
         let count = *changes.borrow_and_update();
+        unfinished.mark_unchanged();
         let next = match beat(state, &mut told).await {
             Ok(Some((now, lease))) => {
                 set(state, &standing, now);
@@ -63,6 +65,8 @@ pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
                     () = state.hurry.notified() => {}
                 }
             }
+            // Others that fetch it look for somebody to fetch from.
+            _ = unfinished.changed(), if state.is_online() => {}
         }
     }
 }
@@ -93,6 +97,7 @@ async fn beat(state: &State, told: &mut Told) -> Result<Option<(Standing, Durati
         host: state.advertise.clone(),
         port: state.port,
         fingerprint: fingerprint.clone(),
+        unfinished: state.unfinished.files().into_iter().map(unfinished).collect(),
     };
     let lease = state.node.here(&token, &here).await?;
     if lease.revision != told.revision {
@@ -149,6 +154,10 @@ async fn bring_up_to_date(
         told.files.extend(new);
     }
     Ok(())
+}
+
+fn unfinished((name, hash, size): (FileName, ContentHash, u64)) -> FileHeld {
+    FileHeld { name: name.as_str().to_owned(), size, hash: hash.to_string() }
 }
 
 fn held((name, (hash, size)): &(FileName, (ContentHash, u64))) -> FileHeld {

@@ -5,9 +5,9 @@ mod between;
 mod guard;
 mod listen;
 mod own;
+mod sparing;
 mod state;
 mod told;
-mod turns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +27,6 @@ pub use self::state::{KeptToken, Standing, Tokens};
 pub use self::told::{Fetcher, Told, ToldFailed, ToldFetched};
 
 use self::guard::{Guard, SharedVerifier};
-use self::listen::Caller;
 use self::state::State;
 use crate::capability::Granted;
 use crate::identity::Identity;
@@ -36,9 +35,9 @@ use crate::limits::{MESSAGE_BYTES_MAX, PIECE_BYTES, STREAMS_MAX};
 use crate::node::{Node, NodeError};
 use crate::proto::peer_server::{Peer, PeerServer};
 use crate::proto::{
-    FilesReply, ListRequest, LoginReply, LoginRequest, LogoutReply, LogoutRequest, PeersReply,
-    PeersRequest, PiecesRequest, RegisterReply, RegisterRequest, SaveFileReply, SaveFileRequest,
-    SearchRequest, SourcesReply, SourcesRequest,
+    FilesReply, HaveReply, HaveRequest, ListRequest, LoginReply, LoginRequest, LogoutReply,
+    LogoutRequest, PeersReply, PeersRequest, PiecesRequest, RegisterReply, RegisterRequest,
+    SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply, SourcesRequest,
 };
 use crate::tls;
 
@@ -113,7 +112,9 @@ impl RunningPeer {
             advertise,
             port: address.port(),
             verifier: Arc::clone(&verifier),
-            turns: turns::Turns::default(),
+            sparing: Arc::default(),
+            unfinished: Arc::default(),
+            sent_bytes: Arc::default(),
             logged_in: tokio::sync::Notify::new(),
             told: watch::Sender::new(0),
             hurry: tokio::sync::Notify::new(),
@@ -164,6 +165,8 @@ impl RunningPeer {
     /// A clean end: it is in no list any more.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+        let sent_bytes = self.state.sent_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        tracing::info!(sent_bytes, "the peer ends; what it has sent to others");
         if let (true, Ok(Some(token))) = (self.state.is_online(), self.state.token().await) {
             let goodbye = self.state.node.gone(&token, self.state.identity.fingerprint());
             if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
@@ -257,9 +260,13 @@ impl Peer for PeerService {
         request: Request<PiecesRequest>,
     ) -> Result<Response<Self::PiecesStream>, Status> {
         let granted = request.extensions().get::<Granted>().cloned();
-        let who = request.extensions().get::<Caller>().and_then(|caller| caller.fingerprint);
-        let stream =
-            between::pieces(&self.state, granted.as_ref(), who, &request.into_inner()).await?;
+        let stream = between::pieces(&self.state, granted.as_ref(), &request.into_inner()).await?;
         Ok(Response::new(stream))
+    }
+
+    async fn have(&self, request: Request<HaveRequest>) -> Result<Response<HaveReply>, Status> {
+        let granted = request.extensions().get::<Granted>().cloned();
+        let reply = between::have(&self.state, granted.as_ref(), &request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }

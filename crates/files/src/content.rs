@@ -248,21 +248,23 @@ impl Outline {
         &self.values
     }
 
-    /// Whether `bytes` are piece `number` of the file.
-    pub fn is_piece(&self, number: u64, bytes: &[u8]) -> bool {
-        if number >= self.pieces() || bytes.len() != self.piece_len(number) {
+    /// Whether the bytes of these buffers are piece `number` of the file.
+    pub fn is_piece(&self, number: u64, buffers: &[impl AsRef<[u8]>]) -> bool {
+        let buffers = || buffers.iter().map(AsRef::as_ref);
+        let len: usize = buffers().map(<[u8]>::len).sum();
+        if number >= self.pieces() || len != self.piece_len(number) {
             return false;
         }
+        let mut hasher = Hasher::new();
+        hasher.set_input_offset(number * PIECE_BYTES as u64);
+        for bytes in buffers() {
+            hasher.update(bytes);
+        }
         match self.values.get(number as usize) {
-            Some(value) => *value == value_of(number, bytes),
-            None => ContentHash::of(bytes) == self.hash,
+            Some(value) => *value == hasher.finalize_non_root(),
+            None => *hasher.finalize().as_bytes() == self.hash.0,
         }
     }
-}
-
-/// The chaining value of piece `number`, which is not empty.
-fn value_of(number: u64, bytes: &[u8]) -> ChainingValue {
-    value_at(number * PIECE_BYTES as u64, bytes)
 }
 
 /// The chaining value of a subtree that begins at this offset; it is not empty.
@@ -398,13 +400,15 @@ mod tests {
         assert_eq!(outline.pieces(), pieces.len() as u64, "{size}");
         for (number, piece) in pieces.iter().enumerate() {
             let number = number as u64;
-            assert!(outline.is_piece(number, piece), "{size}: piece {number}");
-            assert!(!outline.is_piece(number + 1, piece), "{size}: piece {number} elsewhere");
+            assert!(outline.is_piece(number, &[piece]), "{size}: piece {number}");
+            let (begin, end) = piece.split_at(piece.len() / 3);
+            assert!(outline.is_piece(number, &[begin, end]), "{size}: piece {number} in two");
+            assert!(!outline.is_piece(number + 1, &[piece]), "{size}: piece {number} elsewhere");
             if !piece.is_empty() {
-                assert!(!outline.is_piece(number, &piece[1..]), "{size}: cut");
+                assert!(!outline.is_piece(number, &[&piece[1..]]), "{size}: cut");
                 let mut wrong = piece.to_vec();
                 wrong[piece.len() / 2] ^= 1;
-                assert!(!outline.is_piece(number, &wrong), "{size}: one bit of {number}");
+                assert!(!outline.is_piece(number, &[&wrong]), "{size}: one bit of {number}");
             }
         }
         let values = outline.values().to_vec();

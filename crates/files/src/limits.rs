@@ -59,6 +59,8 @@ pub const HAVE_WAIT: Duration = Duration::from_secs(2);
 pub const STALL: Duration = Duration::from_secs(20);
 /// A file that was told to a group and of which nothing comes for so long is given up.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+/// Bytes of a request for pieces: a bit for each piece of the largest file and some to spare; more is `BAD_REQUEST`.
+pub const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one message between peers: a piece and some to spare.
 pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
 /// Ports that are tried from the one that was asked for.

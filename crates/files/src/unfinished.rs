@@ -75,9 +75,9 @@ impl Begun {
         &self.ending
     }
 
-    /// Reads a piece that is here. Blocks.
-    pub(crate) fn read(&self, number: u64, piece: &mut [u8]) -> io::Result<()> {
-        self.part.read(number, piece)
+    /// Reads what is here, from so many bytes after the beginning. Blocks.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.part.read(offset, bytes)
     }
 }
 

@@ -3,13 +3,13 @@
 
 mod part;
 mod plan;
+mod replies;
 mod source;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -19,6 +19,7 @@ pub(crate) use self::source::endpoint;
 pub use self::source::{Failed, Holder};
 
 use self::plan::{Has, Plan};
+use self::replies::Content;
 use self::source::{Pieces, Source};
 use crate::content::{ContentHash, Ending, Outline};
 use crate::identity::Identity;
@@ -229,13 +230,13 @@ impl Fetching {
         self: &Arc<Self>,
         holder: usize,
         number: u64,
-        content: Bytes,
+        content: Content,
     ) -> io::Result<bool> {
         if !self.table().plan.wants(number) {
             // Somebody else was faster.
             return Ok(true);
         }
-        let len = content.len() as u64;
+        let len = content.iter().map(|part| part.len() as u64).sum::<u64>();
         let (part, outline) = (Arc::clone(&self.part), Arc::clone(&self.outline));
         let is_right = blocking(move || {
             let is_right = outline.is_piece(number, &content);

@@ -4,24 +4,28 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tonic::codegen::http::Uri;
+use tonic::body::Body;
+use tonic::codegen::http::{self, Uri};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Status};
+use tower::{Service as _, ServiceExt as _};
 
 use super::plan::Has;
+use super::replies::{self, Content, Replies, Reply};
 use crate::content::{ContentHash, Ending, Outline, pieces_of};
 use crate::identity::{Fingerprint, Identity};
 use crate::limits::{CONNECT_WAIT, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, PIECE_BYTES, PIECE_WAIT};
 use crate::pieces::PieceSet;
 use crate::proto::peer_client::PeerClient;
-use crate::proto::pieces_reply::Part;
-use crate::proto::{HaveReply, HaveRequest, PiecesReply, PiecesRequest};
+use crate::proto::{HaveReply, HaveRequest, PiecesRequest};
 use crate::service::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::tls;
 
@@ -76,6 +80,8 @@ impl From<Status> for Failed {
 #[derive(Clone, Debug)]
 pub struct Source {
     client: PeerClient<Channel>,
+    /// The same connection, for pieces.
+    channel: Channel,
     bearer: MetadataValue<Ascii>,
     hash: ContentHash,
 }
@@ -117,8 +123,8 @@ impl Source {
             .connect_with_connector(connector)
             .await
             .map_err(|error| unreachable(&error))?;
-        let client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { client, bearer, hash })
+        let client = PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client, channel, bearer, hash })
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -127,11 +133,37 @@ impl Source {
         request
     }
 
-    async fn ask(&mut self, asked: PiecesRequest) -> Result<Streaming<PiecesReply>, Failed> {
-        let hash = Bytes::copy_from_slice(&self.hash.0);
-        let request = self.request(PiecesRequest { hash, ..asked });
-        let answer = timeout(PIECE_WAIT, self.client.pieces(request)).await;
-        Ok(answer.map_err(|_| Failed::Silent)??.into_inner())
+    async fn ask(&mut self, asked: PiecesRequest) -> Result<Replies, Failed> {
+        let asked = PiecesRequest { hash: Bytes::copy_from_slice(&self.hash.0), ..asked };
+        let len = asked.encoded_len();
+        let mut message = BytesMut::with_capacity(5 + len);
+        // One message, not compressed.
+        message.put_u8(0);
+        message.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
+        asked.encode(&mut message).map_err(|error| Failed::Refused(error.to_string()))?;
+        let body = Body::new(Full::new(message.freeze()));
+        let mut request = http::Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::from_static("http://tertulia-peer/tertulia.peer.v1.Peer/Pieces");
+        let bearer = http::HeaderValue::from_bytes(self.bearer.as_encoded_bytes());
+        let bearer = bearer.map_err(|error| Failed::Refused(error.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(http::header::AUTHORIZATION, bearer);
+        headers.insert(http::header::TE, http::HeaderValue::from_static("trailers"));
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        headers.insert(http::header::CONTENT_TYPE, grpc);
+        let answer = async {
+            let unreachable =
+                |error: tonic::transport::Error| Failed::from(Status::from_error(error.into()));
+            let channel = self.channel.ready().await.map_err(unreachable)?;
+            channel.call(request).await.map_err(unreachable)
+        };
+        let answer = timeout(PIECE_WAIT, answer).await.map_err(|_| Failed::Silent)??;
+        replies::check(Status::from_header_map(answer.headers()))?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(Failed::Refused(format!("it answers {}", answer.status())));
+        }
+        Ok(Replies::new(answer.into_body()))
     }
 
     /// Which pieces of a content of `size` bytes it has, once there are more than `known` or after a while.
@@ -169,7 +201,7 @@ impl Source {
         let mut replies = self.ask(PiecesRequest { outline: true, ..Default::default() }).await?;
         let lied = |what: &str| Failed::Lied(what.to_owned());
         let (chunk, left) = loop {
-            let Some(Part::Outline(part)) = next(&mut replies).await? else {
+            let Some(Reply::Outline(part)) = replies.next().await? else {
                 return Err(lied("its outline is cut short"));
             };
             values.extend_from_slice(&part.values);
@@ -208,8 +240,8 @@ impl Source {
         let bits = Bytes::copy_from_slice(wanted.bits());
         let asked = PiecesRequest { wanted: bits, count, ..Default::default() };
         let mut replies = self.ask(asked).await?;
-        let numbers: VecDeque<u64> = match next(&mut replies).await? {
-            Some(Part::Given(given)) => given.numbers.into(),
+        let numbers: VecDeque<u64> = match replies.next().await? {
+            Some(Reply::Given(numbers)) => numbers.into(),
             _ => return Err(Failed::Lied("it does not say what it gives".to_owned())),
         };
         let mut rest = wanted.clone();
@@ -229,23 +261,10 @@ async fn connect(
     TlsConnector::from(config).connect(tls::server_name(), stream).await
 }
 
-async fn next(replies: &mut Streaming<PiecesReply>) -> Result<Option<Part>, Failed> {
-    match timeout(PIECE_WAIT, replies.message()).await {
-        Err(_) => Err(Failed::Silent),
-        Ok(reply) => match reply? {
-            None => Ok(None),
-            Some(PiecesReply { part: Some(part) }) => Ok(Some(part)),
-            Some(PiecesReply { part: None }) => {
-                Err(Failed::Lied("it has sent nothing that is known".to_owned()))
-            }
-        },
-    }
-}
-
 /// Pieces that are coming.
 #[derive(Debug)]
 pub struct Pieces {
-    replies: Streaming<PiecesReply>,
+    replies: Replies,
     numbers: VecDeque<u64>,
 }
 
@@ -259,10 +278,10 @@ impl Pieces {
     ///
     /// # Errors
     /// [`Failed`]
-    pub async fn next(&mut self) -> Result<Option<(u64, Bytes)>, Failed> {
+    pub async fn next(&mut self) -> Result<Option<(u64, Content)>, Failed> {
         let Some(number) = self.numbers.pop_front() else { return Ok(None) };
-        match next(&mut self.replies).await? {
-            Some(Part::Piece(piece)) if piece.number == number => Ok(Some((number, piece.content))),
+        match self.replies.next().await? {
+            Some(Reply::Piece(found, content)) if found == number => Ok(Some((number, content))),
             Some(_) => Err(Failed::Lied("it has sent what was not asked for".to_owned())),
             None => Err(Failed::Lied("it has sent fewer pieces than were asked for".to_owned())),
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
+use super::body::{self, BUFFER_BYTES, Buffers};
 use super::refused;
 use super::sparing::Gift;
 use super::state::State;
@@ -21,13 +22,13 @@ use crate::proto::pieces_reply::Part;
 use crate::proto::{self, HaveReply, HaveRequest, PiecesReply, PiecesRequest};
 use crate::unfinished::Begun;
 
-/// Pieces that are read before they are taken.
-const AHEAD: usize = 2;
+/// Buffers that are read before they are taken: two pieces.
+const AHEAD: usize = 2 * PIECE_BYTES / BUFFER_BYTES;
 /// Values of an outline in one message.
 const VALUES_AT_ONCE: usize = PIECE_BYTES / 32;
 
-/// A stream of what was asked for.
-pub type PiecesStream = tokio_stream::wrappers::ReceiverStream<Result<PiecesReply, Status>>;
+/// What was asked for, as it goes over the wire.
+pub type Parts = mpsc::Receiver<Result<Bytes, Status>>;
 
 /// Where a content is read from.
 enum Source {
@@ -50,22 +51,21 @@ impl Source {
         }
     }
 
-    fn read(&self, number: u64) -> std::io::Result<Vec<u8>> {
-        let mut piece = vec![0; self.outline().piece_len(number)];
+    /// Fills the buffer from so many bytes after the beginning.
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
         match self {
-            Self::Whole(file, _) => {
-                place::read_at(file, &mut piece, number * PIECE_BYTES as u64)?;
-            }
-            Self::Begun(begun) => begun.read(number, &mut piece)?,
+            Self::Whole(file, _) => place::read_at(file, bytes, offset),
+            Self::Begun(begun) => begun.read(offset, bytes),
         }
-        Ok(piece)
     }
 
     fn ending(&self) -> std::io::Result<Ending> {
         match self {
             Self::Whole(_, outline) => {
                 let last = outline.pieces() - 1;
-                Ok(Ending::of(last, &self.read(last)?))
+                let mut piece = vec![0; outline.piece_len(last)];
+                self.read(last * PIECE_BYTES as u64, &mut piece)?;
+                Ok(Ending::of(last, &piece))
             }
             Self::Begun(begun) => Ok(begun.ending().clone()),
         }
@@ -150,7 +150,7 @@ pub async fn pieces(
     state: &State,
     granted: Option<&Granted>,
     request: &PiecesRequest,
-) -> Result<PiecesStream, Status> {
+) -> Result<Parts, Status> {
     let hash = opened(granted, &request.hash)?;
     let source = find(state, hash).await?;
     let run = if request.wanted.is_empty() {
@@ -158,14 +158,15 @@ pub async fn pieces(
     } else {
         chosen(state, &source, request)?
     };
-    let (with_outline, sent) = (request.outline, Arc::clone(&state.sent_bytes));
+    let with_outline = request.outline;
+    let (buffers, sent) = (Arc::clone(&state.buffers), Arc::clone(&state.sent_bytes));
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = send(&source, with_outline, run, &sender, &sent) {
+        if let Err(error) = send(&source, with_outline, run, (&buffers, &sent), &sender) {
             let _ = sender.blocking_send(Err(refused(Code::DataLoss, "IO", &error.to_string())));
         }
     });
-    Ok(PiecesStream::new(receiver))
+    Ok(receiver)
 }
 
 fn asked(source: &Source, first: u64, count: u32) -> Result<Run, Status> {
@@ -203,10 +204,11 @@ fn send(
     source: &Source,
     with_outline: bool,
     mut run: Run,
-    sender: &mpsc::Sender<Result<PiecesReply, Status>>,
-    sent: &AtomicU64,
+    (buffers, sent): (&Arc<Buffers>, &AtomicU64),
+    sender: &mpsc::Sender<Result<Bytes, Status>>,
 ) -> std::io::Result<()> {
-    let put = |part| sender.blocking_send(Ok(PiecesReply { part: Some(part) })).is_ok();
+    let put_bytes = |bytes| sender.blocking_send(Ok(bytes)).is_ok();
+    let put = |part| put_bytes(body::message(&PiecesReply { part: Some(part) }));
     if with_outline && !send_outline(source, put)? {
         return Ok(());
     }
@@ -216,13 +218,18 @@ fn send(
         return Ok(());
     }
     for number in numbers {
-        let content = source.read(number)?;
-        let len = content.len() as u64;
-        if !put(Part::Piece(proto::Piece { number, content: content.into() })) {
-            break;
+        let (begin, len) = (number * PIECE_BYTES as u64, source.outline().piece_len(number));
+        if !put_bytes(body::head_of_piece(number, len)) {
+            return Ok(());
+        }
+        for at in (0..len).step_by(BUFFER_BYTES) {
+            let read = |bytes: &mut [u8]| source.read(begin + at as u64, bytes);
+            if !put_bytes(buffers.fill(BUFFER_BYTES.min(len - at), read)?) {
+                return Ok(());
+            }
         }
         run.sent();
-        sent.fetch_add(len, Ordering::Relaxed);
+        sent.fetch_add(len as u64, Ordering::Relaxed);
     }
     Ok(())
 }

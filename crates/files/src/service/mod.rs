@@ -2,6 +2,7 @@
 
 mod announce;
 mod between;
+mod body;
 mod guard;
 mod listen;
 mod own;
@@ -26,6 +27,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 pub use self::state::{KeptToken, Standing, Tokens};
 pub use self::told::{Fetcher, Told, ToldFailed, ToldFetched};
 
+use self::body::WithPieces;
 use self::guard::{Guard, SharedVerifier};
 use self::state::State;
 use crate::capability::Granted;
@@ -36,8 +38,8 @@ use crate::node::{Node, NodeError};
 use crate::proto::peer_server::{Peer, PeerServer};
 use crate::proto::{
     FilesReply, HaveReply, HaveRequest, ListRequest, LoginReply, LoginRequest, LogoutReply,
-    LogoutRequest, PeersReply, PeersRequest, PiecesRequest, RegisterReply, RegisterRequest,
-    SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply, SourcesRequest,
+    LogoutRequest, PeersReply, PeersRequest, PiecesReply, PiecesRequest, RegisterReply,
+    RegisterRequest, SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply, SourcesRequest,
 };
 use crate::tls;
 
@@ -114,6 +116,7 @@ impl RunningPeer {
             verifier: Arc::clone(&verifier),
             sparing: Arc::default(),
             unfinished: Arc::default(),
+            buffers: Arc::default(),
             sent_bytes: Arc::default(),
             logged_in: tokio::sync::Notify::new(),
             told: watch::Sender::new(0),
@@ -124,6 +127,7 @@ impl RunningPeer {
         let service = PeerServer::new(PeerService { state: Arc::clone(&state) })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let service = WithPieces { inner: service, state: Arc::clone(&state) };
         let server = Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .max_frame_size(PIECE_BYTES as u32)
@@ -209,7 +213,7 @@ struct PeerService {
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type PiecesStream = between::PiecesStream;
+    type PiecesStream = tokio_stream::Empty<Result<PiecesReply, Status>>;
 
     async fn register(
         &self,
@@ -257,11 +261,9 @@ impl Peer for PeerService {
 
     async fn pieces(
         &self,
-        request: Request<PiecesRequest>,
+        _: Request<PiecesRequest>,
     ) -> Result<Response<Self::PiecesStream>, Status> {
-        let granted = request.extensions().get::<Granted>().cloned();
-        let stream = between::pieces(&self.state, granted.as_ref(), &request.into_inner()).await?;
-        Ok(Response::new(stream))
+        unreachable!("`WithPieces` answers it before it comes here")
     }
 
     async fn have(&self, request: Request<HaveRequest>) -> Result<Response<HaveReply>, Status> {

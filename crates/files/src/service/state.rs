@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::body::Buffers;
 use super::guard::SharedVerifier;
 use super::sparing::Sparing;
 use crate::identity::Identity;
@@ -61,6 +62,8 @@ pub struct State {
     pub sparing: Arc<Sparing>,
     /// What is being fetched into its folder.
     pub unfinished: Arc<Unfinished>,
+    /// For what other peers are sent.
+    pub buffers: Arc<Buffers>,
     /// Bytes of contents that other peers were sent.
     pub sent_bytes: Arc<AtomicU64>,
     pub node: Node,

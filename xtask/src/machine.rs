@@ -13,6 +13,8 @@ const TOOLS: &[(&str, &str)] = &[
     // An environment for schemathesis; Debian's has a package of its own for that.
     ("python3", "python3-venv"),
     ("tmux", "tmux"),
+    // Instructions are counted.
+    ("valgrind", "valgrind"),
     // The torture: hosts, disks that fail, clocks that jump, calls that are cut short.
     ("faketime", "faketime"),
     ("losetup", "mount"),
@@ -24,7 +26,7 @@ const TOOLS: &[(&str, &str)] = &[
 
 /// The command that repeats the step.
 pub const REPEAT: &str = "apt-get install e2fsprogs faketime iproute2 mount netcat-openbsd nftables \
-                          procps python3-venv strace tmux util-linux";
+                          procps python3-venv strace tmux util-linux valgrind";
 
 /// Installs what is missing, where that is possible.
 ///
@@ -92,7 +94,7 @@ fn missing<'a, 'b>(tools: &[(&'a str, &'b str)]) -> Vec<(&'a str, &'b str)> {
 }
 
 /// Looks in `PATH`, and where Debian keeps `ip` for those whose `PATH` lacks it.
-fn is_there(program: &str) -> bool {
+pub fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path);
     folders

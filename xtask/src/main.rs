@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod cargo;
+mod counts;
 mod demo;
 mod fuzz;
 mod machine;
@@ -41,9 +42,17 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Side by side, in one run, written to docs/benchmarks.md: delivery, http, or both. Takes their options, such as --quick.
+    /// Side by side, in one run, written to docs/benchmarks.md: delivery, appends, growth, idle or http, or all of
+    /// them. Takes their options, such as --quick, which
+    /// writes nothing.
     Bench {
         /// What is measured, and how.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Instructions for each part of a message's way, against their bounds. `--write` makes what is counted the bounds.
+    Counts {
+        /// `--write`, or nothing.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -74,6 +83,7 @@ fn main() -> ExitCode {
         Task::Sim { arguments } => sim::run(&root, &arguments),
         Task::Torture { arguments } => torture::run(&root, &arguments),
         Task::Bench { arguments } => bench::run(&root, &arguments),
+        Task::Counts { arguments } => counts::run(&root, &arguments),
         Task::Api { arguments } => api::run(&root, &arguments),
         Task::Fuzz { arguments } => fuzz::run(&root, &arguments),
         Task::Tidy { write } => tidy::run(&root, write),

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use crate::cargo::Line;
 use crate::totals::Totals;
-use crate::{api, demo, fuzz, machine, sim, tidy, torture};
+use crate::{api, counts, demo, fuzz, machine, sim, tidy, torture};
 
 const FMT: Line = Line::new("cargo fmt --all --check");
 const CLIPPY: Line = Line::new("cargo clippy --workspace --all-targets --locked -- -D warnings");
@@ -64,6 +64,10 @@ fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
     }
     own("api", &API, |arguments| api::run(root, arguments))?;
     own("sim", &SIM, |arguments| sim::run(root, arguments))?;
+    match machine::is_there("valgrind") {
+        true => own("counts", &[], |arguments| counts::run(root, arguments))?,
+        false => skip("counts", "valgrind is not installed; instructions were not counted"),
+    }
     own("torture", &TORTURE, |arguments| torture::run(root, arguments))?;
     own("fuzz", &FUZZ, |arguments| fuzz::run(root, arguments))
 }
@@ -71,7 +75,7 @@ fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
 /// A step that is a task of its own, with these arguments.
 fn own(task: &str, arguments: &[&str], work: impl FnOnce(&[String]) -> Result<()>) -> Result<()> {
     let owned: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-    step(task, &format!("cargo xtask {task} {}", arguments.join(" ")), || work(&owned))
+    step(task, format!("cargo xtask {task} {}", arguments.join(" ")).trim_end(), || work(&owned))
 }
 
 /// Announces a step, runs it and says how long it took; an error says how to repeat the step.

@@ -68,7 +68,7 @@ struct Group {
 }
 
 /// What one round came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
 pub struct Round {
     pub deliveries: u64,
     pub took: Duration,
@@ -89,8 +89,6 @@ pub struct Load {
     _stuck: Vec<Conn>,
     groups: Vec<Group>,
     sink: Vec<u8>,
-    /// Bytes that the server uses for one more idle member.
-    pub member_bytes: u64,
 }
 
 fn group_name(index: usize) -> String {
@@ -105,7 +103,6 @@ impl Load {
         peer.prepare(&served, &names)?;
         let poll = Poll::new()?;
         let (mut members, mut publishers) = (Vec::new(), Vec::new());
-        let before = served.memory()?;
         for (group, name) in names.iter().enumerate() {
             for member in 0..work.members {
                 let conn = peer.member(&served, name, group * work.members + member)?;
@@ -113,7 +110,6 @@ impl Load {
                 members.push(Member::new(conn, group, is_checked, &work));
             }
         }
-        let member_bytes = served.memory()?.saturating_sub(before) / members.len() as u64;
         let stuck: Vec<Conn> = (0..work.stuck)
             .map(|index| peer.member(&served, &names[0], members.len() + index))
             .collect::<Result<_>>()?;
@@ -133,17 +129,8 @@ impl Load {
             ensure!(groups.len() == group + 1, "groups in their order");
         }
         let sink = vec![0; READ_BYTES];
-        let mut load = Self {
-            work,
-            served,
-            poll,
-            members,
-            publishers,
-            _stuck: stuck,
-            groups,
-            sink,
-            member_bytes,
-        };
+        let mut load =
+            Self { work, served, poll, members, publishers, _stuck: stuck, groups, sink };
         load.begin().with_context(|| format!("{}: the first message", peer.name()))?;
         Ok(load)
     }
@@ -411,21 +398,32 @@ impl Member {
         }
     }
 
+    /// Reads on until the marker. What comes with it and is no message (NATS asks each client for a sign of life two seconds after it has
+    /// come) is none of the work's.
     fn until_marker(&mut self, sink: &mut [u8]) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        loop {
-            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
-                self.unread.drain(..len);
-                if number == Some(MARKER) {
-                    self.taken = 1;
-                    ensure!(self.unread.is_empty(), "something comes after the first message");
-                    return Ok(());
-                }
-            }
+        while self.taken == 0 {
             let n = self.conn.stream.read(sink)?;
             ensure!(n > 0 && Instant::now() < until, "the first message does not come");
             self.unread.extend_from_slice(&sink[..n]);
+            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
+                self.unread.drain(..len);
+                self.taken += u64::from(number == Some(MARKER));
+                let is_early = number.is_some_and(|number| number != MARKER);
+                ensure!(!is_early && self.taken < 2, "a message comes that nobody has sent");
+            }
         }
+        // The rest of a frame that is not looked at would be taken for a message's bytes; it comes at once.
+        while self.message_len.is_some() && !self.unread.is_empty() {
+            let n = self.conn.stream.read(sink)?;
+            ensure!(n > 0, "a member's connection has ended");
+            self.unread.extend_from_slice(&sink[..n]);
+            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
+                self.unread.drain(..len);
+                ensure!(number.is_none(), "a message comes that nobody has sent");
+            }
+        }
+        Ok(())
     }
 
     /// Takes what has come.

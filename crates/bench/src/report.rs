@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::figures::{Spread, machine, short, spread, thousands};
 use crate::load::Round;
 use crate::peers::Peer;
 use crate::works::{Effort, Pace, Work};
@@ -19,23 +20,7 @@ pub struct Table {
 /// One peer.
 pub struct Row {
     pub peer: &'static str,
-    pub member_bytes: u64,
     pub rounds: Vec<Round>,
-}
-
-/// A median, and the least and the most.
-#[derive(Clone, Copy)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-fn spread(mut values: Vec<f64>) -> Spread {
-    values.sort_by(f64::total_cmp);
-    let at = |at: usize| values.get(at).copied().unwrap_or(f64::NAN);
-    let last = values.len().saturating_sub(1);
-    Spread { median: at(values.len() / 2), least: at(0), most: at(last) }
 }
 
 impl Row {
@@ -64,27 +49,6 @@ fn quantile(
     };
     let all: Option<Vec<f64>> = rounds.iter().map(of).collect();
     all.filter(|all| !all.is_empty()).map(|all| spread(all).median)
-}
-
-/// Three figures that matter.
-fn short(value: f64) -> String {
-    match value.abs() {
-        value if value.is_nan() => "-".to_owned(),
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-fn thousands(value: f64) -> String {
-    let (digits, mut out) = (format!("{value:.0}"), String::new());
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 impl Table {
@@ -133,21 +97,6 @@ pub fn markdown(table: &Table) -> String {
     out
 }
 
-/// Resident memory a member.
-fn memory(tables: &[Table]) -> Option<String> {
-    let table = tables.iter().max_by_key(|table| table.work.members * table.work.groups)?;
-    let all = table.work.members * table.work.groups;
-    let mut out = format!(
-        "### An idle member\n\nResident memory that {} more members took, a member.\n\n",
-        thousands(all as f64)
-    );
-    out += "| | KiB |\n|---|---|\n";
-    for row in &table.rows {
-        let _ = writeln!(out, "| {} | {} |", row.peer, short(row.member_bytes as f64 / 1024.0));
-    }
-    Some(out)
-}
-
 /// A chart of one work: CPU time a delivery, as bars, the floor at the top.
 fn chart(table: &Table) -> String {
     const BAR: usize = 26;
@@ -190,19 +139,6 @@ fn chart(table: &Table) -> String {
     out + "</svg>\n"
 }
 
-fn machine() -> String {
-    let first = |path: &str, key: &str| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
-        line.and_then(|line| line.split_once(':').map(|(_, value)| value.trim().to_owned()))
-    };
-    let model = first("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
-    let memory = first("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".to_owned());
-    let system = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{model}, {cores} cores, {memory}, Linux {}", system.trim())
-}
-
 /// Writes the tables into the document's section, and the charts into the folder beside it.
 pub fn write(path: &Path, tables: &[Table], peers: &[Box<dyn Peer>], effort: Effort) -> Result<()> {
     let folder = path.with_extension("");
@@ -227,9 +163,6 @@ pub fn write(path: &Path, tables: &[Table], peers: &[Box<dyn Peer>], effort: Eff
         std::fs::write(folder.join(&name), chart(table))?;
         let folder = folder.file_name().unwrap_or_default().to_string_lossy();
         let _ = write!(out, "\n{}\n![{}]({folder}/{name})\n", markdown(table), table.work.about);
-    }
-    if let Some(memory) = memory(tables) {
-        out += &format!("\n{memory}");
     }
     crate::page::write(path, "delivery", &(out + "\n"))
 }

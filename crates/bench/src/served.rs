@@ -13,6 +13,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// See the module.
 pub struct Served {
     child: Child,
+    command: Command,
     folder: tempfile::TempDir,
     /// Where it listens.
     pub address: SocketAddr,
@@ -27,17 +28,30 @@ impl Served {
         let log = std::fs::File::create(folder.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("{command:?} cannot be started"))?;
-        let mut served = Self { child, folder, address: free };
-        let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(free).is_err() {
-            let ended = served.child.try_wait()?;
-            if ended.is_some() || Instant::now() > until {
-                let log = std::fs::read_to_string(served.folder.path().join("log"));
-                bail!("{command:?} does not listen: {}", log.unwrap_or_default());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut served = Self { child, command, folder, address: free };
+        served.until_it_listens()?;
         Ok(served)
+    }
+
+    /// Ends it as a crash would, and starts it again in the same folder.
+    pub fn again(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = self.command.spawn()?;
+        self.until_it_listens()
+    }
+
+    fn until_it_listens(&mut self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.address).is_err() {
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > until {
+                let log = std::fs::read_to_string(self.folder.path().join("log"));
+                bail!("{:?} does not listen: {}", self.command, log.unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Starts a server that says its address in the first line of its standard output.
@@ -48,7 +62,7 @@ impl Served {
         let mut line = String::new();
         let stdout = child.stdout.take().context("piped")?;
         BufReader::new(stdout).read_line(&mut line)?;
-        Ok(Self { child, folder, address: line.trim().parse()? })
+        Ok(Self { child, command, folder, address: line.trim().parse()? })
     }
 
     /// Its process.

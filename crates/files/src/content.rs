@@ -2,8 +2,8 @@
 //!
 //! A file's hash is the ordinary one that `b3sum` prints. Its *outline* is the chaining value of each piece: BLAKE3 is a tree,
 //! and the values of its subtrees merge to its root. Who has the outline can tell a wrong piece from a right one, whoever sent
-//! it. An outline is believed only together with the last piece: it is the last piece's place in the tree that proves how long
-//! the file is, and with that the shape of the tree.
+//! it. An outline is believed only together with the file's *ending*, its last chunk: it is that chunk's place in the tree that
+//! proves how long the file is, and with that the shape of the tree.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -111,13 +111,82 @@ pub enum BadOutline {
     /// Its values do not merge to the hash.
     #[error("it does not belong to this hash")]
     Hash,
-    /// The last piece is not what it says, so that nothing proves the size.
-    #[error("the last piece is not what it says")]
-    LastPiece,
+    /// The ending is not what it says, so that nothing proves the size.
+    #[error("nothing proves its size")]
+    Ending,
+}
+
+/// BLAKE3's chunks: the leaves of its tree.
+const CHUNK_BYTES: usize = 1024;
+
+/// A file's last chunk, and what is beside its way up within the last piece: proves how long the file is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// At most [`CHUNK_BYTES`]; none where the file is empty.
+    pub chunk: Vec<u8>,
+    /// The values of what is left of it, from the piece down; at most one a level.
+    pub left: Vec<ChainingValue>,
+}
+
+impl fmt::Debug for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ending").field("chunk", &self.chunk.len()).finish_non_exhaustive()
+    }
+}
+
+/// The subtrees that are left of the last chunk of a piece of `len` bytes, from the piece down: their bytes.
+fn left_of_last(len: usize) -> impl Iterator<Item = usize> {
+    let mut chunks = len.div_ceil(CHUNK_BYTES);
+    std::iter::from_fn(move || {
+        let left = (chunks > 1).then(|| chunks.next_power_of_two() / 2)?;
+        chunks -= left;
+        Some(left * CHUNK_BYTES)
+    })
+}
+
+impl Ending {
+    /// Of a file whose last piece, with this number, is `piece`.
+    pub fn of(number: u64, mut piece: &[u8]) -> Self {
+        let mut begin = number * PIECE_BYTES as u64;
+        let left = left_of_last(piece.len()).map(|bytes| {
+            let (subtree, rest) = piece.split_at(bytes);
+            let value = value_at(begin, subtree);
+            (piece, begin) = (rest, begin + bytes as u64);
+            value
+        });
+        let left = left.collect();
+        Self { chunk: piece.to_vec(), left }
+    }
+
+    /// Whether this is how a file of `size` bytes ends whose last piece has this value; or, where it is the only one, which
+    /// has this hash.
+    fn proves(&self, size: u64, hash: ContentHash, value: Option<&ChainingValue>) -> bool {
+        let len = piece_len(size, pieces_of(size) - 1);
+        let before: usize = left_of_last(len).sum();
+        if self.chunk.len() != len - before || self.left.len() != left_of_last(len).count() {
+            return false;
+        }
+        let (top, inner) = match (value, self.left.split_first()) {
+            (None, None) => return ContentHash::of(&self.chunk) == hash,
+            (None, Some((top, inner))) => (Some(top), inner),
+            (Some(_), _) => (None, &*self.left),
+        };
+        let last = value_at(size - self.chunk.len() as u64, &self.chunk);
+        let merged = inner.iter().rev().fold(last, |right, left| {
+            blake3::hazmat::merge_subtrees_non_root(left, &right, Mode::Hash)
+        });
+        match (top, value) {
+            (Some(top), _) => {
+                let root = blake3::hazmat::merge_subtrees_root(top, &merged, Mode::Hash);
+                *root.as_bytes() == hash.0
+            }
+            (None, value) => value == Some(&merged),
+        }
+    }
 }
 
 impl Outline {
-    /// Believes what somebody says of the file `hash`, once `values` merge to it and `last` is its last piece.
+    /// Believes what somebody says of the file `hash`, once `values` merge to it and `ending` is how it ends.
     ///
     /// # Errors
     /// [`BadOutline`]: whoever said it is wrong or lies.
@@ -125,7 +194,7 @@ impl Outline {
         hash: ContentHash,
         size: u64,
         values: Vec<ChainingValue>,
-        last: &[u8],
+        ending: &Ending,
     ) -> Result<Self, BadOutline> {
         if size > FILE_BYTES_MAX {
             return Err(BadOutline::TooLarge(size));
@@ -138,8 +207,10 @@ impl Outline {
         if pieces > 1 && root_of(&values) != hash {
             return Err(BadOutline::Hash);
         }
-        let outline = Self { hash, size, values };
-        if outline.is_piece(pieces - 1, last) { Ok(outline) } else { Err(BadOutline::LastPiece) }
+        if !ending.proves(size, hash, values.last()) {
+            return Err(BadOutline::Ending);
+        }
+        Ok(Self { hash, size, values })
     }
 
     /// The same for what this program has hashed itself and kept since, or proven before: only that it belongs together is
@@ -177,22 +248,29 @@ impl Outline {
         &self.values
     }
 
-    /// Whether `bytes` are piece `number` of the file.
-    pub fn is_piece(&self, number: u64, bytes: &[u8]) -> bool {
-        if number >= self.pieces() || bytes.len() != self.piece_len(number) {
+    /// Whether the bytes of these buffers are piece `number` of the file.
+    pub fn is_piece(&self, number: u64, buffers: &[impl AsRef<[u8]>]) -> bool {
+        let buffers = || buffers.iter().map(AsRef::as_ref);
+        let len: usize = buffers().map(<[u8]>::len).sum();
+        if number >= self.pieces() || len != self.piece_len(number) {
             return false;
         }
+        let mut hasher = Hasher::new();
+        hasher.set_input_offset(number * PIECE_BYTES as u64);
+        for bytes in buffers() {
+            hasher.update(bytes);
+        }
         match self.values.get(number as usize) {
-            Some(value) => *value == value_of(number, bytes),
-            None => ContentHash::of(bytes) == self.hash,
+            Some(value) => *value == hasher.finalize_non_root(),
+            None => *hasher.finalize().as_bytes() == self.hash.0,
         }
     }
 }
 
-/// The chaining value of piece `number`, which is not empty.
-fn value_of(number: u64, bytes: &[u8]) -> ChainingValue {
+/// The chaining value of a subtree that begins at this offset; it is not empty.
+fn value_at(offset: u64, bytes: &[u8]) -> ChainingValue {
     let mut hasher = Hasher::new();
-    hasher.set_input_offset(number * PIECE_BYTES as u64);
+    hasher.set_input_offset(offset);
     hasher.update(bytes);
     hasher.finalize_non_root()
 }
@@ -322,18 +400,40 @@ mod tests {
         assert_eq!(outline.pieces(), pieces.len() as u64, "{size}");
         for (number, piece) in pieces.iter().enumerate() {
             let number = number as u64;
-            assert!(outline.is_piece(number, piece), "{size}: piece {number}");
-            assert!(!outline.is_piece(number + 1, piece), "{size}: piece {number} elsewhere");
+            assert!(outline.is_piece(number, &[piece]), "{size}: piece {number}");
+            let (begin, end) = piece.split_at(piece.len() / 3);
+            assert!(outline.is_piece(number, &[begin, end]), "{size}: piece {number} in two");
+            assert!(!outline.is_piece(number + 1, &[piece]), "{size}: piece {number} elsewhere");
             if !piece.is_empty() {
-                assert!(!outline.is_piece(number, &piece[1..]), "{size}: cut");
+                assert!(!outline.is_piece(number, &[&piece[1..]]), "{size}: cut");
                 let mut wrong = piece.to_vec();
                 wrong[piece.len() / 2] ^= 1;
-                assert!(!outline.is_piece(number, &wrong), "{size}: one bit of {number}");
+                assert!(!outline.is_piece(number, &[&wrong]), "{size}: one bit of {number}");
             }
         }
         let values = outline.values().to_vec();
-        let last = pieces.last().unwrap();
-        assert_eq!(Outline::proven(plain, size, values.clone(), last), Ok(outline.clone()));
+        let last = pieces.len() as u64 - 1;
+        let ending = Ending::of(last, pieces.last().unwrap());
+        assert!(ending.chunk.len() <= CHUNK_BYTES && ending.left.len() <= 10);
+        let proven = |size, ending: &Ending| Outline::proven(plain, size, values.clone(), ending);
+        assert_eq!(proven(size, &ending), Ok(outline.clone()), "{size}");
+        for other in [size + 1, size.wrapping_sub(1), size + 1024, size.wrapping_sub(1024)] {
+            assert!(proven(other, &ending).is_err(), "{size} as {other}");
+        }
+        for at in 0..ending.left.len() {
+            let mut wrong = ending.clone();
+            wrong.left[at][3] ^= 1;
+            assert_eq!(proven(size, &wrong), Err(BadOutline::Ending), "{size}: {at}");
+            // A chunk fewer, and what it was merged with as if it were one.
+            let mut short = ending.clone();
+            short.left.truncate(at);
+            assert_eq!(proven(size, &short), Err(BadOutline::Ending), "{size}: {at}");
+        }
+        if size > 0 {
+            let mut wrong = ending;
+            wrong.chunk[0] ^= 1;
+            assert_eq!(proven(size, &wrong), Err(BadOutline::Ending), "{size}");
+        }
         assert_eq!(Outline::kept(plain, size, values), Some(outline));
     }
 
@@ -363,23 +463,25 @@ mod tests {
         let outline = outline_of(content.as_slice()).unwrap();
         let values = outline.values().to_vec();
         let pieces = pieces(&content);
-        let last = pieces[3];
-        let proven = |size, values: &[ChainingValue], last: &[u8]| {
+        let last = Ending::of(3, pieces[3]);
+        let proven = |size, values: &[ChainingValue], last: &Ending| {
             Outline::proven(outline.hash(), size, values.to_vec(), last)
         };
-        assert_eq!(proven(4 * PIECE - 1, &values, last), Err(BadOutline::LastPiece));
+        assert_eq!(proven(4 * PIECE - 1, &values, &last), Err(BadOutline::Ending));
         let length = BadOutline::Length { found: 4, expected: 5 };
-        assert_eq!(proven(4 * PIECE + 1, &values, last), Err(length));
-        assert_eq!(proven(u64::MAX, &values, last), Err(BadOutline::TooLarge(u64::MAX)));
-        assert_eq!(proven(4 * PIECE, &values, pieces[0]), Err(BadOutline::LastPiece));
+        assert_eq!(proven(4 * PIECE + 1, &values, &last), Err(length));
+        assert_eq!(proven(u64::MAX, &values, &last), Err(BadOutline::TooLarge(u64::MAX)));
+        assert_eq!(proven(4 * PIECE, &values, &Ending::of(3, pieces[0])), Err(BadOutline::Ending));
         let mut swapped = values.clone();
         swapped.swap(0, 1);
-        assert_eq!(proven(4 * PIECE, &swapped, last), Err(BadOutline::Hash));
-        // Two and two pieces as if they were one each: they do merge to the hash, and only the last piece gives it away.
+        assert_eq!(proven(4 * PIECE, &swapped, &last), Err(BadOutline::Hash));
+        // Two and two pieces as if they were one each: they do merge to the hash, and only the ending gives it away.
         let grouped = [merged(&values[..2]), merged(&values[2..])];
         assert_eq!(root_of(&grouped), outline.hash());
-        assert_eq!(proven(2 * PIECE, &grouped, last), Err(BadOutline::LastPiece));
-        assert_eq!(proven(2 * PIECE, &grouped, pieces[1]), Err(BadOutline::LastPiece));
+        for (number, piece) in [(3, 3), (1, 3), (1, 1)] {
+            let ending = Ending::of(number, pieces[piece]);
+            assert_eq!(proven(2 * PIECE, &grouped, &ending), Err(BadOutline::Ending));
+        }
     }
 
     #[test]

@@ -14,11 +14,13 @@ pub mod manifest;
 pub mod names;
 pub mod node;
 pub mod own;
+pub mod pieces;
 mod place;
 pub mod service;
 pub mod staged;
 pub mod stream;
 pub mod tls;
+pub mod unfinished;
 pub mod whole;
 
 /// The gRPC service, as `proto/tertulia/peer/v1/peer.proto` describes it.

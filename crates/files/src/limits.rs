@@ -44,12 +44,29 @@ pub const WRITE_WAIT: Duration = Duration::from_secs(60);
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// Holders of one file that are asked at once; others only when some are given up.
 pub const SOURCES_MAX: usize = 16;
-/// Who fetch one content from one peer where many fetch it at once; others are told that it is not their turn.
-pub const TURNS_MAX: usize = 2;
-/// A turn is over when nothing was asked for so long.
-pub const TURN_KEPT: Duration = Duration::from_secs(60);
+/// Where many fetch a content at once, who had it first gives a piece a second time only so long after the first (somebody
+/// may have died with it)...
+pub const GIVEN_AGAIN: Duration = Duration::from_secs(2);
+/// ... and once more only so long after that.
+pub const GIVEN_AGAIN_LATER: Duration = Duration::from_secs(60);
+/// Contents for which it is known what was given; of more, the one that was asked for the longest ago is forgotten.
+pub const GIVEN_CONTENTS_MAX: usize = 256;
+/// Pieces that one answer gives of those that somebody wants; of more, some.
+pub const GIFT_MAX: usize = 16;
+/// A piece that was given and has not gone for so long is given to somebody else.
+pub const GIFT_WAIT: Duration = Duration::from_secs(30);
+/// Contents that a peer is fetching and says so, for others to fetch from it.
+pub const UNFINISHED_MAX: usize = 64;
+/// Contents that a peer has fetched and knows that it has; more are forgotten all at once.
+pub const FETCHED_KEPT: usize = 4_096;
+/// Who asks which pieces there are beside those that it knows is answered after so long at the latest.
+pub const HAVE_WAIT: Duration = Duration::from_secs(2);
+/// A fetch in which everybody waits for everybody for so long is given up; what came is kept.
+pub const STALL: Duration = Duration::from_secs(20);
 /// A file that was told to a group and of which nothing comes for so long is given up.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+/// Bytes of a request for pieces: a bit for each piece of the largest file and some to spare; more is `BAD_REQUEST`.
+pub const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one message between peers: a piece and some to spare.
 pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
 /// Ports that are tried from the one that was asked for.

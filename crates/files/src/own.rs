@@ -234,7 +234,8 @@ impl OwnPeer {
             let fingerprint = Fingerprint(<[u8; 32]>::try_from(&*holder.fingerprint).ok()?);
             let (user, address, name, size) =
                 (holder.user, holder.address, holder.name, holder.size);
-            Some(Holder { user, address, fingerprint, name, size })
+            let unfinished = holder.unfinished;
+            Some(Holder { user, address, fingerprint, name, size, unfinished })
         });
         Ok(Sources { holders: holders.collect(), capability: reply.capability })
     }

@@ -1,12 +1,14 @@
 //! A content as a stream, piece by piece in order and each verified before it is passed on: for who keeps nothing of it.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 
 use crate::content::{ContentHash, Outline};
 use crate::fetch::{Holder, Source};
@@ -34,16 +36,17 @@ pub struct StreamJob {
 }
 
 /// A stream that has begun.
-#[derive(Debug)]
 pub struct Streaming {
     /// All bytes.
     pub size: u64,
     /// The content; an error where nobody is left who has the rest of it.
-    pub content: ReceiverStream<io::Result<Bytes>>,
+    pub content: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
 }
 
 /// Begins with the first holder that proves what it has; `None` where none does. When one fails, the next goes on where it was.
 pub async fn stream(mut job: StreamJob) -> Option<Streaming> {
+    // Who has some of it only may not have what comes next.
+    job.holders.retain(|holder| !holder.unfinished);
     job.holders.truncate(SOURCES_MAX);
     let mut holders = std::mem::take(&mut job.holders).into_iter();
     let (source, outline) = loop {
@@ -54,7 +57,7 @@ pub async fn stream(mut job: StreamJob) -> Option<Streaming> {
             break (source, outline);
         }
     };
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (sender, mut receiver) = mpsc::channel(AHEAD);
     let size = outline.size();
     tokio::spawn(async move {
         let mut next = 0;
@@ -77,11 +80,18 @@ pub async fn stream(mut job: StreamJob) -> Option<Streaming> {
             }
         }
     });
-    Some(Streaming { size, content: ReceiverStream::new(receiver) })
+    // A holder is believed by its first piece; before that, nothing is promised to whoever asks.
+    let first = match receiver.recv().await {
+        Some(Ok(first)) => first,
+        None if size == 0 => Bytes::new(),
+        _ => return None,
+    };
+    let content = Box::pin(tokio_stream::once(Ok(first)).chain(ReceiverStream::new(receiver)));
+    Some(Streaming { size, content })
 }
 
 async fn connect(job: &StreamJob, holder: &Holder) -> Option<Source> {
-    let connected = Source::connect(holder, &job.identity, job.hash, &job.capability, false).await;
+    let connected = Source::connect(holder, &job.identity, job.hash, &job.capability).await;
     connected.inspect_err(|why| tracing::debug!("a holder: {why}")).ok()
 }
 
@@ -98,9 +108,11 @@ async fn pass_on(
         loop {
             match pieces.next().await {
                 Ok(Some((number, piece))) if outline.is_piece(number, &piece) => {
-                    let taken = tokio::time::timeout(TAKE_WAIT, sender.send(Ok(piece))).await;
-                    if !matches!(taken, Ok(Ok(()))) {
-                        return false;
+                    for part in piece {
+                        let taken = tokio::time::timeout(TAKE_WAIT, sender.send(Ok(part))).await;
+                        if !matches!(taken, Ok(Ok(()))) {
+                            return false;
+                        }
                     }
                     *next += 1;
                 }

@@ -1,12 +1,12 @@
 //! The group itself: its state, how an input is taken in, and what is handed to the driver.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use crate::effect::Effect;
-use crate::ids::{ConnId, Epoch, Incarnation, LeaveReason, LogId, Now, SenderId, Seq};
+use crate::ids::{ById, ConnId, Epoch, Incarnation, LeaveReason, LogId, Now, SenderId, Seq};
 use crate::limits::Limits;
 use crate::machine::{Batch, Building, Identity, Input, Output};
 use crate::members::{Member, Members};
@@ -88,7 +88,7 @@ pub struct Group {
     /// Skeletons of names whose `joined` entry is on its way.
     pub(crate) joining: HashSet<Arc<str>>,
 
-    pub(crate) roles: HashMap<ConnId, Role>,
+    pub(crate) roles: ById<ConnId, Role>,
     /// Which connections speak for a sender id.
     pub(crate) speakers: BTreeSet<(SenderId, ConnId)>,
     pub(crate) waiting: BTreeMap<ConnId, Waiting>,
@@ -98,7 +98,7 @@ pub struct Group {
     /// (when, who): away members whose grace ends.
     pub(crate) graces: BTreeSet<(u64, Incarnation)>,
     /// Members whose `left` entry could not be stored, with its reason; `graces` says when it is tried again.
-    pub(crate) lost_lefts: HashMap<Incarnation, LeaveReason>,
+    pub(crate) lost_lefts: ById<Incarnation, LeaveReason>,
     /// A cursor or a failure is not stored since then.
     pub(crate) unsaved_since: Option<u64>,
     /// Failures for the next notes.
@@ -125,14 +125,14 @@ impl Group {
             unstored: 0,
             senders: Senders::default(),
             joining: HashSet::new(),
-            roles: HashMap::new(),
+            roles: ById::default(),
             speakers: BTreeSet::new(),
             waiting: BTreeMap::new(),
             held: BTreeMap::new(),
             followers: BTreeSet::new(),
             watch: None,
             graces: BTreeSet::new(),
-            lost_lefts: HashMap::new(),
+            lost_lefts: ById::default(),
             unsaved_since: None,
             unsaved_failures: BytesMut::new(),
             moved: false,

@@ -1,5 +1,6 @@
 //! The small types that everything else is written in: positions, connections, senders, secrets, time.
 
+use std::collections::HashMap;
 use std::fmt;
 
 /// A number in a group's total order. The first entry of a log is 1; 0 means "before everything".
@@ -15,6 +16,10 @@ pub struct ConnId(pub u64);
 /// One stay of a member in a group: the number of its `joined` entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub Seq);
+
+/// By a number that the node has given. Looked at for each acknowledgement, where half of the work was the standard hasher's; what
+/// comes from outside (names, sender ids) keeps that.
+pub(crate) type ById<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Chosen at random by a sender; whoever knows it can retry in its name, so members never see it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

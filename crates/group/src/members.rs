@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::ids::{ConnId, Door, Incarnation, SecretDigest, Seq};
+use crate::ids::{ById, ConnId, Door, Incarnation, SecretDigest, Seq};
 use crate::lowest::Lowest;
 use crate::name::Name;
 use crate::planted::{Bug, planted};
@@ -67,7 +67,7 @@ impl Member {
 pub(crate) struct Members {
     slots: Vec<Option<Member>>,
     free: Vec<usize>,
-    by_key: HashMap<Incarnation, usize>,
+    by_key: ById<Incarnation, usize>,
     by_skeleton: HashMap<Arc<str>, usize>,
     lowest: Lowest,
     /// How many members are at work on a number that they were asked for.

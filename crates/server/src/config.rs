@@ -163,6 +163,8 @@ pub struct PeerLimits {
     pub files: usize,
     /// Files in one announcement; more are refused (`BAD_REQUEST`).
     pub announced_at_once: usize,
+    /// Files that one peer is fetching; more are refused (`BAD_REQUEST`).
+    pub unfinished_per_peer: usize,
     /// Searches that go on at once; more wait.
     pub searches_at_once: usize,
     /// Holders of one content that are shown.
@@ -185,6 +187,7 @@ impl Default for PeerLimits {
             files_per_peer: 100_000,
             files: 1_000_000,
             announced_at_once: 1_000,
+            unfinished_per_peer: 64,
             searches_at_once: 2,
             holders_shown: 64,
             capability_hashes: 64,

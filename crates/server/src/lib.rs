@@ -6,6 +6,8 @@ mod budget;
 mod clock;
 mod config;
 mod conn;
+#[doc(hidden)]
+pub mod counted;
 mod directory;
 mod doors;
 mod feed;
@@ -26,7 +28,6 @@ mod sending;
 mod shard;
 mod shared;
 mod stream;
-#[cfg(test)]
 mod testing;
 mod tls;
 mod wake;

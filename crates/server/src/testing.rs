@@ -1,21 +1,24 @@
-//! What tests within the crate need: a node's parts without its threads, and a socket on loopback.
+//! What tests within the crate and [`crate::counted`] need: a node's parts without its threads, and a socket on loopback.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_group::{Group, Limits, Name};
 use tertulia_journal::{Catalog, Journal, MemoryJournal};
 use tertulia_wire::Instance;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+#[cfg(test)]
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Engine, Keep, NodeLimits};
 use crate::hosted::{GroupKey, Hosted};
 use crate::shared::Shared;
+#[cfg(test)]
 use crate::stream::Stream;
 
 /// Nothing in these tests takes this long unless it is broken.
+#[cfg(test)]
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node's configuration with these limits; nothing is kept.
@@ -58,10 +61,11 @@ pub(crate) fn hosted(shared: &Arc<Shared>) -> Hosted {
 }
 
 /// Both ends of a connection that holds little: the node's, and a client's.
+#[cfg(test)]
 pub(crate) async fn narrow() -> (Stream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address: SocketAddr = listener.local_addr().expect("an address");
-    let socket = TcpSocket::new_v4().expect("a socket");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let (client, accepted) = tokio::join!(socket.connect(address), listener.accept());
     let (ours, _) = accepted.expect("accepts");

@@ -36,14 +36,14 @@ impl Relay for PeerRelay {
         let holders = holders.into_iter().filter_map(|line| {
             let fingerprint = Fingerprint(bytes_of_hex(&line.fingerprint)?);
             let (user, address, name, size) = (line.user, line.address, line.name, line.size);
-            Some(Holder { user, address, fingerprint, name, size })
+            let unfinished = line.unfinished;
+            Some(Holder { user, address, fingerprint, name, size, unfinished })
         });
         let (hash, identity) = (ContentHash(hash), Arc::clone(&self.identity));
         let job = StreamJob { hash, holders: holders.collect(), capability, identity };
         Box::pin(async move {
             let streaming = stream(job).await?;
-            let content: tertulia_server::Content = Box::pin(streaming.content);
-            Some((streaming.size, content))
+            Some((streaming.size, streaming.content))
         })
     }
 }

@@ -44,6 +44,9 @@ pub struct PeerHere {
     pub port: u16,
     /// The SHA-256 of its certificate (DER): 64 hexadecimal digits. It is what tells one peer of an account from another.
     pub fingerprint: String,
+    /// What it is fetching, all of it each time: it has some of each and gives it to others. In no search.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<FileHeld>,
 }
 
 /// What a peer is told then.
@@ -126,6 +129,9 @@ pub struct HolderLine {
     pub name: String,
     /// The bytes that it says the file has.
     pub size: u64,
+    /// It is fetching it, and has some of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
 }
 
 /// Asks for a capability: `POST /api/capabilities`.

@@ -8,6 +8,10 @@ use super::nats::{connect, split_message, start};
 use super::{Conn, Frame, Peer, Side, version_of};
 use crate::served::{Served, line};
 
+/// What is kept of all groups, and of each at least.
+const KEPT_BYTES: u64 = 1 << 30;
+const KEPT_BYTES_MIN: u64 = 16 << 20;
+
 /// See the module. `always`: a sync before each answer; otherwise every two minutes, which is what it does by itself.
 pub struct JetStream {
     pub program: PathBuf,
@@ -104,7 +108,7 @@ impl Peer for JetStream {
             b"PONG\r\n",
         )?;
         let config = serde_json::json!({
-            "stream_name": "bench",
+            "stream_name": group,
             "config": {
                 "durable_name": name,
                 "deliver_subject": deliver,
@@ -112,9 +116,11 @@ impl Peer for JetStream {
                 "ack_policy": "all",
                 "deliver_policy": "new",
                 "max_ack_pending": -1,
+                // An hour: where there are many members it is long until the first one reads.
+                "ack_wait": 3_600_000_000_000_u64,
             },
         });
-        ask(served, &format!("$JS.API.CONSUMER.DURABLE.CREATE.bench.{name}"), &config)?;
+        ask(served, &format!("$JS.API.CONSUMER.DURABLE.CREATE.{group}.{name}"), &config)?;
         Ok(Conn { stream, side: Box::new(Reading::default()) })
     }
 
@@ -125,15 +131,20 @@ impl Peer for JetStream {
         Ok(Conn { stream, side: Box::new(Publishing { group: group.to_owned() }) })
     }
 
-    fn prepare(&self, served: &Served, _: &[String]) -> Result<()> {
-        let stream = serde_json::json!({
-            "name": "bench",
-            "subjects": ["g.*"],
-            "storage": "file",
-            "retention": "limits",
-            "max_bytes": 1_u64 << 30,
-            "discard": "old",
-        });
-        ask(served, "$JS.API.STREAM.CREATE.bench", &stream)
+    fn prepare(&self, served: &Served, groups: &[String]) -> Result<()> {
+        for group in groups {
+            let stream = serde_json::json!({
+                "name": group,
+                "subjects": [format!("g.{group}")],
+                "storage": "file",
+                "retention": "limits",
+                "max_bytes": (KEPT_BYTES / groups.len() as u64).max(KEPT_BYTES_MIN),
+                "discard": "old",
+                // By itself it takes no more than 1,000.
+                "max_consumers": 100_000,
+            });
+            ask(served, &format!("$JS.API.STREAM.CREATE.{group}"), &stream)?;
+        }
+        Ok(())
     }
 }

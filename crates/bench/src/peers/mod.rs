@@ -12,7 +12,7 @@ mod jetstream;
 mod mosquitto;
 mod nats;
 mod redis;
-mod tertulia;
+pub mod tertulia;
 
 /// A frame at the beginning of what has come.
 pub struct Frame {
@@ -23,7 +23,7 @@ pub struct Frame {
 }
 
 /// What a member's or publisher's connection speaks.
-pub trait Side {
+pub trait Side: Send {
     /// Bytes of each message on a member's connection, where all with a body of this length are as long and nothing else comes.
     fn message_len(&self, body_len: usize) -> Option<usize>;
 
@@ -51,7 +51,7 @@ pub struct Conn {
 }
 
 /// See the module.
-pub trait Peer {
+pub trait Peer: Sync {
     /// As in tables.
     fn name(&self) -> &'static str;
 
@@ -93,6 +93,12 @@ pub fn all(programs: &Programs) -> Vec<Box<dyn Peer>> {
         Box::new(redis::Redis),
         Box::new(mosquitto::Mosquitto),
     ]
+}
+
+/// Whether one of these stands in its name, in whatever case.
+pub fn is_named(peer: &dyn Peer, names: &[String]) -> bool {
+    let name = peer.name().to_lowercase();
+    names.iter().any(|part| name.contains(&part.to_lowercase()))
 }
 
 /// The first line that a program prints when it is asked for its version.

@@ -66,6 +66,7 @@ impl Peer for Redis {
         Served::on_a_port(|folder, port| {
             let mut command = Command::new("redis-server");
             command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+            command.args(["--maxclients", "50000"]);
             command.args(["--appendonly", "no", "--client-output-buffer-limit"]);
             command.arg("pubsub 0 0 0").current_dir(folder);
             command

@@ -3,25 +3,29 @@
 
 mod part;
 mod plan;
+mod replies;
 mod source;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use self::part::Part;
 pub use self::part::Target;
 pub use self::source::{Failed, Holder};
 pub(crate) use self::source::{Source, endpoint};
 
-use self::part::Part;
-use self::plan::Plan;
-use crate::content::{ContentHash, Outline};
+use self::plan::{Has, Plan};
+use self::replies::Content;
+use self::source::Pieces;
+use crate::content::{ContentHash, Ending, Outline};
 use crate::identity::Identity;
 use crate::limits::{FILE_BYTES_MAX, SOURCES_MAX};
+use crate::pieces::PieceSet;
+use crate::unfinished::{Begun, Listed, Unfinished};
 
 /// What is to be fetched.
 #[derive(Debug)]
@@ -36,8 +40,17 @@ pub struct Job {
     pub identity: Arc<Identity>,
     /// Where it is to be.
     pub target: Target,
-    /// Many fetch it at once: one holder is asked, one whose turn it is to give it to this one.
-    pub turn: bool,
+    /// Many fetch it at once, and from each other.
+    pub many: Option<Many>,
+}
+
+/// For a content that many fetch at once.
+#[derive(Debug)]
+pub struct Many {
+    /// What is here is given to the others as soon as it is verified.
+    pub unfinished: Arc<Unfinished>,
+    /// Who has it by now, or some of it; it is received when more can be asked.
+    pub more: mpsc::Receiver<Vec<Holder>>,
 }
 
 /// How far it is.
@@ -50,7 +63,7 @@ pub struct Progress {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Fetched {
     /// What it was verified by.
     pub outline: Arc<Outline>,
@@ -64,6 +77,8 @@ pub struct Fetched {
     pub from: Vec<(Holder, u64)>,
     /// Who was given up, and why.
     pub dropped: Vec<(Holder, Failed)>,
+    /// As long as it is kept, others find it here ([`Many`]): until it is shared otherwise.
+    pub listed: Option<Listed>,
 }
 
 /// Why it was not fetched.
@@ -94,13 +109,18 @@ const LANES: usize = 2;
 
 /// How often somebody who has nothing to do looks whether others are late.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Who had nothing to give just now is asked again after so long, and after twice as long each time, but not longer than the
+/// second.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Holders that are ever asked in one go.
+const HOLDERS_MAX: usize = 4_096;
 
 /// Fetches; `progress` is told how far it is.
 ///
 /// # Errors
 /// [`NotFetched`]
 pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetched, NotFetched> {
-    let Job { hash, mut holders, capability, identity, target, turn } = job;
+    let Job { hash, mut holders, capability, identity, target, many } = job;
     holders.truncate(SOURCES_MAX);
     if holders.iter().all(|holder| holder.size > FILE_BYTES_MAX) && !holders.is_empty() {
         return Err(NotFetched::TooLarge);
@@ -108,34 +128,43 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
     let opening = target.clone();
     let part = Arc::new(blocking(move || Part::open(&opening, hash)).await?);
     let mut race =
-        Race { hash, capability, identity, turn, dropped: Vec::new(), sources: Vec::new() };
-    let (outline, last) = race.prove(&holders).await?;
+        Race { hash, capability, identity, holders, dropped: Vec::new(), sources: Vec::new() };
+    let (outline, ending) = race.prove().await?;
     let outline = Arc::new(outline);
     let (verifying, by) = (Arc::clone(&part), Arc::clone(&outline));
     let here = blocking(move || verifying.verify(&by)).await?;
     let size = outline.size();
-    let mut plan = Plan::new(outline.pieces());
+    let spread = many.as_ref().map(|_| rand::random_range(1..=u64::MAX));
+    let (mut plan, mut set) =
+        (Plan::new(outline.pieces(), spread), PieceSet::none(outline.pieces()));
     let mut kept = 0;
     for number in here {
-        plan.came(number);
+        plan.came(number, 0);
+        set.insert(number);
         kept += outline.piece_len(number) as u64;
     }
+    let (begun, listed, more) = match many {
+        None => (None, None, None),
+        Some(Many { unfinished, more }) => {
+            let proof = (Arc::clone(&outline), ending);
+            let begun = Arc::new(Begun::new(target.name.clone(), proof, Arc::clone(&part), set));
+            let listed = unfinished.begin(Arc::clone(&begun));
+            (Some(begun), listed, Some(more))
+        }
+    };
     let shared = Arc::new(Fetching {
         part: Arc::clone(&part),
         outline,
-        table: Mutex::new(Table { plan, here: kept, from: vec![0; holders.len()] }),
+        begun,
+        table: Mutex::new(Table { plan, here: kept, from: vec![0; race.holders.len()] }),
         news: Notify::new(),
-        begun: Instant::now(),
+        since: Instant::now(),
         progress,
     });
     shared.tell();
-    let last_number = shared.outline.pieces() - 1;
-    if let Some((prover, content)) = last {
-        shared.take(prover, last_number, content).await?;
-    }
-    race.run(&shared, &holders).await?;
-    let dropped =
-        race.dropped.into_iter().map(|(holder, why)| (holders[holder].clone(), why)).collect();
+    race.run(&shared, more).await?;
+    let Race { holders, dropped, .. } = race;
+    let dropped = dropped.into_iter().map(|(holder, why)| (holders[holder].clone(), why)).collect();
     let (from, here, is_done) = {
         let table = shared.table();
         (table.from.clone(), table.here, table.plan.is_done())
@@ -147,7 +176,7 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
     drop(shared);
     blocking(move || part.finish(&target)).await?;
     let from: Vec<_> = holders.into_iter().zip(from).filter(|(_, bytes)| *bytes > 0).collect();
-    Ok(Fetched { outline, size, kept, fetched: size - kept, from, dropped })
+    Ok(Fetched { outline, size, kept, fetched: size - kept, from, dropped, listed })
 }
 
 async fn blocking<T: Send + 'static>(
@@ -160,10 +189,12 @@ async fn blocking<T: Send + 'static>(
 struct Fetching {
     part: Arc<Part>,
     outline: Arc<Outline>,
+    /// What others may fetch from here, where many fetch it.
+    begun: Option<Arc<Begun>>,
     table: Mutex<Table>,
-    /// Something was given up, or everything is here.
+    /// Something was given up, somebody has more, or everything is here.
     news: Notify,
-    begun: Instant,
+    since: Instant,
     progress: watch::Sender<Progress>,
 }
 
@@ -180,9 +211,18 @@ impl Fetching {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn tell(&self) {
         let here = self.table().here;
         self.progress.send_replace(Progress { size: self.outline.size(), here });
+    }
+
+    fn learn(&self, holder: usize, has: Has) {
+        self.table().plan.learn(holder, has);
+        self.news.notify_waiters();
     }
 
     /// Verifies a piece and writes it; `false` where it is wrong.
@@ -190,13 +230,13 @@ impl Fetching {
         self: &Arc<Self>,
         holder: usize,
         number: u64,
-        content: Bytes,
+        content: Content,
     ) -> io::Result<bool> {
         if !self.table().plan.wants(number) {
             // Somebody else was faster.
             return Ok(true);
         }
-        let len = content.len() as u64;
+        let len = content.iter().map(|part| part.len() as u64).sum::<u64>();
         let (part, outline) = (Arc::clone(&self.part), Arc::clone(&self.outline));
         let is_right = blocking(move || {
             let is_right = outline.is_piece(number, &content);
@@ -207,13 +247,17 @@ impl Fetching {
         })
         .await?;
         if is_right {
+            let now_ms = self.now_ms();
             let mut table = self.table();
-            if table.plan.came(number) {
+            if table.plan.came(number, now_ms) {
                 table.here += len;
                 table.from[holder] += len;
             }
             let is_done = table.plan.is_done();
             drop(table);
+            if let Some(begun) = &self.begun {
+                begun.came(number);
+            }
             self.tell();
             if is_done {
                 self.news.notify_waiters();
@@ -228,13 +272,14 @@ struct Race {
     hash: ContentHash,
     capability: String,
     identity: Arc<Identity>,
-    turn: bool,
+    /// All who were ever asked.
+    holders: Vec<Holder>,
     dropped: Vec<(usize, Failed)>,
     /// Connections that are there already.
     sources: Vec<(usize, Source)>,
 }
 
-/// Why a lane has ended.
+/// Why a holder is asked no more.
 enum Ended {
     /// There is nothing left to do.
     Done,
@@ -242,15 +287,12 @@ enum Ended {
     Disk(io::Error),
 }
 
-type Proof = (Outline, Option<(usize, Bytes)>);
-
 impl Race {
     /// Asks one holder after the other until one proves the outline.
-    async fn prove(&mut self, holders: &[Holder]) -> Result<Proof, NotFetched> {
-        for (number, holder) in holders.iter().enumerate() {
+    async fn prove(&mut self) -> Result<(Outline, Ending), NotFetched> {
+        for (number, holder) in self.holders.iter().enumerate() {
             let connected =
-                Source::connect(holder, &self.identity, self.hash, &self.capability, self.turn)
-                    .await;
+                Source::connect(holder, &self.identity, self.hash, &self.capability).await;
             let mut source = match connected {
                 Ok(source) => source,
                 Err(why) => {
@@ -259,74 +301,189 @@ impl Race {
                 }
             };
             match source.outline(holder.size).await {
-                Ok((outline, last)) => {
+                Ok(proof) => {
                     self.sources.push((number, source));
-                    return Ok((outline, Some((number, last))));
+                    return Ok(proof);
                 }
                 Err(why) => self.dropped.push((number, why)),
             }
         }
-        let dropped =
-            self.dropped.drain(..).map(|(number, why)| (holders[number].clone(), why)).collect();
+        let dropped = self.dropped.drain(..);
+        let dropped = dropped.map(|(number, why)| (self.holders[number].clone(), why)).collect();
         Err(NotFetched::NoHolders { dropped, here: 0 })
     }
 
-    /// Fetches until everything is here or nobody is left.
-    async fn run(&mut self, shared: &Arc<Fetching>, holders: &[Holder]) -> Result<(), NotFetched> {
-        let mut lanes: JoinSet<(usize, Ended)> = JoinSet::new();
-        for (number, holder) in holders.iter().enumerate() {
-            if self.dropped.iter().any(|(dropped, _)| *dropped == number) {
-                continue;
-            }
-            if holder.size != shared.outline.size() {
-                let why = Failed::Lied(format!("it says that there are {} bytes", holder.size));
-                self.dropped.push((number, why));
-                continue;
-            }
-            // Who waits for its turn takes up one holder's only.
-            if self.turn && !self.sources.iter().any(|(known, _)| *known == number) {
-                continue;
-            }
-            let known = self.sources.iter().position(|(known, _)| *known == number);
-            let source = known.map(|at| self.sources.swap_remove(at).1);
-            let (shared, holder, identity) =
-                (Arc::clone(shared), holder.clone(), Arc::clone(&self.identity));
-            let (hash, capability, turn) = (self.hash, self.capability.clone(), self.turn);
-            lanes.spawn(async move {
-                let source = match source {
-                    Some(source) => Ok(source),
-                    None => Source::connect(&holder, &identity, hash, &capability, turn).await,
-                };
-                match source {
-                    Ok(source) => (number, ask(&shared, number, &source).await),
-                    Err(why) => (number, Ended::Failed(why)),
-                }
-            });
+    /// Fetches until everything is here, nobody is left, or all wait for each other.
+    async fn run(
+        &mut self,
+        shared: &Arc<Fetching>,
+        mut more: Option<mpsc::Receiver<Vec<Holder>>>,
+    ) -> Result<(), NotFetched> {
+        let mut asked: JoinSet<(usize, Ended)> = JoinSet::new();
+        for number in 0..self.holders.len() {
+            self.start(number, shared, &mut asked);
         }
-        while let Some(ended) = lanes.join_next().await {
-            let (number, ended) = ended.map_err(io::Error::other)?;
-            match ended {
-                Ended::Done => {}
-                Ended::Disk(error) => return Err(error.into()),
-                Ended::Failed(why) => self.dropped.push((number, why)),
+        let mut look = tokio::time::interval(LOOK_AGAIN);
+        loop {
+            let has_room = asked.len() < SOURCES_MAX && self.holders.len() < HOLDERS_MAX;
+            tokio::select! {
+                ended = asked.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(ended) => match ended.map_err(io::Error::other)? {
+                        (_, Ended::Done) => {}
+                        (_, Ended::Disk(error)) => return Err(error.into()),
+                        (number, Ended::Failed(why)) => self.dropped.push((number, why)),
+                    },
+                },
+                found = next_of(&mut more), if has_room => match found {
+                    None => more = None,
+                    Some(found) => self.add(found, shared, &mut asked),
+                },
+                _ = look.tick() => {}
             }
-            if shared.table().plan.is_done() {
-                break;
+            let table = shared.table();
+            if table.plan.is_done() || table.plan.is_stalled(shared.now_ms()) {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Who was found meanwhile is asked, too; also who was given up and is back, unless it has lied.
+    fn add(
+        &mut self,
+        found: Vec<Holder>,
+        shared: &Arc<Fetching>,
+        asked: &mut JoinSet<(usize, Ended)>,
+    ) {
+        for holder in found {
+            let known = (0..self.holders.len())
+                .rev()
+                .find(|number| self.holders[*number].fingerprint == holder.fingerprint);
+            let is_gone = |number: &usize| {
+                let mut dropped = self.dropped.iter();
+                dropped.any(|(gone, why)| gone == number && !matches!(why, Failed::Lied(_)))
+            };
+            if asked.len() >= SOURCES_MAX || !known.as_ref().is_none_or(is_gone) {
+                continue;
+            }
+            self.holders.push(holder);
+            shared.table().from.push(0);
+            self.start(self.holders.len() - 1, shared, asked);
+        }
+    }
+
+    fn start(
+        &mut self,
+        number: usize,
+        shared: &Arc<Fetching>,
+        asked: &mut JoinSet<(usize, Ended)>,
+    ) {
+        if self.dropped.iter().any(|(dropped, _)| *dropped == number) {
+            return;
+        }
+        let holder = self.holders[number].clone();
+        if holder.size != shared.outline.size() {
+            let why = Failed::Lied(format!("it says that there are {} bytes", holder.size));
+            self.dropped.push((number, why));
+            return;
+        }
+        let known = self.sources.iter().position(|(known, _)| *known == number);
+        let source = known.map(|at| self.sources.swap_remove(at).1);
+        let (shared, identity) = (Arc::clone(shared), Arc::clone(&self.identity));
+        let (hash, capability) = (self.hash, self.capability.clone());
+        asked.spawn(async move {
+            let source = match source {
+                Some(source) => Ok(source),
+                None => Source::connect(&holder, &identity, hash, &capability).await,
+            };
+            match source {
+                Ok(source) => (number, ask(&shared, number, source, holder.unfinished).await),
+                Err(why) => (number, Ended::Failed(why)),
+            }
+        });
+    }
+}
+
+/// What comes next; never, where nothing can.
+async fn next_of(more: &mut Option<mpsc::Receiver<Vec<Holder>>>) -> Option<Vec<Holder>> {
+    match more {
+        Some(more) => more.recv().await,
+        None => std::future::pending().await,
     }
 }
 
 /// Asks one holder, on all its lanes, until there is nothing left to do or it fails.
-async fn ask(shared: &Arc<Fetching>, holder: usize, source: &Source) -> Ended {
-    let lanes = (0..LANES).map(|_| Box::pin(lane(shared, holder, source.clone())));
-    let (ended, _, _) = futures_util::future::select_all(lanes).await;
+async fn ask(
+    shared: &Arc<Fetching>,
+    holder: usize,
+    mut source: Source,
+    is_unfinished: bool,
+) -> Ended {
+    let has = if shared.begun.is_some() || is_unfinished {
+        match source.have(shared.outline.size(), 0).await {
+            Ok(has) => has,
+            Err(why) => return Ended::Failed(why),
+        }
+    } else {
+        Has::All
+    };
+    let is_sparing = has == Has::AllSparingly;
+    let known = if let Has::Some(set) = &has { Some(set.len()) } else { None };
+    shared.learn(holder, has);
+    let lanes = (0..LANES).map(|_| {
+        let source = source.clone();
+        Box::pin(async move {
+            if is_sparing {
+                lane_of_gifts(shared, holder, source).await
+            } else {
+                lane(shared, holder, source).await
+            }
+        })
+    });
+    let lanes = futures_util::future::select_all(lanes);
+    let ended = tokio::select! {
+        (ended, _, _) = lanes => ended,
+        why = hear(shared, holder, source.clone(), known) => Ended::Failed(why),
+    };
     if !matches!(ended, Ended::Done) {
         shared.table().plan.give_up(holder);
         shared.news.notify_waiters();
     }
     ended
+}
+
+/// Hears what a holder has that had so many pieces, until it has all of them; ends only where it fails.
+async fn hear(
+    shared: &Arc<Fetching>,
+    holder: usize,
+    mut source: Source,
+    known: Option<u64>,
+) -> Failed {
+    // What it says has to be gone through piece by piece.
+    let pause = LOOK_AGAIN / 2 + Duration::from_micros(100) * pieces_in_thousands(shared);
+    let mut known = known;
+    while let Some(count) = known {
+        tokio::time::sleep(pause).await;
+        match source.have(shared.outline.size(), count).await {
+            Ok(has) => {
+                known = if let Has::Some(set) = &has { Some(set.len()) } else { None };
+                if known != Some(count) {
+                    shared.learn(holder, has);
+                }
+            }
+            Err(why) => return why,
+        }
+    }
+    std::future::pending().await
+}
+
+fn pieces_in_thousands(shared: &Fetching) -> u32 {
+    u32::try_from(shared.outline.pieces() / 1_000).unwrap_or(u32::MAX)
+}
+
+/// How long the next run may be; towards the end everybody gets a little, so that nobody has the rest alone.
+fn fair(table: &Table, run: usize) -> usize {
+    run.min(table.plan.missing() / (2 * LANES * table.from.len().max(1))).max(1)
 }
 
 async fn lane(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ended {
@@ -335,10 +492,8 @@ async fn lane(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ende
         let news = shared.news.notified();
         let (asked, is_done) = {
             let mut table = shared.table();
-            // Towards the end everybody gets a little, so that nobody has the rest alone.
-            let fair = table.plan.missing() / (2 * LANES * table.from.len());
-            let now_ms = u64::try_from(shared.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            (table.plan.ask(holder, run.min(fair.max(1)), now_ms), table.plan.is_done())
+            let most = fair(&table, run);
+            (table.plan.ask(holder, most, shared.now_ms()), table.plan.is_done())
         };
         let Some((first, count)) = asked else {
             if is_done {
@@ -349,21 +504,58 @@ async fn lane(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ende
             continue;
         };
         let started = Instant::now();
-        match fetch_run(shared, holder, &mut source, first, count).await {
+        let pieces = match source.pieces(first, count).await {
+            Ok(pieces) => pieces,
+            Err(why) => return Ended::Failed(why),
+        };
+        match take_all(shared, holder, pieces).await {
             Err(ended) => return ended,
             Ok(()) => run = next_run(count, started.elapsed()),
         }
     }
 }
 
-async fn fetch_run(
-    shared: &Arc<Fetching>,
-    holder: usize,
-    source: &mut Source,
-    first: u64,
-    count: u32,
-) -> Result<(), Ended> {
-    let mut pieces = source.pieces(first, count).await.map_err(Ended::Failed)?;
+/// The same for a holder that chooses what it gives.
+async fn lane_of_gifts(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ended {
+    let (mut run, mut pause) = (1, ASK_AGAIN.0);
+    loop {
+        let news = shared.news.notified();
+        let (wanted, most, is_done) = {
+            let table = shared.table();
+            let wanted = table.plan.wanted(holder, shared.now_ms());
+            (wanted, fair(&table, run), table.plan.is_done())
+        };
+        if is_done {
+            return Ended::Done;
+        }
+        if wanted.is_empty() {
+            let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
+            continue;
+        }
+        let started = Instant::now();
+        let pieces = match source.some_of(&wanted, u32::try_from(most).unwrap_or(1)).await {
+            Ok(pieces) => pieces,
+            Err(why) => return Ended::Failed(why),
+        };
+        let count = u32::try_from(pieces.numbers().len()).unwrap_or(u32::MAX);
+        if count == 0 {
+            // Others have been given it, and will be found to have it soon.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(ASK_AGAIN.1);
+            continue;
+        }
+        {
+            let (mut table, now_ms) = (shared.table(), shared.now_ms());
+            pieces.numbers().iter().for_each(|number| table.plan.asked(holder, *number, now_ms));
+        }
+        match take_all(shared, holder, pieces).await {
+            Err(ended) => return ended,
+            Ok(()) => (run, pause) = (next_run(count, started.elapsed()), ASK_AGAIN.0),
+        }
+    }
+}
+
+async fn take_all(shared: &Arc<Fetching>, holder: usize, mut pieces: Pieces) -> Result<(), Ended> {
     while let Some((number, content)) = pieces.next().await.map_err(Ended::Failed)? {
         match shared.take(holder, number, content).await {
             Ok(true) => {}

@@ -88,7 +88,7 @@ impl Part {
                 break;
             }
             place::read_at(&self.file, piece, begin)?;
-            if outline.is_piece(number, piece) {
+            if outline.is_piece(number, &[&*piece]) {
                 here.push(number);
             }
         }
@@ -100,12 +100,25 @@ impl Part {
         Ok(here)
     }
 
-    /// Writes a piece where it belongs. Blocks.
+    /// Writes a piece, which is in these buffers, where it belongs. Blocks.
     ///
     /// # Errors
     /// Of writing.
-    pub fn write(&self, number: u64, piece: &[u8]) -> io::Result<()> {
-        place::write_at(&self.file, piece, number * PIECE_BYTES as u64)
+    pub fn write(&self, number: u64, piece: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        let mut begin = number * PIECE_BYTES as u64;
+        for bytes in piece.iter().map(AsRef::as_ref) {
+            place::write_at(&self.file, bytes, begin)?;
+            begin += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there, from so many bytes after the beginning. Blocks.
+    ///
+    /// # Errors
+    /// Of reading.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        place::read_at(&self.file, bytes, offset)
     }
 
     /// Everything is there: it is synced, and gets its name. Blocks.
@@ -147,16 +160,16 @@ mod tests {
         };
         let part = Part::open(&target, outline.hash()).unwrap();
         assert_eq!(part.verify(&outline).unwrap(), [0; 0]);
-        part.write(1, piece(1)).unwrap();
-        part.write(3, piece(3)).unwrap();
-        part.write(2, &piece(2)[1..]).unwrap();
+        part.write(1, &[&piece(1)[..9], &piece(1)[9..]]).unwrap();
+        part.write(3, &[piece(3)]).unwrap();
+        part.write(2, &[&piece(2)[1..]]).unwrap();
         let busy = Part::open(&target, outline.hash()).unwrap_err();
         assert_eq!(busy.kind(), io::ErrorKind::WouldBlock);
         drop(part);
         let part = Part::open(&target, outline.hash()).unwrap();
         assert_eq!(part.verify(&outline).unwrap(), [1, 3]);
-        part.write(0, piece(0)).unwrap();
-        part.write(2, piece(2)).unwrap();
+        part.write(0, &[piece(0)]).unwrap();
+        part.write(2, &[piece(2)]).unwrap();
         std::fs::write(folder.path().join("a.bin"), "mine").unwrap();
         let taken = Arc::new(part).finish(&target).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);

@@ -1,24 +1,31 @@
 //! One holder: a connection to it over TLS, and what it answers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tonic::codegen::http::Uri;
+use tonic::body::Body;
+use tonic::codegen::http::{self, Uri};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Status};
+use tower::{Service as _, ServiceExt as _};
 
-use crate::content::{ContentHash, Outline, pieces_of};
+use super::plan::Has;
+use super::replies::{self, Content, Replies, Reply};
+use crate::content::{ContentHash, Ending, Outline, pieces_of};
 use crate::identity::{Fingerprint, Identity};
 use crate::limits::{CONNECT_WAIT, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, PIECE_BYTES, PIECE_WAIT};
+use crate::pieces::PieceSet;
 use crate::proto::peer_client::PeerClient;
-use crate::proto::pieces_reply::Part;
-use crate::proto::{PiecesReply, PiecesRequest};
+use crate::proto::{HaveReply, HaveRequest, PiecesRequest};
 use crate::service::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::tls;
 
@@ -35,6 +42,8 @@ pub struct Holder {
     pub name: String,
     /// The bytes that it says there are.
     pub size: u64,
+    /// It is fetching it, and has some of it.
+    pub unfinished: bool,
 }
 
 /// Why a holder is given up.
@@ -46,9 +55,6 @@ pub enum Failed {
     /// It refuses, or has not got it any more.
     #[error("refuses: {0}")]
     Refused(String),
-    /// It gives it to others just now.
-    #[error("gives it to others just now")]
-    Busy,
     /// Nothing came for too long.
     #[error("sends nothing")]
     Silent,
@@ -62,7 +68,6 @@ impl From<Status> for Failed {
         // What a peer says is not yet fit to be shown.
         let message = tertulia_wire::safe::make_safe(status.message(), 200).into_owned();
         match status.code() {
-            tonic::Code::ResourceExhausted => Self::Busy,
             tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
                 Self::Unreachable(message)
             }
@@ -75,9 +80,10 @@ impl From<Status> for Failed {
 #[derive(Clone, Debug)]
 pub struct Source {
     client: PeerClient<Channel>,
+    /// The same connection, for pieces.
+    channel: Channel,
     bearer: MetadataValue<Ascii>,
     hash: ContentHash,
-    turn: bool,
 }
 
 /// How a connection between peers is tuned, to whatever end.
@@ -99,7 +105,6 @@ impl Source {
         identity: &Identity,
         hash: ContentHash,
         capability: &str,
-        turn: bool,
     ) -> Result<Self, Failed> {
         let unreachable = |error: &dyn std::fmt::Display| Failed::Unreachable(error.to_string());
         let bearer = MetadataValue::try_from(format!("Bearer {capability}"));
@@ -118,59 +123,104 @@ impl Source {
             .connect_with_connector(connector)
             .await
             .map_err(|error| unreachable(&error))?;
-        let client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { client, bearer, hash, turn })
+        let client = PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client, channel, bearer, hash })
     }
 
-    async fn ask(
-        &mut self,
-        first: u64,
-        count: u32,
-        outline: bool,
-    ) -> Result<Streaming<PiecesReply>, Failed> {
-        let hash = Bytes::copy_from_slice(&self.hash.0);
-        let mut request =
-            Request::new(PiecesRequest { hash, first, count, outline, turn: self.turn });
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.bearer.clone());
-        let answer = timeout(PIECE_WAIT, self.client.pieces(request)).await;
-        Ok(answer.map_err(|_| Failed::Silent)??.into_inner())
+        request
     }
 
-    /// The outline, proven by the last piece, which comes with it. `size` is what the holder has announced.
+    async fn ask(&mut self, asked: PiecesRequest) -> Result<Replies, Failed> {
+        let asked = PiecesRequest { hash: Bytes::copy_from_slice(&self.hash.0), ..asked };
+        let len = asked.encoded_len();
+        let mut message = BytesMut::with_capacity(5 + len);
+        // One message, not compressed.
+        message.put_u8(0);
+        message.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
+        asked.encode(&mut message).map_err(|error| Failed::Refused(error.to_string()))?;
+        let body = Body::new(Full::new(message.freeze()));
+        let mut request = http::Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::from_static("http://tertulia-peer/tertulia.peer.v1.Peer/Pieces");
+        let bearer = http::HeaderValue::from_bytes(self.bearer.as_encoded_bytes());
+        let bearer = bearer.map_err(|error| Failed::Refused(error.to_string()))?;
+        let headers = request.headers_mut();
+        headers.insert(http::header::AUTHORIZATION, bearer);
+        headers.insert(http::header::TE, http::HeaderValue::from_static("trailers"));
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        headers.insert(http::header::CONTENT_TYPE, grpc);
+        let answer = async {
+            let unreachable =
+                |error: tonic::transport::Error| Failed::from(Status::from_error(error.into()));
+            let channel = self.channel.ready().await.map_err(unreachable)?;
+            channel.call(request).await.map_err(unreachable)
+        };
+        let answer = timeout(PIECE_WAIT, answer).await.map_err(|_| Failed::Silent)??;
+        replies::check(Status::from_header_map(answer.headers()))?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(Failed::Refused(format!("it answers {}", answer.status())));
+        }
+        Ok(Replies::new(answer.into_body()))
+    }
+
+    /// Which pieces of a content of `size` bytes it has, once there are more than `known` or after a while.
     ///
     /// # Errors
     /// [`Failed`]
-    pub async fn outline(&mut self, size: u64) -> Result<(Outline, Bytes), Failed> {
+    pub async fn have(&mut self, size: u64, known: u64) -> Result<Has, Failed> {
+        let hash = Bytes::copy_from_slice(&self.hash.0);
+        let request = self.request(HaveRequest { hash, known });
+        let answer = timeout(PIECE_WAIT, self.client.have(request)).await;
+        let has: HaveReply = answer.map_err(|_| Failed::Silent)??.into_inner();
+        if has.size != size {
+            return Err(Failed::Lied(format!("it says that there are {} bytes", has.size)));
+        }
+        if has.all {
+            return Ok(if has.sparing { Has::AllSparingly } else { Has::All });
+        }
+        let pieces = PieceSet::read(pieces_of(size), &has.pieces);
+        let wrong = || Failed::Lied("what it says that it has is of another size".to_owned());
+        pieces.map(Has::Some).ok_or_else(wrong)
+    }
+
+    /// The outline, proven by the file's ending, which comes with it. `size` is what the holder has announced.
+    ///
+    /// # Errors
+    /// [`Failed`]
+    pub async fn outline(&mut self, size: u64) -> Result<(Outline, Ending), Failed> {
         if size > FILE_BYTES_MAX {
             return Err(Failed::Lied(format!("it says that there are {size} bytes")));
         }
         let pieces = pieces_of(size);
         let values_len =
             if pieces == 1 { 0 } else { usize::try_from(pieces * 32).unwrap_or(usize::MAX) };
-        let mut values = Vec::new();
-        let mut replies = self.ask(pieces - 1, 1, true).await?;
-        loop {
-            match next(&mut replies).await? {
-                Some(Part::Outline(part)) => {
-                    values.extend_from_slice(&part.values);
-                    if part.size != size || values.len() > values_len {
-                        return Err(Failed::Lied(
-                            "its outline is of another size than it says".to_owned(),
-                        ));
-                    }
-                }
-                Some(Part::Piece(last)) => {
-                    let (values, rest) = values.as_chunks();
-                    if !rest.is_empty() {
-                        return Err(Failed::Lied("its outline is cut short".to_owned()));
-                    }
-                    let outline = Outline::proven(self.hash, size, values.to_vec(), &last.content);
-                    let outline = outline.map_err(|error| Failed::Lied(error.to_string()))?;
-                    return Ok((outline, last.content));
-                }
-                None => return Err(Failed::Lied("its outline is cut short".to_owned())),
+        let (mut values, mut ending) = (Vec::new(), None);
+        let mut replies = self.ask(PiecesRequest { outline: true, ..Default::default() }).await?;
+        let lied = |what: &str| Failed::Lied(what.to_owned());
+        let (chunk, left) = loop {
+            let Some(Reply::Outline(part)) = replies.next().await? else {
+                return Err(lied("its outline is cut short"));
+            };
+            values.extend_from_slice(&part.values);
+            let is_part = values.len() == values_len || !part.values.is_empty();
+            if part.size != size || values.len() > values_len || !is_part {
+                return Err(lied("its outline is of another size than it says"));
             }
+            let ending = ending.get_or_insert((part.ending, part.left));
+            if values.len() == values_len {
+                break std::mem::take(ending);
+            }
+        };
+        let ((values, rest), (left, rest_left)) = (values.as_chunks(), left.as_chunks());
+        if !rest.is_empty() || !rest_left.is_empty() {
+            return Err(lied("its outline is cut short"));
         }
+        let ending = Ending { chunk: chunk.to_vec(), left: left.to_vec() };
+        let outline = Outline::proven(self.hash, size, values.to_vec(), &ending);
+        Ok((outline.map_err(|error| Failed::Lied(error.to_string()))?, ending))
     }
 
     /// A run of pieces.
@@ -178,8 +228,27 @@ impl Source {
     /// # Errors
     /// [`Failed`]
     pub async fn pieces(&mut self, first: u64, count: u32) -> Result<Pieces, Failed> {
-        let replies = self.ask(first, count, false).await?;
-        Ok(Pieces { replies, next: first, last: first + u64::from(count) })
+        let replies = self.ask(PiecesRequest { first, count, ..Default::default() }).await?;
+        Ok(Pieces { replies, numbers: (first..first + u64::from(count)).collect() })
+    }
+
+    /// At most `count` of these pieces, which the holder chooses: see [`Pieces::numbers`].
+    ///
+    /// # Errors
+    /// [`Failed`]
+    pub async fn some_of(&mut self, wanted: &PieceSet, count: u32) -> Result<Pieces, Failed> {
+        let bits = Bytes::copy_from_slice(wanted.bits());
+        let asked = PiecesRequest { wanted: bits, count, ..Default::default() };
+        let mut replies = self.ask(asked).await?;
+        let numbers: VecDeque<u64> = match replies.next().await? {
+            Some(Reply::Given(numbers)) => numbers.into(),
+            _ => return Err(Failed::Lied("it does not say what it gives".to_owned())),
+        };
+        let mut rest = wanted.clone();
+        if numbers.len() > count as usize || !numbers.iter().all(|number| rest.remove(*number)) {
+            return Err(Failed::Lied("it gives what was not asked for".to_owned()));
+        }
+        Ok(Pieces { replies, numbers })
     }
 }
 
@@ -192,41 +261,27 @@ async fn connect(
     TlsConnector::from(config).connect(tls::server_name(), stream).await
 }
 
-async fn next(replies: &mut Streaming<PiecesReply>) -> Result<Option<Part>, Failed> {
-    match timeout(PIECE_WAIT, replies.message()).await {
-        Err(_) => Err(Failed::Silent),
-        Ok(reply) => match reply? {
-            None => Ok(None),
-            Some(PiecesReply { part: Some(part) }) => Ok(Some(part)),
-            Some(PiecesReply { part: None }) => {
-                Err(Failed::Lied("it has sent nothing that is known".to_owned()))
-            }
-        },
-    }
-}
-
 /// Pieces that are coming.
 #[derive(Debug)]
 pub struct Pieces {
-    replies: Streaming<PiecesReply>,
-    next: u64,
-    last: u64,
+    replies: Replies,
+    numbers: VecDeque<u64>,
 }
 
 impl Pieces {
+    /// Those that are still to come, in this order.
+    pub const fn numbers(&self) -> &VecDeque<u64> {
+        &self.numbers
+    }
+
     /// The next one; not yet verified.
     ///
     /// # Errors
     /// [`Failed`]
-    pub async fn next(&mut self) -> Result<Option<(u64, Bytes)>, Failed> {
-        if self.next == self.last {
-            return Ok(None);
-        }
-        match next(&mut self.replies).await? {
-            Some(Part::Piece(piece)) if piece.number == self.next => {
-                self.next += 1;
-                Ok(Some((piece.number, piece.content)))
-            }
+    pub async fn next(&mut self) -> Result<Option<(u64, Content)>, Failed> {
+        let Some(number) = self.numbers.pop_front() else { return Ok(None) };
+        match self.replies.next().await? {
+            Some(Reply::Piece(found, content)) if found == number => Ok(Some((number, content))),
             Some(_) => Err(Failed::Lied("it has sent what was not asked for".to_owned())),
             None => Err(Failed::Lied("it has sent fewer pieces than were asked for".to_owned())),
         }

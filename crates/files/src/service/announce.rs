@@ -11,8 +11,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::state::{Standing, State};
 use crate::capability::Verifier;
+use crate::content::ContentHash;
 use crate::library::Announced;
 use crate::limits::{ANNOUNCED_AT_ONCE, SETTLE};
+use crate::names::FileName;
 use crate::node::NodeError;
 
 /// How often it is looked whether somebody has logged in, as long as nobody has; and the node is tried again.
@@ -31,8 +33,10 @@ struct Told {
 pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
     let mut told = Told::default();
     let mut changes = state.library.changes();
+    let mut unfinished = state.unfinished.changes();
     loop {
         let count = *changes.borrow_and_update();
+        unfinished.mark_unchanged();
         let next = match beat(state, &mut told).await {
             Ok(Some((now, lease))) => {
                 set(state, &standing, now);
@@ -62,6 +66,8 @@ pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
                     () = state.hurry.notified() => {}
                 }
             }
+            // Others that fetch it look for somebody to fetch from.
+            _ = unfinished.changed(), if state.is_online() => {}
         }
     }
 }
@@ -92,6 +98,7 @@ async fn beat(state: &State, told: &mut Told) -> Result<Option<(Standing, Durati
         host: state.advertise.clone(),
         port: state.port,
         fingerprint: fingerprint.clone(),
+        unfinished: state.unfinished.files().into_iter().map(unfinished).collect(),
     };
     let lease = state.node.here(&token, &here).await?;
     if lease.revision != told.revision {
@@ -140,6 +147,10 @@ async fn bring_up_to_date(
         told.files.extend(new);
     }
     Ok(())
+}
+
+fn unfinished((name, hash, size): (FileName, ContentHash, u64)) -> FileHeld {
+    FileHeld { name: name.as_str().to_owned(), size, hash: hash.to_string(), folder: None }
 }
 
 /// What the one has and the other has not, or not so.

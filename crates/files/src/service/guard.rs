@@ -23,7 +23,7 @@ enum Kind {
 }
 
 /// Every method and whose it is.
-const METHODS: [(&str, Kind); 10] = [
+const METHODS: [(&str, Kind); 11] = [
     ("/tertulia.peer.v1.Peer/Register", Kind::Own),
     ("/tertulia.peer.v1.Peer/Login", Kind::Own),
     ("/tertulia.peer.v1.Peer/Logout", Kind::Own),
@@ -33,6 +33,7 @@ const METHODS: [(&str, Kind); 10] = [
     ("/tertulia.peer.v1.Peer/Search", Kind::Own),
     ("/tertulia.peer.v1.Peer/List", Kind::Own),
     ("/tertulia.peer.v1.Peer/Sources", Kind::Own),
+    ("/tertulia.peer.v1.Peer/Have", Kind::Between),
     ("/tertulia.peer.v1.Peer/Pieces", Kind::Between),
 ];
 
@@ -182,7 +183,7 @@ mod tests {
                 .map_err(|status| status.code())
         };
         for method in methods() {
-            let is_own = !method.ends_with("/Pieces");
+            let is_own = !method.ends_with("/Pieces") && !method.ends_with("/Have");
             let denied = Err(Code::PermissionDenied);
             for (who, may) in [
                 (None, false),

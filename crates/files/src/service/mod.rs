@@ -2,14 +2,15 @@
 
 mod announce;
 mod between;
+mod body;
 mod guard;
 mod listen;
 mod own;
 mod own_folder;
+mod sparing;
 mod state;
 mod told;
 mod told_folder;
-mod turns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,8 +29,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 pub use self::state::{KeptToken, Standing, Tokens};
 pub use self::told::{Fetcher, Told, ToldFailed, ToldFetched};
 
+use self::body::WithPieces;
 use self::guard::{Guard, SharedVerifier};
-use self::listen::Caller;
 use self::state::State;
 use crate::capability::Granted;
 use crate::identity::Identity;
@@ -38,9 +39,10 @@ use crate::limits::{MESSAGE_BYTES_MAX, PIECE_BYTES, STREAMS_MAX};
 use crate::node::{Node, NodeError};
 use crate::proto::peer_server::{Peer, PeerServer};
 use crate::proto::{
-    FilesReply, ListRequest, LoginReply, LoginRequest, LogoutReply, LogoutRequest, PeersReply,
-    PeersRequest, PiecesRequest, RegisterReply, RegisterRequest, SaveFileReply, SaveFileRequest,
-    SaveFolderRequest, SearchRequest, SourcesReply, SourcesRequest,
+    FilesReply, HaveReply, HaveRequest, ListRequest, LoginReply, LoginRequest, LogoutReply,
+    LogoutRequest, PeersReply, PeersRequest, PiecesReply, PiecesRequest, RegisterReply,
+    RegisterRequest, SaveFileReply, SaveFileRequest, SaveFolderRequest, SearchRequest,
+    SourcesReply, SourcesRequest,
 };
 use crate::tls;
 
@@ -115,7 +117,10 @@ impl RunningPeer {
             advertise,
             port: address.port(),
             verifier: Arc::clone(&verifier),
-            turns: turns::Turns::default(),
+            sparing: Arc::default(),
+            unfinished: Arc::default(),
+            buffers: Arc::default(),
+            sent_bytes: Arc::default(),
             logged_in: tokio::sync::Notify::new(),
             told: watch::Sender::new(0),
             hurry: tokio::sync::Notify::new(),
@@ -125,6 +130,7 @@ impl RunningPeer {
         let service = PeerServer::new(PeerService { state: Arc::clone(&state) })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let service = WithPieces { inner: service, state: Arc::clone(&state) };
         let server = Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .max_frame_size(PIECE_BYTES as u32)
@@ -166,6 +172,8 @@ impl RunningPeer {
     /// A clean end: it is in no list any more.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+        let sent_bytes = self.state.sent_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        tracing::info!(sent_bytes, "the peer ends; what it has sent to others");
         if let (true, Ok(Some(token))) = (self.state.is_online(), self.state.token().await) {
             let goodbye = self.state.node.gone(&token, self.state.identity.fingerprint());
             if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
@@ -208,7 +216,7 @@ struct PeerService {
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type PiecesStream = between::PiecesStream;
+    type PiecesStream = tokio_stream::Empty<Result<PiecesReply, Status>>;
 
     async fn register(
         &self,
@@ -263,12 +271,14 @@ impl Peer for PeerService {
 
     async fn pieces(
         &self,
-        request: Request<PiecesRequest>,
+        _: Request<PiecesRequest>,
     ) -> Result<Response<Self::PiecesStream>, Status> {
+        unreachable!("`WithPieces` answers it before it comes here")
+    }
+
+    async fn have(&self, request: Request<HaveRequest>) -> Result<Response<HaveReply>, Status> {
         let granted = request.extensions().get::<Granted>().cloned();
-        let who = request.extensions().get::<Caller>().and_then(|caller| caller.fingerprint);
-        let stream =
-            between::pieces(&self.state, granted.as_ref(), who, &request.into_inner()).await?;
-        Ok(Response::new(stream))
+        let reply = between::have(&self.state, granted.as_ref(), &request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }

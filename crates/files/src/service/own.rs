@@ -168,12 +168,14 @@ pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesRepl
     let holders = holders.into_iter().filter_map(|holder| {
         let fingerprint = tertulia_wire::sharing::bytes_of_hex(&holder.fingerprint)?;
         let (user, address, name, size) = (holder.user, holder.address, holder.name, holder.size);
+        let unfinished = holder.unfinished;
         Some(Holder {
             user,
             address,
             fingerprint: Bytes::copy_from_slice(&fingerprint),
             name,
             size,
+            unfinished,
         })
     });
     Ok(SourcesReply { holders: holders.collect(), capability })

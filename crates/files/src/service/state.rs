@@ -1,15 +1,18 @@
 //! What every part of a running peer has.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::body::Buffers;
 use super::guard::SharedVerifier;
-use super::turns::Turns;
+use super::sparing::Sparing;
 use crate::identity::Identity;
 use crate::library::Library;
 use crate::node::{Node, NodeError};
+use crate::unfinished::Unfinished;
 
 /// Where the token of who is logged in is kept: the one that the user's other commands have, too.
 pub trait Tokens: Send + Sync {
@@ -56,7 +59,13 @@ pub struct Standing {
 /// See the module.
 pub struct State {
     pub library: Arc<Library>,
-    pub turns: Turns,
+    pub sparing: Arc<Sparing>,
+    /// What is being fetched into its folder.
+    pub unfinished: Arc<Unfinished>,
+    /// For what other peers are sent.
+    pub buffers: Arc<Buffers>,
+    /// Bytes of contents that other peers were sent.
+    pub sent_bytes: Arc<AtomicU64>,
     pub node: Node,
     pub tokens: Box<dyn Tokens>,
     pub identity: Arc<Identity>,

@@ -1,26 +1,29 @@
-//! Fetching what a group was told of into the peer's folder: as many members do at once, each in its turn, from whoever has it
-//! by now; tried again until it is there, or cannot be.
+//! Fetching what a group was told of into the peer's folder: as many members do at once, from whoever has it by now and from
+//! each other; tried again until it is there, or cannot be.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::state::State;
 use crate::content::{ContentHash, outline_of};
-use crate::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Target};
+use crate::fetch::{self, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target};
 use crate::identity::Fingerprint;
-use crate::limits::{FILE_BYTES_MAX, PATIENCE};
+use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
 use crate::node::NodeError;
 
 /// The shortest and the longest pause before it is tried again.
 pub(super) const PAUSES: (Duration, Duration) =
     (Duration::from_millis(200), Duration::from_secs(5));
+/// The same before it is looked for others that have it, while it is being fetched.
+const FIND_PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// A capability is used again for so long; it is good for longer.
 const CAPABILITY_KEPT: Duration = Duration::from_secs(300);
 /// Names that are tried where others are taken: `a (2).txt` and so on.
@@ -80,6 +83,26 @@ impl std::fmt::Debug for Fetcher {
     }
 }
 
+/// A content that is wanted.
+pub(super) struct Wanted {
+    pub hash: ContentHash,
+    /// Its bytes, where they are known: those of a folder's list are not.
+    pub size: Option<u64>,
+    pub target: Target,
+    /// Others fetch it, too, and from here.
+    pub many: bool,
+}
+
+impl Wanted {
+    fn fits(&self, size: u64) -> bool {
+        self.size.map_or(size <= MANIFEST_BYTES_MAX as u64, |wanted| wanted == size)
+    }
+}
+
+pub(super) fn is_liar((_, why): &(Holder, Failed)) -> bool {
+    matches!(why, Failed::Lied(_))
+}
+
 /// The right to fetch, until it is asked for anew.
 pub(super) struct Kept {
     capability: String,
@@ -127,16 +150,17 @@ impl Fetcher {
         loop {
             let target_name = numbered(&name, number)
                 .map_err(|why| ToldFailed { code: "bad name", message: why.to_string() })?;
-            match self.once(told, &target_name, &liars, &mut kept).await {
+            let known = liars.iter().map(|liar| liar.fingerprint).collect();
+            match self.once(told, &target_name, &known, &mut kept).await {
                 Ok(Some(fetched)) => {
-                    let Fetched { kept, from, .. } = fetched;
+                    let Fetched { kept, from, dropped, .. } = fetched;
+                    liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
                     let (name, is_folder) = (target_name, false);
                     return Ok(ToldFetched { name, kept, from, liars, is_folder });
                 }
                 // Nobody has it yet, or the node cannot be asked just now.
                 Ok(None) => {}
                 Err(NotFetched::NoHolders { dropped, here: now }) => {
-                    let is_liar = |(_, why): &(Holder, Failed)| matches!(why, Failed::Lied(_));
                     liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
                     if now > here {
                         (here, pause, until) = (now, PAUSES.0, Instant::now() + PATIENCE);
@@ -198,30 +222,18 @@ impl Fetcher {
         &self,
         told: &Told,
         name: &FileName,
-        liars: &[Holder],
+        liars: &HashSet<Fingerprint>,
         kept: &mut Option<Kept>,
     ) -> Result<Option<Fetched>, NotFetched> {
-        let state = &self.state;
-        let Ok(Some((mut holders, capability))) = self.sources(told.hash, kept).await else {
-            return Ok(None);
+        let target = Target {
+            folder: self.state.library.path().to_owned(),
+            name: name.clone(),
+            replace: false,
         };
-        let liars: HashSet<Fingerprint> = liars.iter().map(|liar| liar.fingerprint).collect();
-        let own = state.identity.fingerprint();
-        holders.retain(|holder| {
-            holder.fingerprint != own
-                && holder.size == told.size
-                && !liars.contains(&holder.fingerprint)
-        });
-        if holders.is_empty() {
-            return Ok(None);
-        }
-        holders.shuffle(&mut rand::rng());
-        let target =
-            Target { folder: state.library.path().to_owned(), name: name.clone(), replace: false };
-        let identity = Arc::clone(&state.identity);
-        let job = Job { hash: told.hash, holders, capability, identity, target, turn: true };
-        let fetched = fetch::fetch(job, watch::Sender::default()).await?;
-        let (library, name) = (Arc::clone(&state.library), name.clone());
+        let wanted = Wanted { hash: told.hash, size: Some(told.size), target, many: true };
+        let fetched = self.tried(&wanted, liars, kept, watch::Sender::default()).await?;
+        let Some(fetched) = fetched else { return Ok(None) };
+        let (library, name) = (Arc::clone(&self.state.library), name.clone());
         let outline = Arc::clone(&fetched.outline);
         let adopted = tokio::task::spawn_blocking(move || library.adopt(&name, outline)).await;
         if let Ok(Err(error)) = adopted {
@@ -230,16 +242,41 @@ impl Fetcher {
         Ok(Some(fetched))
     }
 
-    /// Who has it, and the right to fetch it; `None` where nobody is logged in.
-    pub(super) async fn sources(
+    /// Tries once to fetch a content; `None` where there was nobody to ask. It is not shared yet.
+    pub(super) async fn tried(
         &self,
-        hash: ContentHash,
+        wanted: &Wanted,
+        liars: &HashSet<Fingerprint>,
+        kept: &mut Option<Kept>,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Option<Fetched>, NotFetched> {
+        let state = &self.state;
+        let Ok(Some((holders, capability))) = self.sources(wanted, liars, kept).await else {
+            return Ok(None);
+        };
+        let identity = Arc::clone(&state.identity);
+        let (found, more) = mpsc::channel(1);
+        let many = Many { unfinished: Arc::clone(&state.unfinished), more };
+        let many = wanted.many.then_some(many);
+        let (hash, target) = (wanted.hash, wanted.target.clone());
+        let job = Job { hash, holders, capability, identity, target, many };
+        tokio::select! {
+            fetched = fetch::fetch(job, progress) => fetched.map(Some),
+            never = self.find_more(wanted, liars, found) => match never {},
+        }
+    }
+
+    /// Who has it, or some of it, and the right to fetch it; `None` where nobody is logged in, or nobody has it.
+    async fn sources(
+        &self,
+        wanted: &Wanted,
+        liars: &HashSet<Fingerprint>,
         kept: &mut Option<Kept>,
     ) -> Result<Option<(Vec<Holder>, String)>, NodeError> {
         let state = &self.state;
         let Some(token) = state.token().await? else { return Ok(None) };
-        let lines = state.node.holders(&token, hash).await?;
-        if lines.is_empty() {
+        let holders = self.holders(&token, wanted, liars).await?;
+        if holders.is_empty() {
             return Ok(None);
         }
         let now = Instant::now();
@@ -247,18 +284,57 @@ impl Fetcher {
             Some(kept) => kept,
             None => {
                 let own = state.identity.fingerprint();
-                let capability = state.node.capability(&token, hash, own).await?;
+                let capability = state.node.capability(&token, wanted.hash, own).await?;
                 Kept { capability, until: now + CAPABILITY_KEPT }
             }
         };
         let text = capability.capability.clone();
         *kept = Some(capability);
+        Ok(Some((holders, text)))
+    }
+
+    /// Who else has it, or some of it, in no order.
+    async fn holders(
+        &self,
+        token: &str,
+        wanted: &Wanted,
+        liars: &HashSet<Fingerprint>,
+    ) -> Result<Vec<Holder>, NodeError> {
+        let lines = self.state.node.holders(token, wanted.hash).await?;
         let holders = lines.into_iter().filter_map(|line| {
             let fingerprint = tertulia_wire::sharing::bytes_of_hex(&line.fingerprint)?;
             let (user, address, name, size) = (line.user, line.address, line.name, line.size);
-            Some(Holder { user, address, fingerprint: Fingerprint(fingerprint), name, size })
+            let (fingerprint, unfinished) = (Fingerprint(fingerprint), line.unfinished);
+            Some(Holder { user, address, fingerprint, name, size, unfinished })
         });
-        Ok(Some((holders.collect(), text)))
+        let own = self.state.identity.fingerprint();
+        let is_other = |holder: &Holder| {
+            holder.fingerprint != own
+                && wanted.fits(holder.size)
+                && !liars.contains(&holder.fingerprint)
+        };
+        let mut holders: Vec<Holder> = holders.filter(is_other).collect();
+        holders.shuffle(&mut rand::rng());
+        Ok(holders)
+    }
+
+    /// Looks for others that have it by now, or some of it, as long as that can be used.
+    async fn find_more(
+        &self,
+        wanted: &Wanted,
+        liars: &HashSet<Fingerprint>,
+        found: mpsc::Sender<Vec<Holder>>,
+    ) -> Infallible {
+        let mut pause = FIND_PAUSES.0;
+        while let Ok(room) = found.reserve().await {
+            sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = (pause * 3 / 2).min(FIND_PAUSES.1);
+            let Ok(Some(token)) = self.state.token().await else { continue };
+            if let Ok(holders) = self.holders(&token, wanted, liars).await {
+                room.send(holders);
+            }
+        }
+        std::future::pending().await
     }
 }
 

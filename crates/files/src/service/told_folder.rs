@@ -1,32 +1,21 @@
 //! Fetching a folder that a group was told of: its list, then its files, each in its turn and shared as soon as it is there, so
 //! that members get it from each other; then all of it gets its name at once.
 
-use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rand::seq::SliceRandom as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::told::{Fetcher, NAMES_TRIED, PAUSES, Told, ToldFailed, ToldFetched, numbered, of_io};
+use super::told::{
+    Fetcher, NAMES_TRIED, PAUSES, Told, ToldFailed, ToldFetched, Wanted, is_liar, numbered, of_io,
+};
 use crate::assembly::{Assembly, list_of};
-use crate::content::ContentHash;
-use crate::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Progress, Target};
+use crate::fetch::{Fetched, Holder, NotFetched, Progress};
 use crate::gather::{Gathered, gather};
-use crate::identity::Fingerprint;
-use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
+use crate::limits::{FILE_BYTES_MAX, PATIENCE};
 use crate::manifest::{Entry, Manifest};
 use crate::names::FileName;
-
-/// A content that is wanted, of a file of the folder or of its list.
-struct Wanted {
-    hash: ContentHash,
-    /// Its bytes, where they are known.
-    size: Option<u64>,
-    target: Target,
-    turn: bool,
-}
 
 /// Ends when the folder is there or given up: what was shared of it under its names is shared so no more.
 struct Early<'a> {
@@ -96,7 +85,7 @@ impl Fetcher {
             tracing::warn!("what was fetched is not shared yet: {error}");
         }
         drop(early);
-        let liars = liars.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let liars = locked(&liars).clone();
         Ok(ToldFetched { name: own, kept, from, liars, is_folder: true })
     }
 
@@ -116,8 +105,8 @@ impl Fetcher {
             Some(list) => list,
             None => {
                 let target = assembly.list_target();
-                // It is small, and nobody can begin without it: nobody waits for a turn.
-                let wanted = Wanted { hash, size: None, target, turn: false };
+                // It is small, and nobody can begin without it: nobody waits for others.
+                let wanted = Wanted { hash, size: None, target, many: false };
                 self.content(&wanted, liars, &watch::Sender::default()).await?;
                 let list = read(assembly).await?;
                 list.ok_or_else(|| failed("cannot write", "the list of its files is gone"))?
@@ -149,7 +138,7 @@ impl Fetcher {
                     return Ok(fetched);
                 }
                 let (hash, size) = (entry.hash, Some(entry.size));
-                let wanted = Wanted { hash, size, target, turn: true };
+                let wanted = Wanted { hash, size, target, many: true };
                 fetcher.content(&wanted, &liars, &progress).await
             }
         };
@@ -177,7 +166,7 @@ impl Fetcher {
         let outline = Arc::new(blocking(copying).await.ok()??);
         let size = outline.size();
         let (from, dropped) = (Vec::new(), Vec::new());
-        Some(Fetched { outline, size, kept: size, fetched: 0, from, dropped })
+        Some(Fetched { outline, size, kept: size, fetched: 0, from, dropped, listed: None })
     }
 
     /// Gives the folder the first of its names that is free.
@@ -212,22 +201,20 @@ impl Fetcher {
         let (mut kept, mut here, mut pause) = (None, 0, PAUSES.0);
         let mut until = Instant::now() + PATIENCE;
         loop {
-            let tried = match self.sources(wanted.hash, &mut kept).await {
-                Ok(Some((holders, capability))) => {
-                    self.tried(wanted, holders, capability, liars, progress).await
+            let known = locked(liars).iter().map(|liar| liar.fingerprint).collect();
+            let tried = self.tried(wanted, &known, &mut kept, progress.clone()).await;
+            match tried {
+                Ok(Some(mut fetched)) => {
+                    let dropped = std::mem::take(&mut fetched.dropped);
+                    let lied = dropped.into_iter().filter(is_liar);
+                    locked(liars).extend(lied.map(|(holder, _)| holder));
+                    return Ok(fetched);
                 }
                 // Nobody has it yet, or the node cannot be asked just now.
-                _ => Ok(None),
-            };
-            match tried {
-                Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) => {}
                 Err(NotFetched::NoHolders { dropped, here: now }) => {
-                    let lied =
-                        dropped.into_iter().filter(|(_, why)| matches!(why, Failed::Lied(_)));
-                    let mut liars = liars.lock().unwrap_or_else(PoisonError::into_inner);
-                    liars.extend(lied.map(|(holder, _)| holder));
-                    drop(liars);
+                    let lied = dropped.into_iter().filter(is_liar);
+                    locked(liars).extend(lied.map(|(holder, _)| holder));
                     if now > here {
                         (here, pause, until) = (now, PAUSES.0, Instant::now() + PATIENCE);
                     }
@@ -245,38 +232,10 @@ impl Fetcher {
             pause = (pause * 3 / 2).min(PAUSES.1);
         }
     }
+}
 
-    /// Tries once; `None` where there is nobody to ask.
-    async fn tried(
-        &self,
-        wanted: &Wanted,
-        mut holders: Vec<Holder>,
-        capability: String,
-        liars: &Mutex<Vec<Holder>>,
-        progress: &watch::Sender<Progress>,
-    ) -> Result<Option<Fetched>, NotFetched> {
-        let identity = Arc::clone(&self.state.identity);
-        {
-            let liars = liars.lock().unwrap_or_else(PoisonError::into_inner);
-            let liars: HashSet<Fingerprint> = liars.iter().map(|liar| liar.fingerprint).collect();
-            let fits = |size: u64| match wanted.size {
-                Some(wanted) => size == wanted,
-                None => size <= MANIFEST_BYTES_MAX as u64,
-            };
-            holders.retain(|holder| {
-                holder.fingerprint != identity.fingerprint()
-                    && fits(holder.size)
-                    && !liars.contains(&holder.fingerprint)
-            });
-        }
-        if holders.is_empty() {
-            return Ok(None);
-        }
-        holders.shuffle(&mut rand::rng());
-        let (hash, target, turn) = (wanted.hash, wanted.target.clone(), wanted.turn);
-        let job = Job { hash, holders, capability, identity, target, turn };
-        fetch::fetch(job, progress.clone()).await.map(Some)
-    }
+fn locked(liars: &Mutex<Vec<Holder>>) -> MutexGuard<'_, Vec<Holder>> {
+    liars.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The folder's name, without `/`.

@@ -121,6 +121,8 @@ pub(crate) struct Committer {
     /// Where this commit began.
     begin: u64,
     commit: u64,
+    /// The first one of this segment, or since the store was opened, and where it began.
+    first: (u64, u64),
     id: u64,
     gather: Gather,
     pending: Vec<Pending>,
@@ -156,6 +158,7 @@ impl Committer {
             end,
             begin: end,
             commit,
+            first: (commit, end),
             id,
             gather: Gather::default(),
             pending: Vec::new(),
@@ -415,6 +418,7 @@ impl Committer {
         self.active.end.store(self.end, Ordering::Relaxed);
         self.shared.state().segments.insert(number, Arc::clone(&next));
         (self.active, self.end, self.begin) = (next, BARE, BARE);
+        self.first = (self.commit, self.begin);
         self.census = Census::default();
         self.put_census(number - 1, census);
         Ok(())
@@ -427,10 +431,12 @@ impl Committer {
         }
         let (sender, receiver) = mpsc::channel();
         let (shared, active) = (Arc::clone(&self.shared), Arc::clone(&self.active));
+        let commit_bytes = self.commit_bytes();
         let make = move || {
             let (number, bytes) = (active.number + 1, shared.segment_bytes);
             // The other end always waits for it.
-            drop(sender.send(Segment::create(&shared.disk, number, bytes, active.salt)));
+            let sizes = (bytes, commit_bytes);
+            drop(sender.send(Segment::create(&shared.disk, number, sizes, active.salt)));
         };
         // Without a thread it is made when it is needed.
         let thread = thread::Builder::new().name("journal-spare".to_owned()).spawn(make);
@@ -444,7 +450,14 @@ impl Committer {
             Some(spare) => self.shared.disk.remove(&spare.name())?,
             None => {}
         }
-        Segment::create(&self.shared.disk, number, bytes, self.active.salt)
+        let sizes = (bytes, self.commit_bytes());
+        Segment::create(&self.shared.disk, number, sizes, self.active.salt)
+    }
+
+    /// How much a commit of this segment has written so far, in the mean.
+    fn commit_bytes(&self) -> u64 {
+        let (commit, end) = self.first;
+        (self.end - end) / (self.commit - commit).max(1)
     }
 
     fn seal(&mut self) -> io::Result<()> {

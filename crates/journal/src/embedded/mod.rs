@@ -223,7 +223,7 @@ fn mend(disk: &Disk, survey: &mut Survey, segment_bytes: u64) -> io::Result<Arc<
         disk.remove(name)?;
     }
     let Some(last) = survey.segments.values().next_back().cloned() else {
-        let first = Segment::create(disk, 1, segment_bytes, salt())?;
+        let first = Segment::create(disk, 1, (segment_bytes, 0), salt())?;
         survey.segments.insert(1, Arc::clone(&first));
         return Ok(first);
     };

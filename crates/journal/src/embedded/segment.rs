@@ -47,10 +47,15 @@ impl Segment {
         Arc::new(Self { number, file, bytes, salt, seed, live, end, stuck: AtomicBool::new(false) })
     }
 
-    /// Makes the file and its `Head`, durably.
-    pub fn create(disk: &Disk, number: u32, bytes: u64, salt: [u8; 16]) -> io::Result<Arc<Self>> {
+    /// Makes the file and its `Head`, durably, for commits of about `commit_bytes`.
+    pub fn create(
+        disk: &Disk,
+        number: u32,
+        (bytes, commit_bytes): (u64, u64),
+        salt: [u8; 16],
+    ) -> io::Result<Arc<Self>> {
         let name = segment_name(number);
-        let file = disk.allocate(&name, bytes)?;
+        let file = disk.allocate(&name, bytes, commit_bytes)?;
         match Self::begin(disk, &file, number, bytes, salt) {
             Ok(()) => Ok(Self::new(number, file, bytes, salt)),
             Err(error) => {

@@ -194,7 +194,8 @@ async fn turn_away(stream: TcpStream, door: Door) {
 pub(crate) async fn farewell(mut stream: Stream) {
     let drain = async {
         let _ = stream.shutdown().await;
-        let mut sink = [0; 4096];
+        // Not in the task itself, which would be larger by it for as long as the connection lives.
+        let mut sink = vec![0; 4096];
         let socket = stream.socket();
         loop {
             if socket.readable().await.is_err() {

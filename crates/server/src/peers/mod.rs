@@ -117,18 +117,23 @@ impl Peers {
         (hex(self.signer.public()), self.instance.clone())
     }
 
-    /// An account's peer is there; the revision of what the node knows of its files.
+    /// An account's peer is there, and is fetching these; the revision of what the node knows of its files.
     pub async fn here(
         &self,
         session: &Arc<Session>,
         fingerprint: Fingerprint,
         address: PeerAddress,
+        unfinished: Vec<File>,
         now: Now,
     ) -> Result<u64, Denied> {
-        let revision = self
-            .write()
-            .here(session, fingerprint, address.clone(), now.mono_ms, &self.limits)
-            .map_err(|refused| self.denied(refused))?;
+        let revision = {
+            let mut registry = self.write();
+            let revision = registry
+                .here(session, fingerprint, address.clone(), now.mono_ms, &self.limits)
+                .map_err(|refused| self.denied(refused))?;
+            registry.fetches(&session.account, fingerprint, unfinished);
+            revision
+        };
         self.keep_address(&session.account, address).await?;
         Ok(revision)
     }

@@ -49,6 +49,8 @@ struct Lease {
     until_ms: u64,
     revision: u64,
     files: HashSet<FileKey>,
+    /// What it is fetching, and has some of.
+    unfinished: Vec<File>,
 }
 
 /// What has changed of a peer's files.
@@ -90,6 +92,8 @@ pub(crate) struct Holder {
     pub address: PeerAddress,
     pub fingerprint: Fingerprint,
     pub file: File,
+    /// It is fetching it, and has some of it.
+    pub unfinished: bool,
 }
 
 /// See the module.
@@ -99,6 +103,8 @@ pub(crate) struct Registry {
     /// By account (folded) and certificate.
     by_peer: BTreeMap<(String, Fingerprint), u32>,
     index: Index,
+    /// Numbers of leases by the contents that they are fetching.
+    unfinished: HashMap<[u8; 32], Vec<u32>>,
     next: u32,
     /// Where each account's peer was last, by folded name.
     pub addresses: BTreeMap<String, (Name, PeerAddress)>,
@@ -139,7 +145,9 @@ impl Registry {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let (session, files) = (Arc::clone(session), HashSet::new());
-        let lease = Lease { session, fingerprint, address, until_ms, revision: 0, files };
+        let unfinished = Vec::new();
+        let lease =
+            Lease { session, fingerprint, address, until_ms, revision: 0, files, unfinished };
         self.leases.insert(number, lease);
         self.by_peer.insert(key, number);
         Ok(0)
@@ -200,6 +208,31 @@ impl Registry {
         Ok((lease.revision, lease.files.len()))
     }
 
+    /// What a peer that is there is fetching, and gives to others as far as it has it.
+    pub fn fetches(&mut self, account: &Name, fingerprint: Fingerprint, files: Vec<File>) {
+        let peer = (account.folded().to_owned(), fingerprint);
+        let Some(number) = self.by_peer.get(&peer).copied() else { return };
+        let Some(lease) = self.leases.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut lease.unfinished, files.clone());
+        self.fetch_no_more(number, &before);
+        for file in files {
+            let fetching = self.unfinished.entry(file.hash).or_default();
+            if !fetching.contains(&number) {
+                fetching.push(number);
+            }
+        }
+    }
+
+    fn fetch_no_more(&mut self, number: u32, files: &[File]) {
+        for file in files {
+            let Some(fetching) = self.unfinished.get_mut(&file.hash) else { continue };
+            fetching.retain(|other| *other != number);
+            if fetching.is_empty() {
+                self.unfinished.remove(&file.hash);
+            }
+        }
+    }
+
     /// A peer goes.
     pub fn gone(&mut self, account: &Name, fingerprint: Fingerprint) {
         if let Some(number) = self.by_peer.get(&(account.folded().to_owned(), fingerprint)) {
@@ -211,6 +244,7 @@ impl Registry {
         let Some(lease) = self.leases.remove(&number) else { return };
         self.by_peer.remove(&(lease.session.account.folded().to_owned(), lease.fingerprint));
         lease.files.into_iter().for_each(|key| self.index.remove(key, number));
+        self.fetch_no_more(number, &lease.unfinished);
     }
 
     /// Lets go of the peers that have not been heard of in time, or whose token has ended.
@@ -263,31 +297,38 @@ impl Registry {
         with_holders.filter(|(_, users)| !users.is_empty()).collect()
     }
 
-    /// The peers that have a content and are there, each once, at most `count`.
+    /// The peers that have a content and are there, each once, at most `count`: those that have all of it, then those that are
+    /// fetching it. Where there are more of these, others at another time, so that all are asked.
     pub fn holders(&self, hash: &[u8; 32], count: usize, now_ms: u64, now_us: u64) -> Vec<Holder> {
         let mut seen = HashSet::new();
-        let mut holders = Vec::new();
-        for found in self.index.with_hash(hash) {
-            for number in found.holders {
-                let alive = self.leases.get(number).filter(|lease| lease.is_alive(now_ms, now_us));
-                let Some(lease) = alive.filter(|_| seen.insert(*number)) else { continue };
-                holders.push(Holder {
-                    user: lease.session.account.to_string(),
-                    address: lease.address.clone(),
-                    fingerprint: lease.fingerprint,
-                    file: found.file.clone(),
-                });
-                if holders.len() >= count {
-                    return holders;
-                }
-            }
-        }
-        holders
+        let whole = self.index.with_hash(hash);
+        let whole = whole.flat_map(|found| found.holders.iter().map(move |n| (*n, found.file)));
+        let fetching = self.unfinished.get(hash).map_or(&[][..], Vec::as_slice);
+        let begin = usize::try_from(now_ms).unwrap_or(0) % fetching.len().max(1);
+        let begin = if fetching.len() > count { begin } else { 0 };
+        let (later, first) = fetching.split_at(begin);
+        let some = first.iter().chain(later).filter_map(|number| {
+            let files = &self.leases.get(number)?.unfinished;
+            Some((*number, files.iter().find(|file| file.hash == *hash)?))
+        });
+        let all = whole.map(|it| (it, false)).chain(some.map(|it| (it, true)));
+        let holders = all.filter_map(|((number, file), unfinished)| {
+            let lease = self.leases.get(&number)?;
+            let is_new = lease.is_alive(now_ms, now_us) && seen.insert(number);
+            is_new.then(|| Holder {
+                user: lease.session.account.to_string(),
+                address: lease.address.clone(),
+                fingerprint: lease.fingerprint,
+                file: file.clone(),
+                unfinished,
+            })
+        });
+        holders.take(count).collect()
     }
 
-    /// Whether somebody announces this content.
+    /// Whether somebody announces this content, or some of it.
     pub fn has(&self, hash: &[u8; 32]) -> bool {
-        self.index.with_hash(hash).next().is_some()
+        self.unfinished.contains_key(hash) || self.index.with_hash(hash).next().is_some()
     }
 }
 
@@ -396,6 +437,39 @@ mod tests {
                 && registry.index.len() == 0
                 && !registry.has(&file("a.txt").hash)
         );
+    }
+
+    #[test]
+    fn who_is_fetching_is_a_holder_of_some_and_in_no_search() {
+        let (mut registry, limits) = (Registry::default(), limits());
+        let (ana, luis) = (session("ana"), session("luis"));
+        registry.here(&ana, [1; 32], at(1), 0, &limits).unwrap();
+        registry.here(&luis, [2; 32], at(2), 0, &limits).unwrap();
+        let hash = file("a.txt").hash;
+        registry.fetches(&luis.account, [2; 32], vec![file("a.txt"), file("b.txt")]);
+        assert!(registry.has(&hash) && search(&registry, "", 0).is_empty());
+        say(&mut registry, (&ana, 1), 0, (&["a.txt"], &[]), 0).unwrap();
+        let seen = |registry: &Registry, count, now_ms| -> Vec<_> {
+            let holders = registry.holders(&hash, count, now_ms, 0).into_iter();
+            holders.map(|holder| (holder.user, holder.unfinished)).collect()
+        };
+        let (whole, some) = (("ana".to_owned(), false), ("luis".to_owned(), true));
+        assert_eq!(seen(&registry, 9, 0), [whole.clone(), some.clone()]);
+        assert_eq!(
+            seen(&registry, 1, 0),
+            std::slice::from_ref(&whole),
+            "who has all of it comes first"
+        );
+        // What it says is all of it, each time; who has all of it is no holder of some.
+        registry.fetches(&luis.account, [2; 32], vec![file("a.txt")]);
+        assert!(!registry.has(&file("b.txt").hash));
+        say(&mut registry, (&luis, 2), 0, (&["a.txt"], &[]), 0).unwrap();
+        assert_eq!(seen(&registry, 9, 0), [whole.clone(), ("luis".to_owned(), false)]);
+        say(&mut registry, (&luis, 2), 1, (&[], &["a.txt"]), 0).unwrap();
+        assert_eq!(seen(&registry, 9, 0), [whole, some]);
+        assert_eq!(seen(&registry, 9, 10_000), [], "nobody is there any more");
+        registry.expire(10_000, 0);
+        assert!(registry.unfinished.is_empty());
     }
 
     #[test]

@@ -153,6 +153,29 @@ async fn peers_are_listed_found_and_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_fetching_a_file_is_a_holder_of_some_of_it() {
+    let rig = Rig::new(PeerLimits::default()).await;
+    let ana = rig.account("ana").await;
+    let fetching = |files: Vec<Value>| {
+        let body = json!({ "port": 1, "fingerprint": hex(1), "unfinished": files });
+        rig.ask("PUT", "/api/peers/me", Some(&ana), body)
+    };
+    assert_eq!(fetching(vec![file("acta.txt")]).await.status, StatusCode::OK);
+    assert_eq!(rig.search(&ana, "acta").await, []);
+    let path = format!("/api/files/{}/holders", hash("acta.txt"));
+    let holders = rig.get(&path, &ana).await.json["items"].clone();
+    assert_eq!((&holders[0]["user"], &holders[0]["unfinished"]), (&json!("ana"), &json!(true)));
+    let wanted = json!({ "fingerprint": hex(2), "hashes": [hash("acta.txt")] });
+    let given = rig.ask("POST", "/api/capabilities", Some(&ana), wanted).await;
+    assert_eq!(given.status, StatusCode::OK, "{given:?}");
+    let many = (0..65).map(|number| file(&number.to_string())).collect();
+    assert_eq!(fetching(many).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(fetching(vec![file("\u{1b}[2J")]).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(fetching(Vec::new()).await.status, StatusCode::OK);
+    assert_eq!(rig.get(&path, &ana).await.json["items"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_says_nothing_is_not_there() {
     let lease = Duration::from_millis(300);
     let rig = Rig::new(PeerLimits { lease, ..PeerLimits::default() }).await;

@@ -118,7 +118,7 @@ pub async fn run(
     let (progress, told) = watch::channel(Progress::default());
     let drawing = drawn(&bar, told);
     let started = Instant::now();
-    let job = Job { hash, holders, capability, identity, target, turn: false };
+    let job = Job { hash, holders, capability, identity, target, many: None };
     let fetched = fetch::fetch(job, progress).await;
     bar.finish_and_clear();
     drawing.abort();

@@ -136,7 +136,7 @@ async fn list(
         capability: sources.capability.clone(),
         identity: Arc::clone(identity),
         target: assembly.list_target(),
-        turn: false,
+        many: None,
     };
     let fetched = fetch::fetch(job, watch::Sender::default()).await?;
     let reading = Arc::clone(assembly);
@@ -175,7 +175,7 @@ impl Fetching {
             holders.retain(|holder| holder.size == entry.size && is_good(holder));
         }
         let (hash, identity) = (entry.hash, Arc::clone(&self.identity));
-        let job = Job { hash, holders, capability, identity, target, turn: false };
+        let job = Job { hash, holders, capability, identity, target, many: None };
         let fetched = fetch::fetch(job, progress).await.map_err(NotGot::Fetch)?;
         let lied = |(holder, why): &(Holder, Failed)| {
             matches!(why, Failed::Lied(_)).then_some(holder.fingerprint)

@@ -30,7 +30,10 @@ impl Sharer {
         let folder = user.home.path().join("shared");
         let shared = folder.to_str().unwrap().to_owned();
         let args = ["peer", "--folder", &shared, "--port", port, "--node", &node.native, "--json"];
-        let peer = user.spawn(&[&args[..], &["-vv"]].concat());
+        // What it is asked, and what it has sent in all, is in its log.
+        let mut command = user.command(&args);
+        command.env("RUST_LOG", "warn,tertulia_files=debug");
+        let peer = user.spawn_by(&args, command);
         let started = object(&peer.says("address"));
         let address = started["address"].as_str().unwrap().to_owned();
         Self { user, peer, address, folder }
@@ -59,6 +62,15 @@ impl Sharer {
         let path = self.user.home.path().join(name);
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    /// Ends the peer; the bytes of contents that it has sent to others.
+    pub fn end(mut self) -> u64 {
+        self.peer.end_by(Signal::TERM, 0);
+        let noted = self.peer.all_noted();
+        let sent =
+            noted.split("sent_bytes=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        sent.unwrap_or_else(|| panic!("{noted}")).parse().unwrap()
     }
 
     /// Waits until a search finds so many.

@@ -10,7 +10,7 @@ use tertulia_files::names::FileName;
 
 use crate::files::{Sharer, content, read};
 use crate::files_group::{GROUP, account, as_it_stands, fetching, folder, missing, tell, teller};
-use crate::files_hostile::Account;
+use crate::files_scripted::Account;
 use crate::support::{Node, Running, object};
 
 /// The files below a folder.
@@ -278,7 +278,7 @@ fn lists_that_somebody_made_up_write_nothing() {
     let tom = runtime.block_on(Account::new(&node, "tom"));
     for (at, (name, list)) in lists.iter().enumerate() {
         let account = if at % 2 == 0 { &tom } else { &eva };
-        runtime.block_on(account.lie(name, list.as_bytes(), |_, part| part));
+        runtime.block_on(account.share(name, list.as_bytes(), Box::new(|_, part| part)));
         luis.finds(name, 1);
         let refused = luis.files(&["get", name, "-o", to, "--json"]).expect(1);
         assert_eq!(object(&refused.stderr())["error"]["code"], "BAD_FOLDER", "{name}");
@@ -290,8 +290,8 @@ fn lists_that_somebody_made_up_write_nothing() {
     }
     // What it says of a file's size or content is not what the file is.
     let lies = lines("9 HASH a\n");
-    runtime.block_on(eva.lie("miente/", lies.as_bytes(), |_, part| part));
-    runtime.block_on(eva.lie("a", b"x", |_, part| part));
+    runtime.block_on(eva.share("miente/", lies.as_bytes(), Box::new(|_, part| part)));
+    runtime.block_on(eva.share("a", b"x", Box::new(|_, part| part)));
     luis.finds("miente", 1);
     let refused = luis.files(&["get", "miente/", "-o", to, "--json"]).expect(1);
     assert_eq!(object(&refused.stderr())["error"]["code"], "NO_HOLDERS");
@@ -311,8 +311,8 @@ fn lists_that_somebody_made_up_write_nothing() {
     let seq = tell(&node, "miente/", 8, ContentHash::of(lies.as_bytes()).0).unwrap();
     member.notes(&format!("#{seq} failed: bad folder (it has 9 bytes, not 8)"));
     // Who calls a file a folder keeps nobody from getting it by its hash.
-    runtime.block_on(tom.lie("foto.png", b"a picture", |_, part| part));
-    runtime.block_on(tom.lie("foto/", b"a picture", |_, part| part));
+    runtime.block_on(tom.share("foto.png", b"a picture", Box::new(|_, part| part)));
+    runtime.block_on(tom.share("foto/", b"a picture", Box::new(|_, part| part)));
     luis.finds("foto.png", 1);
     let hash = ContentHash::of(b"a picture").to_string();
     luis.files(&["get", &hash, "-o", to]).expect(0);

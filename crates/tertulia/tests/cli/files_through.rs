@@ -8,7 +8,7 @@ use tertulia_files::content::ContentHash;
 use tertulia_files::proto::{Piece, pieces_reply::Part};
 
 use crate::files::{Sharer, content};
-use crate::files_hostile::Account;
+use crate::files_scripted::Account;
 use crate::support::{Node, WITHIN};
 
 const PASSWORD: &str = "correct horse";
@@ -90,36 +90,48 @@ fn a_content_comes_through_the_node_verified() {
 
     // Who lies is passed over, from the first piece or in the middle; alone, it gives nothing.
     let eva = runtime.block_on(Account::new(&node, "eva"));
-    runtime.block_on(eva.lie("Plano Ñ.bin", &bytes, |outline, part| match part {
-        Part::Piece(piece) if piece.number + 1 < outline.pieces() && piece.number > 1 => {
-            let mut content = piece.content.to_vec();
-            content[7] ^= 1;
-            Part::Piece(Piece { content: content.into(), ..piece })
-        }
-        part => part,
-    }));
+    runtime.block_on(eva.share(
+        "Plano Ñ.bin",
+        &bytes,
+        Box::new(|outline, part| match part {
+            Part::Piece(piece) if piece.number + 1 < outline.pieces() && piece.number > 1 => {
+                let mut content = piece.content.to_vec();
+                content[7] ^= 1;
+                Part::Piece(Piece { content: content.into(), ..piece })
+            }
+            part => part,
+        }),
+    ));
     for _ in 0..2 {
         let got = get(&node, &path, &token);
         assert_eq!((got.status, got.body == bytes), (200, true));
     }
     let alone = content(4 << 20);
-    runtime.block_on(eva.lie("otro.bin", &alone, |_, part| match part {
-        Part::Piece(piece) => {
-            Part::Piece(Piece { content: vec![0; piece.content.len()].into(), ..piece })
-        }
-        part => part,
-    }));
+    runtime.block_on(eva.share(
+        "otro.bin",
+        &alone,
+        Box::new(|_, part| match part {
+            Part::Piece(piece) => {
+                Part::Piece(Piece { content: vec![0; piece.content.len()].into(), ..piece })
+            }
+            part => part,
+        }),
+    ));
     let path = format!("/api/files/{}", ContentHash::of(&alone));
     let lied = get(&node, &path, &token);
     assert_eq!((lied.status, lied.code()), (502, "NO_HOLDERS".to_owned()));
     // It proves itself and then sends something else: what came before is right, and it breaks off.
     let broken = content(5 << 20);
-    runtime.block_on(eva.lie("roto.bin", &broken, |outline, part| match part {
-        Part::Piece(piece) if piece.number == 2 && outline.pieces() > 3 => {
-            Part::Piece(Piece { content: vec![0; piece.content.len()].into(), ..piece })
-        }
-        part => part,
-    }));
+    runtime.block_on(eva.share(
+        "roto.bin",
+        &broken,
+        Box::new(|outline, part| match part {
+            Part::Piece(piece) if piece.number == 2 && outline.pieces() > 3 => {
+                Part::Piece(Piece { content: vec![0; piece.content.len()].into(), ..piece })
+            }
+            part => part,
+        }),
+    ));
     let path = format!("/api/files/{}", ContentHash::of(&broken));
     let cut = get(&node, &path, &token);
     assert!(cut.body.len() < broken.len() && broken.starts_with(&cut.body), "{}", cut.body.len());

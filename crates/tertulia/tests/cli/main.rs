@@ -17,6 +17,8 @@ mod files_folders;
 mod files_follow;
 mod files_group;
 mod files_hostile;
+mod files_large;
+mod files_scripted;
 mod files_through;
 mod joining;
 mod line;

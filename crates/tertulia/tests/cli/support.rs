@@ -77,7 +77,11 @@ impl User {
     }
 
     pub fn spawn(&self, args: &[&str]) -> Running {
-        let mut command = self.command(args);
+        self.spawn_by(args, self.command(args))
+    }
+
+    /// The same by a command that was made otherwise ready.
+    pub fn spawn_by(&self, args: &[&str], mut command: Command) -> Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running::new(args.join(" "), command)
     }

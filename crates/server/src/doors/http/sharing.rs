@@ -115,7 +115,12 @@ pub(crate) async fn here(
     let address = PeerAddress { host, port: here.port };
     let shown = address.shown(peer.dialled.ip());
     let peers = &door.directory.peers;
-    let revision = peers.here(session, print, address, now()).await?;
+    let most = peers.limits().unfinished_per_peer;
+    if here.unfinished.len() > most {
+        return Err(Problem::bad(format!("a peer fetches at most {most} files at a time")));
+    }
+    let unfinished = here.unfinished.into_iter().map(file_of).collect::<Result<Vec<_>, _>>()?;
+    let revision = peers.here(session, print, address, unfinished, now()).await?;
     let lease_ms = u64::try_from(peers.limits().lease.as_millis()).unwrap_or(u64::MAX);
     Ok(Json(PeerLease { user: session.account.to_string(), address: shown, lease_ms, revision }))
 }
@@ -272,6 +277,7 @@ pub(super) fn lines_of(door: &Door, hash: &[u8; 32], dialled: IpAddr) -> Vec<Hol
         fingerprint: hex(&holder.fingerprint),
         name: holder.file.name,
         size: holder.file.size,
+        unfinished: holder.unfinished,
     });
     lines.collect()
 }

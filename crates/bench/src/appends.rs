@@ -1,0 +1,198 @@
+//! Durable speed: commits of the embedded store, one at a time, beside a bare file that is full of zeros, written on and synced.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use tertulia_journal::{Batch, Embedded, Journal as _, LogId, Options};
+
+use crate::figures::{machine, short, spread, thousands};
+
+/// What the command line says.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Fewer and shorter rounds: no more than a hint.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of each size, the file's and the store's in turn.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of each round.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// On whose disk both are: a folder in it is made, and removed at the end.
+    #[arg(long, default_value = "target")]
+    folder: PathBuf,
+    /// The document whose section is replaced.
+    #[arg(long)]
+    write: Option<PathBuf>,
+}
+
+/// Bytes of a commit.
+const SIZES: [usize; 2] = [200, 64 << 10];
+/// The bare file; where it is full, writing begins anew at its beginning.
+const FILE_BYTES: u64 = 64 << 20;
+/// Not counted, before each round: what the other one has left in the disk's cache.
+const WARM_UP: usize = 5;
+
+/// Measures, prints the table, and writes the page.
+pub fn run(args: &Args) -> Result<()> {
+    let (rounds, seconds) = if args.quick { (3, 0.3) } else { (9, 1.0) };
+    let rounds = args.rounds.unwrap_or(rounds);
+    let round = Duration::from_secs_f64(args.seconds.unwrap_or(seconds));
+    let mut out = format!(
+        "## Durable speed\n\n`cargo xtask bench appends`, on {}. Commits one after the other, each waited for: a bare file that was \
+         filled with zeros before, written on and synced (`fdatasync`) each time, and the embedded store, which has its own thread, \
+         checksums and headers besides. {rounds} interleaved rounds of {} s, on the same disk; medians (least to most), ratios \
+         round by round.\n\n",
+        machine(),
+        short(round.as_secs_f64())
+    );
+    out += "| a commit | bare file, a second | store, a second | ratio | bare p50, p99 µs | store p50, p99 µs | p99, ratio |\n";
+    out += "|---|---|---|---|---|---|---|\n";
+    for size in SIZES {
+        let folder = tempfile::tempdir_in(&args.folder)?;
+        out += &row(size, &measure(folder.path(), size, rounds, round)?);
+    }
+    println!("{out}");
+    match &args.write {
+        Some(path) => crate::page::write(path, "appends", &(out + "\n")),
+        None => Ok(()),
+    }
+}
+
+/// How long each commit took, sorted.
+type Times = Vec<Duration>;
+
+/// The file's and the store's, round by round.
+fn measure(
+    folder: &Path,
+    size: usize,
+    rounds: usize,
+    round: Duration,
+) -> Result<Vec<(Times, Times)>> {
+    let mut bare = Bare::new(folder, size)?;
+    let mut store = Store::new(folder, size)?;
+    let mut all = Vec::new();
+    for nth in 0..rounds {
+        eprintln!("{size} bytes: round {} of {rounds}", nth + 1);
+        all.push((times(round, || bare.commit())?, times(round, || store.commit())?));
+    }
+    Ok(all)
+}
+
+fn times(length: Duration, mut commit: impl FnMut() -> Result<()>) -> Result<Times> {
+    for _ in 0..WARM_UP {
+        commit()?;
+    }
+    let (mut times, began) = (Vec::new(), Instant::now());
+    while began.elapsed() < length {
+        let at = Instant::now();
+        commit()?;
+        times.push(at.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+/// A file that was filled with zeros before.
+struct Bare {
+    file: File,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Bare {
+    fn new(folder: &Path, size: usize) -> Result<Self> {
+        let file = File::create_new(folder.join("bare"))?;
+        let zeros = vec![0; 1 << 20];
+        for at in (0..FILE_BYTES).step_by(zeros.len()) {
+            file.write_all_at(&zeros, at)?;
+        }
+        file.sync_all()?;
+        Ok(Self { file, at: 0, bytes: vec![b'x'; size] })
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if self.at + self.bytes.len() as u64 > FILE_BYTES {
+            self.at = 0;
+        }
+        self.file.write_all_at(&self.bytes, self.at)?;
+        self.at += self.bytes.len() as u64;
+        Ok(self.file.sync_data()?)
+    }
+}
+
+struct Store {
+    store: Embedded,
+    log: LogId,
+    next: u64,
+    bytes: Bytes,
+}
+
+impl Store {
+    fn new(folder: &Path, size: usize) -> Result<Self> {
+        let store = Embedded::open(folder, Options::default())?;
+        Ok(Self { store, log: LogId([1; 16]), next: 1, bytes: vec![b'x'; size].into() })
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let batch = Batch {
+            log: self.log,
+            epoch: 1,
+            first: self.next,
+            count: 1,
+            time_us: 0,
+            notes: Bytes::new(),
+            entries: vec![self.bytes.clone()],
+        };
+        self.next += 1;
+        let (answer, answered) = mpsc::channel();
+        // Whoever asked is there until it is answered.
+        self.store.append(batch, Box::new(move |result| drop(answer.send(result))));
+        Ok(answered.recv().context("the store has gone")??)
+    }
+}
+
+/// Microseconds at this hundredth of the sorted times.
+fn at(times: &Times, per_cent: usize) -> f64 {
+    let index = (times.len() * per_cent).div_ceil(100).saturating_sub(1);
+    times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+}
+
+fn rate(times: &Times) -> f64 {
+    times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64()
+}
+
+fn row(size: usize, rounds: &[(Times, Times)]) -> String {
+    let bare =
+        |of: &dyn Fn(&Times) -> f64| spread(rounds.iter().map(|(bare, _)| of(bare)).collect());
+    let store =
+        |of: &dyn Fn(&Times) -> f64| spread(rounds.iter().map(|(_, store)| of(store)).collect());
+    let ratio = |of: &dyn Fn(&Times) -> f64| {
+        let all = rounds.iter().map(|(bare, store)| of(store) / of(bare));
+        let ratio = spread(all.collect());
+        format!("{} ({} to {})", short(ratio.median), short(ratio.least), short(ratio.most))
+    };
+    let (p50, p99) = (|times: &Times| at(times, 50), |times: &Times| at(times, 99));
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "| {} B | {} | {} | {} | {}, {} | {}, {} | {} |",
+        thousands(size as f64),
+        thousands(bare(&rate).median),
+        thousands(store(&rate).median),
+        ratio(&rate),
+        short(bare(&p50).median),
+        short(bare(&p99).median),
+        short(store(&p50).median),
+        short(store(&p99).median),
+        ratio(&p99)
+    );
+    out
+}

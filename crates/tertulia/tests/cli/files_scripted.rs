@@ -1,0 +1,245 @@
+//! A peer that does what a test says: lies, gives some only, or each piece once.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tertulia_client::Target;
+use tertulia_files::content::{Ending, Outline, outline_of};
+use tertulia_files::identity::{Fingerprint, Identity};
+use tertulia_files::node::Node as NodeApi;
+use tertulia_files::pieces::PieceSet;
+use tertulia_files::proto::peer_server::{Peer, PeerServer};
+use tertulia_files::proto::pieces_reply::Part;
+use tertulia_files::proto::{
+    self, FilesReply, HaveReply, HaveRequest, ListRequest, LoginReply, LoginRequest, LogoutReply,
+    LogoutRequest, PeersReply, PeersRequest, PiecesReply, PiecesRequest, RegisterReply,
+    RegisterRequest, SaveFileReply, SaveFileRequest, SaveFolderRequest, SearchRequest,
+    SourcesReply, SourcesRequest,
+};
+use tertulia_files::tls;
+use tertulia_wire::sharing::{FileHeld, FilesChanged, FolderHeld, PeerHere};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::StreamExt as _;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::support::Node;
+
+pub const PIECE: usize = 1 << 20;
+const PASSWORD: &str = "correct horse";
+
+/// What a hostile peer does to what it sends.
+pub type Bend = Box<dyn Fn(&Outline, Part) -> Part + Send + Sync>;
+
+/// A peer that has a content, or says so, and does with it what a test says.
+struct Scripted {
+    content: Vec<u8>,
+    outline: Outline,
+    bend: Bend,
+    /// It gives these only, and says that it is fetching the others.
+    only: Option<PieceSet>,
+    /// Pieces that are wanted are given so often.
+    given: Mutex<Vec<usize>>,
+}
+
+impl Scripted {
+    /// Those that are wanted and were not given before, to anybody.
+    fn once(&self, asked: &PiecesRequest) -> Vec<u64> {
+        let wanted = PieceSet::read(self.outline.pieces(), &asked.wanted).unwrap();
+        let mut given = self.given.lock().unwrap();
+        let fresh = wanted.iter().filter(|number| given[*number as usize] == 0);
+        let numbers: Vec<u64> = fresh.take(asked.count as usize).collect();
+        numbers.iter().for_each(|number| given[*number as usize] += 1);
+        numbers
+    }
+}
+
+/// So that the test can look at it.
+struct Shared(Arc<Scripted>);
+
+type Replies =
+    std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<PiecesReply, Status>> + Send>>;
+
+fn nothing<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("nothing"))
+}
+
+#[tonic::async_trait]
+impl Peer for Shared {
+    type PiecesStream = Replies;
+
+    async fn pieces(&self, request: Request<PiecesRequest>) -> Result<Response<Replies>, Status> {
+        let (request, peer) = (request.into_inner(), Arc::clone(&self.0));
+        let mut parts = Vec::new();
+        if request.outline {
+            let values = peer.outline.values().as_flattened().to_vec().into();
+            let last = peer.outline.pieces() - 1;
+            let Ending { chunk, left } = Ending::of(last, &peer.content[last as usize * PIECE..]);
+            let (ending, left) = (chunk.into(), left.as_flattened().to_vec().into());
+            let size = peer.outline.size();
+            parts.push(Part::Outline(proto::Outline { size, values, ending, left }));
+        }
+        let numbers = if request.wanted.is_empty() {
+            (request.first..request.first + u64::from(request.count)).collect()
+        } else {
+            let numbers = peer.once(&request);
+            parts.push(Part::Given(proto::Given { numbers: numbers.clone() }));
+            numbers
+        };
+        if numbers
+            .iter()
+            .any(|number| peer.only.as_ref().is_some_and(|only| !only.contains(*number)))
+        {
+            return Err(Status::not_found("not here yet"));
+        }
+        let read = Arc::clone(&peer);
+        let pieces = numbers.into_iter().map(move |number| {
+            let begin = number as usize * PIECE;
+            let end = read.content.len().min(begin + PIECE);
+            let content = read.content[begin..end].to_vec().into();
+            Part::Piece(proto::Piece { number, content })
+        });
+        let replies = parts
+            .into_iter()
+            .chain(pieces)
+            .map(move |part| Ok(PiecesReply { part: Some((peer.bend)(&peer.outline, part)) }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    async fn have(&self, _: Request<HaveRequest>) -> Result<Response<HaveReply>, Status> {
+        let size = self.0.outline.size();
+        let Some(only) = &self.0.only else {
+            return Ok(Response::new(HaveReply {
+                size,
+                all: true,
+                sparing: true,
+                ..Default::default()
+            }));
+        };
+        let pieces = only.bits().to_vec().into();
+        Ok(Response::new(HaveReply { size, pieces, ..Default::default() }))
+    }
+
+    async fn register(
+        &self,
+        _: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterReply>, Status> {
+        nothing()
+    }
+    async fn login(&self, _: Request<LoginRequest>) -> Result<Response<LoginReply>, Status> {
+        nothing()
+    }
+    async fn logout(&self, _: Request<LogoutRequest>) -> Result<Response<LogoutReply>, Status> {
+        nothing()
+    }
+    async fn save_file(
+        &self,
+        _: Request<Streaming<SaveFileRequest>>,
+    ) -> Result<Response<SaveFileReply>, Status> {
+        nothing()
+    }
+    async fn save_folder(
+        &self,
+        _: Request<Streaming<SaveFolderRequest>>,
+    ) -> Result<Response<SaveFileReply>, Status> {
+        nothing()
+    }
+    async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        nothing()
+    }
+    async fn search(&self, _: Request<SearchRequest>) -> Result<Response<FilesReply>, Status> {
+        nothing()
+    }
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<FilesReply>, Status> {
+        nothing()
+    }
+    async fn sources(&self, _: Request<SourcesRequest>) -> Result<Response<SourcesReply>, Status> {
+        nothing()
+    }
+}
+
+/// An account without a peer of ours.
+pub struct Account {
+    pub api: Arc<NodeApi>,
+    pub token: String,
+}
+
+impl Account {
+    pub async fn new(node: &Node, name: &str) -> Self {
+        let api = Arc::new(NodeApi::new(&Target::new(node.native.clone())));
+        api.register(name, PASSWORD, "", None).await.unwrap();
+        let token = api.log_in(name, PASSWORD).await.unwrap().token;
+        Self { api, token }
+    }
+
+    /// Says that a peer with this certificate has these files, and is fetching those, until the runtime ends.
+    pub async fn announce(
+        &self,
+        fingerprint: Fingerprint,
+        port: u16,
+        add: Vec<FileHeld>,
+        unfinished: Vec<FileHeld>,
+    ) {
+        let fingerprint = fingerprint.to_string();
+        let here = PeerHere { host: None, port, fingerprint: fingerprint.clone(), unfinished };
+        self.api.here(&self.token, &here).await.unwrap();
+        let changed = FilesChanged { fingerprint, revision: 0, add, remove: Vec::new() };
+        self.api.announce(&self.token, &changed).await.unwrap();
+        let (api, token) = (Arc::clone(&self.api), self.token.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                let _ = api.here(&token, &here).await;
+            }
+        });
+    }
+
+    /// A peer of this account that has a content, and bends what it sends; it ends with the runtime.
+    pub async fn share(&self, name: &str, content: &[u8], bend: Bend) -> Given {
+        self.serve(name, content, bend, None).await
+    }
+
+    /// One that says that it is fetching a content, and has these pieces of it.
+    pub async fn share_some(&self, name: &str, content: &[u8], only: PieceSet) -> Given {
+        self.serve(name, content, Box::new(|_, part| part), Some(only)).await
+    }
+
+    async fn serve(&self, name: &str, content: &[u8], bend: Bend, only: Option<PieceSet>) -> Given {
+        let identity = Identity::ephemeral().unwrap();
+        let outline = outline_of(content).unwrap();
+        let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let held = FileHeld {
+            name: name.into(),
+            size: outline.size(),
+            hash: outline.hash().to_string(),
+            folder: name.ends_with('/').then_some(FolderHeld { files: 1, bytes: 1 }),
+        };
+        let acceptor = TlsAcceptor::from(tls::server_config(&identity).unwrap());
+        let incoming =
+            tokio_stream::wrappers::TcpListenerStream::new(listener).then(move |stream| {
+                let acceptor = acceptor.clone();
+                async move { acceptor.accept(stream?).await }
+            });
+        let given = Mutex::new(vec![0; outline.pieces() as usize]);
+        let (whole, some) =
+            if only.is_some() { (vec![], vec![held]) } else { (vec![held], vec![]) };
+        let peer = Arc::new(Scripted { content: content.to_vec(), outline, bend, only, given });
+        let service = PeerServer::new(Shared(Arc::clone(&peer)));
+        tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+        self.announce(identity.fingerprint(), port, whole, some).await;
+        Given(peer)
+    }
+}
+
+/// What a scripted peer has given.
+pub struct Given(Arc<Scripted>);
+
+impl Given {
+    /// How often each piece was given to somebody who let it choose.
+    pub fn times(&self) -> Vec<usize> {
+        self.0.given.lock().unwrap().clone()
+    }
+}

@@ -122,7 +122,7 @@ const CHUNK_BYTES: usize = 1024;
 /// A file's last chunk, and what is beside its way up within the last piece: proves how long the file is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// At most [`CHUNK_BYTES`]; none where the file is empty.
+    /// At most 1,024 bytes; none where the file is empty.
     pub chunk: Vec<u8>,
     /// The values of what is left of it, from the piece down; at most one a level.
     pub left: Vec<ChainingValue>,

@@ -70,12 +70,24 @@ impl Line {
     fn command(&self, root: &Path) -> Command {
         let mut words = self.line.split_whitespace();
         let mut command = Command::new(words.next().unwrap_or_default());
+        as_from_a_shell(&mut command);
         command.args(words).envs(self.env.iter().copied()).current_dir(root).stdin(Stdio::null());
         command
     }
 
     fn cannot_start(&self) -> String {
         format!("cannot start `{}`", self.line)
+    }
+}
+
+/// Takes away what cargo tells this program about itself: build scripts look at it, and what a shell's cargo has built would be
+/// built anew by ours, and the other way round.
+pub fn as_from_a_shell(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::fetch::{Holder, Source};
 use crate::identity::Identity;
 use crate::limits::SOURCES_MAX;
 
-/// Pieces that wait to be taken.
+/// Parts of a piece, as they came, that wait to be taken.
 const AHEAD: usize = 1;
 /// Pieces that are asked for at once.
 const RUN: u32 = 8;

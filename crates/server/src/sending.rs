@@ -36,7 +36,8 @@ impl Sending {
     fn deliver(&mut self, hosted: &Hosted, conn: &Conn) -> bool {
         let held = self.held();
         match self.write(hosted, conn) {
-            Ok(Wrote::All) => true,
+            // What TLS has taken and the socket has not is the session's to wait for.
+            Ok(Wrote::All) => self.held() <= held,
             // What it holds is the session's to tell the budget.
             Ok(Wrote::Full) => self.waits && self.held() == held,
             // An error is told again to the session, which ends by it.
@@ -58,26 +59,16 @@ pub(crate) fn deliver(hosted: &Hosted, conn: &Conn) {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use bytes::Bytes;
     use tertulia_group::{ConnId, Door, Output, Refusal};
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
     use crate::config::NodeLimits;
-    use crate::testing;
+    use crate::testing::{self, entry};
 
     /// Whether the session has been woken since the last time.
     async fn is_woken(conn: &Conn) -> bool {
         tokio::time::timeout(std::time::Duration::ZERO, conn.woken()).await.is_ok()
-    }
-
-    /// A frame of which only the header is looked at.
-    fn entry(seq: u64, len: u32) -> Bytes {
-        let mut frame = vec![0; len as usize];
-        frame[..4].copy_from_slice(&len.to_le_bytes());
-        frame[4] = tertulia_group::Kind::Message as u8;
-        frame[8..16].copy_from_slice(&seq.to_le_bytes());
-        frame.into()
     }
 
     #[tokio::test]

@@ -60,6 +60,16 @@ pub(crate) fn hosted(shared: &Arc<Shared>) -> Hosted {
     Hosted::new(GroupKey(1), name, group, Default::default(), Arc::clone(shared), stored)
 }
 
+/// An entry of `len` bytes, of which only the header is one.
+#[cfg(test)]
+pub(crate) fn entry(seq: u64, len: u32) -> bytes::Bytes {
+    let mut frame = vec![0; len as usize];
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    frame[4] = tertulia_group::Kind::Message as u8;
+    frame[8..16].copy_from_slice(&seq.to_le_bytes());
+    frame.into()
+}
+
 /// Both ends of a connection that holds little: the node's, and a client's.
 #[cfg(test)]
 pub(crate) async fn narrow() -> (Stream, TcpStream) {

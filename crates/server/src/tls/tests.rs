@@ -1,8 +1,10 @@
 //! A stream under TLS whose socket takes little: what it keeps, what it says is there, and what goes with it to another runtime.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
+use tertulia_group::{ConnId, Door};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -13,6 +15,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::*;
 use crate::config::NodeLimits;
+use crate::conn::Conn;
+use crate::sending::{self, Sending};
 use crate::stream::Stream;
 use crate::testing;
 
@@ -102,4 +106,29 @@ async fn what_was_read_and_not_taken_is_there_whatever_the_socket_says() {
     let ended = tokio::time::timeout(testing::PATIENCE, ours.ready(Interest::READABLE)).await;
     ended.expect("its end").expect("is told");
     assert_eq!(ours.try_read_buf(&mut rest).expect("ends"), 0);
+}
+
+/// The bug: the driver wrote what TLS took and the socket did not, and nobody waited for the socket: the rest came with the next
+/// heartbeat.
+#[tokio::test]
+async fn what_the_driver_writes_and_the_socket_does_not_take_is_waited_for_by_the_session() {
+    let (ours, _theirs) = narrow().await;
+    let hosted = testing::hosted(&testing::shared(NodeLimits::default()));
+    let address = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    let conn = Conn::new(ConnId(1), Door::Native, address, None);
+    let idle = ours.held();
+    let mut sending = Sending::new(ours);
+    sending.outbox.start(1, Vec::new());
+    conn.sending.replace(Some(sending));
+    let is_woken = || async { tokio::time::timeout(Duration::ZERO, conn.woken()).await.is_ok() };
+    for seq in 1.. {
+        hosted.window.borrow_mut().push(testing::entry(seq, 1000), seq, seq);
+        sending::deliver(&hosted, &conn);
+        let waits = conn.writing().held() > idle;
+        assert_eq!(is_woken().await, waits, "#{seq}");
+        if waits {
+            assert_eq!(conn.writing().outbox.sent_through(), seq, "TLS has taken all of it");
+            break;
+        }
+    }
 }

@@ -21,8 +21,9 @@ use super::{Door, Peer};
 use crate::clock::now;
 use crate::peers::{Content, Turn};
 
-/// What is on its way of one content at most: a piece that comes, one that waits, and one that is written.
-const HELD_BYTES: usize = 3 << 20;
+/// What is on its way of one content at most: what a holder may send before it is taken (4 MiB), a piece that is passed on, and
+/// what waits to be written.
+const HELD_BYTES: usize = 6 << 20;
 
 /// A content that peers have, fetched from them through the node and verified on the way; of a folder, the list of its files.
 /// It breaks off where nobody is left who has the rest. At most two at a time for an account (429).

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::assembly::{Assembly, Here};
+use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
 use crate::fetch::{Failed, Fetched, Holder, Progress, Target};
 use crate::limits::FOLDER_AT_ONCE;
@@ -188,10 +189,4 @@ async fn copy(
         gathered.files.push((entry.path.clone(), outline));
     }
     Ok(())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -1,6 +1,7 @@
 //! Peers that share files: the folder, the gRPC service, fetching from many at once, verification.
 
 pub mod assembly;
+pub mod blocking;
 pub mod cache;
 pub mod capability;
 pub mod content;

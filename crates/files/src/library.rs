@@ -416,12 +416,7 @@ impl Library {
     ) -> io::Result<()> {
         for (path, outline) in files {
             let whole = name.child_path(&path).map_err(io::Error::other)?;
-            let (_, stamp) = self.folder.read(&whole)?;
-            if stamp.size != outline.size() {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            self.cache().put(whole.clone(), stamp, Arc::clone(&outline));
-            self.write().put(SharedFile { name: whole, outline, stamp });
+            self.take_in(whole, outline)?;
         }
         self.list_folders();
         self.tell();
@@ -434,14 +429,19 @@ impl Library {
     /// # Errors
     /// Where it is not there, or has another size by now.
     pub fn adopt(&self, name: &FileName, outline: Arc<Outline>) -> io::Result<()> {
-        let (_, stamp) = self.folder.read(name)?;
+        self.take_in(name.clone(), outline)?;
+        self.tell();
+        self.keep();
+        Ok(())
+    }
+
+    fn take_in(&self, name: FileName, outline: Arc<Outline>) -> io::Result<()> {
+        let (_, stamp) = self.folder.read(&name)?;
         if stamp.size != outline.size() {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.cache().put(name.clone(), stamp, Arc::clone(&outline));
-        self.write().put(SharedFile { name: name.clone(), outline, stamp });
-        self.tell();
-        self.keep();
+        self.write().put(SharedFile { name, outline, stamp });
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub(crate) use self::source::{Source, endpoint};
 use self::plan::{Has, Plan};
 use self::replies::Content;
 use self::source::Pieces;
+use crate::blocking::blocking;
 use crate::content::{ContentHash, Ending, Outline};
 use crate::identity::Identity;
 use crate::limits::{FILE_BYTES_MAX, SOURCES_MAX};
@@ -177,12 +178,6 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
     blocking(move || part.finish(&target)).await?;
     let from: Vec<_> = holders.into_iter().zip(from).filter(|(_, bytes)| *bytes > 0).collect();
     Ok(Fetched { outline, size, kept, fetched: size - kept, from, dropped, listed })
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// What all that fetch for one content share.
@@ -361,7 +356,7 @@ impl Race {
                 .find(|number| self.holders[*number].fingerprint == holder.fingerprint);
             let is_gone = |number: &usize| {
                 let mut dropped = self.dropped.iter();
-                dropped.any(|(gone, why)| gone == number && !matches!(why, Failed::Lied(_)))
+                dropped.any(|(gone, why)| gone == number && !why.is_lie())
             };
             if asked.len() >= SOURCES_MAX || !known.as_ref().is_none_or(is_gone) {
                 continue;

@@ -63,6 +63,13 @@ pub enum Failed {
     Lied(String),
 }
 
+impl Failed {
+    /// It sent what is wrong: it is not asked again.
+    pub const fn is_lie(&self) -> bool {
+        matches!(self, Self::Lied(_))
+    }
+}
+
 impl From<Status> for Failed {
     fn from(status: Status) -> Self {
         // What a peer says is not yet fit to be shown.

@@ -100,7 +100,7 @@ impl Wanted {
 }
 
 pub(super) fn is_liar((_, why): &(Holder, Failed)) -> bool {
-    matches!(why, Failed::Lied(_))
+    why.is_lie()
 }
 
 /// The right to fetch, until it is asked for anew.

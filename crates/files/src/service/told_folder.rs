@@ -11,6 +11,7 @@ use super::told::{
     Fetcher, NAMES_TRIED, PAUSES, Told, ToldFailed, ToldFetched, Wanted, is_liar, numbered, of_io,
 };
 use crate::assembly::{Assembly, list_of};
+use crate::blocking::blocking;
 use crate::fetch::{Fetched, Holder, NotFetched, Progress};
 use crate::gather::{Gathered, gather};
 use crate::limits::{FILE_BYTES_MAX, PATIENCE};
@@ -256,10 +257,4 @@ fn next(number: u32) -> Result<u32, ToldFailed> {
         return Err(failed("name taken", "all names like it are taken"));
     }
     Ok(number + 1)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

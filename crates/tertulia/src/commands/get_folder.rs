@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tertulia_files::assembly::Assembly;
+use tertulia_files::blocking::blocking;
 use tertulia_files::content::ContentHash;
 use tertulia_files::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Progress, Target};
 use tertulia_files::gather::{Gathered, gather};
@@ -145,12 +146,6 @@ async fn list(
     Ok((list, fetched.dropped))
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
-}
-
 /// What fetching each file needs.
 #[derive(Clone)]
 struct Fetching {
@@ -177,9 +172,7 @@ impl Fetching {
         let (hash, identity) = (entry.hash, Arc::clone(&self.identity));
         let job = Job { hash, holders, capability, identity, target, many: None };
         let fetched = fetch::fetch(job, progress).await.map_err(NotGot::Fetch)?;
-        let lied = |(holder, why): &(Holder, Failed)| {
-            matches!(why, Failed::Lied(_)).then_some(holder.fingerprint)
-        };
+        let lied = |(holder, why): &(Holder, Failed)| why.is_lie().then_some(holder.fingerprint);
         let mut liars = self.liars.lock().unwrap_or_else(PoisonError::into_inner);
         liars.extend(fetched.dropped.iter().filter_map(lied));
         drop(liars);

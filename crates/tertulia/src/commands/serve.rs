@@ -88,7 +88,7 @@ fn store_failed(config: &Config, why: &str) -> Failure {
     Failure::failed("STORE_FAILED", text)
 }
 
-/// What to do about a node that does not start.
+/// What to do about a door that cannot listen.
 fn cannot_listen(failed: &CannotListen) -> String {
     let CannotListen { door, address, error } = failed;
     let (ip, port) = (address.ip(), address.port());
@@ -112,6 +112,7 @@ fn cannot_listen(failed: &CannotListen) -> String {
     )
 }
 
+/// What to do about a node that does not start.
 fn refused(error: StartError) -> Failure {
     match error {
         StartError::Listen(doors) => {

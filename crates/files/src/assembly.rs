@@ -104,25 +104,28 @@ impl Assembly {
             manifest.entries().iter().map(|entry| (entry.path.as_str(), entry)).collect();
         let mut here = Vec::new();
         let mut found = Vec::new();
+        let mut begun_bytes = 0;
         walk(&files, "", 0, &mut |dir, path, base, is_file| {
             let entry = entries.get(path).filter(|_| is_file);
             let outline = entry.and_then(|entry| right(dir, base, entry));
             match outline {
                 Some(outline) => found.push((path.to_owned(), outline)),
                 // What is being fetched goes on; anything else is nobody's.
-                None if is_file && base.starts_with(PART_PREFIX) => {}
+                None if is_file && base.starts_with(PART_PREFIX) => {
+                    begun_bytes += place::used_bytes(&dir.symlink_metadata(base)?);
+                }
                 None => dir.remove_file(base)?,
             }
             Ok(())
         })?;
-        let mut missing = manifest.bytes();
+        // What a part has on the disk is not free any more, and not needed again. It may be wrong: then writing says so.
+        let mut missing = manifest.bytes().saturating_sub(begun_bytes);
         for (path, outline) in found {
             if let Some(entry) = entries.get(&*path) {
                 missing = missing.saturating_sub(outline.size());
                 here.push((entry.path.clone(), Arc::new(outline)));
             }
         }
-        // Parts that are there already have their bytes: that much less is needed, and this asks for a little too much then.
         if place::free_bytes(&files).is_some_and(|free| free < missing) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -244,7 +247,11 @@ fn right(dir: &Dir, base: &str, entry: &Entry) -> Option<Outline> {
     if file.metadata().ok()?.len() != entry.size {
         return None;
     }
-    outline_of(file).ok().filter(|outline| outline.hash() == entry.hash)
+    let outline = outline_of(&file).ok().filter(|outline| outline.hash() == entry.hash)?;
+    // Whoever wrote it may have been killed before it was synced; what is right counts as being on the disk.
+    #[cfg(unix)]
+    file.sync_all().ok()?;
+    Some(outline)
 }
 
 /// Called with a folder, the whole path, the last name of it, and whether it is a plain file.

@@ -54,6 +54,11 @@ pub fn sync(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
+/// The same for a folder that is known by its path.
+pub fn sync_folder(path: &std::path::Path) -> io::Result<()> {
+    sync(&Dir::open_ambient_dir(path, cap_std::ambient_authority())?)
+}
+
 /// Bytes that are free for us on a folder's disk; `None` where the system does not say.
 pub fn free_bytes(dir: &Dir) -> Option<u64> {
     #[cfg(unix)]
@@ -65,6 +70,20 @@ pub fn free_bytes(dir: &Dir) -> Option<u64> {
     {
         let _ = dir;
         None
+    }
+}
+
+/// Bytes that a file has on its disk, however long it says that it is; 0 where the system does not say.
+pub fn used_bytes(metadata: &cap_std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        metadata.blocks().saturating_mul(512)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        0
     }
 }
 
@@ -93,5 +112,24 @@ pub fn write_at(file: &std::fs::File, bytes: &[u8], offset: u64) -> io::Result<(
         let mut file = file;
         file.seek(SeekFrom::Start(offset))?;
         file.write_all(bytes)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use cap_std::ambient_authority;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_bytes_that_were_written_and_not_those_that_it_only_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(folder.path().join("part")).unwrap();
+        file.set_len(64 << 20).unwrap();
+        write_at(&file, &[7; 100_000], 1 << 20).unwrap();
+        file.sync_all().unwrap();
+        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        let used = used_bytes(&dir.symlink_metadata("part").unwrap());
+        assert!((100_000..1_000_000).contains(&used), "{used}");
     }
 }

@@ -18,6 +18,7 @@ use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
 use crate::node::NodeError;
+use crate::place;
 
 /// The shortest and the longest pause before it is tried again.
 pub(super) const PAUSES: (Duration, Duration) =
@@ -208,11 +209,17 @@ impl Fetcher {
 
     /// Whether the file of this name has this content.
     async fn is_there(&self, name: &FileName, hash: ContentHash) -> bool {
-        let path = self.state.library.path().join(name.base());
+        let folder = self.state.library.path().to_owned();
+        let path = folder.join(name.base());
         let is_it = move || {
             let is_plain = std::fs::symlink_metadata(&path).is_ok_and(|data| data.is_file());
             let file = std::fs::File::open(&path).ok().filter(|_| is_plain);
-            file.and_then(|file| outline_of(file).ok()).is_some_and(|it| it.hash() == hash)
+            let Some(file) = file else { return false };
+            // Its peer may have been killed before the file or its name was synced; it is confirmed now.
+            let is_synced = || !cfg!(unix) || file.sync_all().is_ok();
+            outline_of(&file).is_ok_and(|it| it.hash() == hash)
+                && is_synced()
+                && place::sync_folder(&folder).is_ok()
         };
         tokio::task::spawn_blocking(is_it).await.unwrap_or(false)
     }

@@ -17,6 +17,7 @@ use crate::gather::{Gathered, gather};
 use crate::limits::{FILE_BYTES_MAX, PATIENCE};
 use crate::manifest::{Entry, Manifest};
 use crate::names::FileName;
+use crate::place;
 
 /// Ends when the folder is there or given up: what was shared of it under its names is shared so no more.
 struct Early<'a> {
@@ -56,8 +57,13 @@ impl Fetcher {
                 Ok(assembly) => break Arc::new(assembly),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let (path, hash) = (library.path().join(own.base()), told.hash);
-                    // It may have been put there before its peer was killed, and not been looked at since.
-                    if blocking(move || Ok(list_of(&path)? == Some(hash))).await.unwrap_or(false) {
+                    let folder = library.path().to_owned();
+                    // It may have been put there before its peer was killed, and not been looked at since, and its name not
+                    // been synced; its files were.
+                    let is_it = move || {
+                        Ok(list_of(&path)? == Some(hash) && place::sync_folder(&folder).is_ok())
+                    };
+                    if blocking(is_it).await.unwrap_or(false) {
                         return Ok(there(own));
                     }
                     number = next(number)?;

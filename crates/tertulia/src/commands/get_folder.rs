@@ -67,7 +67,15 @@ pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result
     let FolderJob { hash, asked, mut sources, identity, output } = job;
     let (parent, name) = target(output, asked, &sources.holders)?;
     let path = parent.join(name.base());
-    let failed = |why| failure(why, &path);
+    let failed = |why| match why {
+        NotFetched::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let shown = path.display();
+            let text =
+                format!("{shown} is there already, and a folder is never replaced; say -o PATH");
+            Failure::failed("EXISTS", text)
+        }
+        why => failure(why, &path),
+    };
     let opening = (parent.clone(), name.clone());
     let assembly = blocking(move || Assembly::open(&opening.0, &opening.1, hash)).await;
     let assembly = Arc::new(assembly.map_err(|error| failed(error.into()))?);

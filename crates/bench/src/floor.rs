@@ -1,5 +1,5 @@
 //! The floor: one thread that writes what a group's publishers say to each of its members, in big writes, without looking at it.
-//! Nothing that delivers the same bytes by TCP can be cheaper on this machine.
+//! What it writes in one turn is what it has read by then: who gathers more for a write may be cheaper.
 //!
 //! A connection's first line is `member GROUP` or `publish GROUP`. Memory for what members have not read yet is not bounded: this
 //! is no server for anything else than measuring.

@@ -148,7 +148,8 @@ pub fn write(path: &Path, tables: &[Table], peers: &[Box<dyn Peer>], effort: Eff
          round by round. CPU time is the server's process only, from the kernel's clock; the machine is shared, and the load \
          generator runs on it too: ratios are worth more than figures, and these more than latencies. The *floor* writes the \
          same bytes to the same sockets without looking at them. Tertulia's members confirm every message they take, and its \
-         sender is told of every receipt; JetStream's members acknowledge; nobody does with the others. `memory` keeps the newest \
+         sender is told of every receipt; JetStream's members acknowledge, and so do \
+         Mosquitto's (QoS 1); nobody does with the others. `memory` keeps the newest \
          32 MiB of each group.\n\n",
         machine(),
         effort.rounds,

@@ -33,10 +33,15 @@ impl Served {
         Ok(served)
     }
 
-    /// Ends it as a crash would, and starts it again in the same folder.
-    pub fn again(&mut self) -> Result<()> {
+    /// Ends it as a crash would, and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again in the same folder.
+    pub fn start(&mut self) -> Result<()> {
         self.child = self.command.spawn()?;
         self.until_it_listens()
     }

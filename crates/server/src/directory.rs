@@ -13,7 +13,6 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::accounts::rules::Rules;
 use crate::accounts::table::{Operation, Role, Verdict};
 use crate::accounts::{Accounts, Caller, Opened, Pass};
-use crate::allocator::Allocator;
 use crate::feed::Feed;
 use crate::hosted::{Down, GroupKey, Stats};
 use crate::listing;
@@ -102,7 +101,6 @@ pub(crate) struct Directory {
     skeletons: RwLock<HashMap<String, String>>,
     /// Held while a group is made, so that no two that look alike are.
     creating: AsyncMutex<()>,
-    allocator: Mutex<Allocator>,
     totals: Mutex<Totals>,
     /// Where the native door listens.
     native: RwLock<Option<SocketAddr>>,
@@ -130,7 +128,6 @@ impl Directory {
             lost: RwLock::default(),
             skeletons: RwLock::default(),
             creating: AsyncMutex::new(()),
-            allocator: Mutex::default(),
             totals: Mutex::default(),
             native: RwLock::default(),
             http: RwLock::default(),
@@ -531,7 +528,7 @@ impl Directory {
             }
         };
         if let Ok(number) = listed.name.folded().parse() {
-            let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut allocator = self.shared.allocator();
             let members = recovered.group.members();
             members.for_each(|member| allocator.remember(member.name.folded(), number));
         }
@@ -559,6 +556,8 @@ impl Directory {
             Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
         let group = {
             let groups = read(&self.groups);
+            // Before the loads are read: nobody stops being reserved and begins to be here meanwhile.
+            let mut allocator = self.shared.allocator();
             // A damaged one takes nobody in.
             let load = |listed: &Arc<Listed>| match listed.damaged.get() {
                 Some(_) => usize::MAX,
@@ -573,17 +572,11 @@ impl Directory {
             });
             let pool = lost.chain(pool);
             let loads: BTreeMap<u32, usize> = pool.filter(|(number, _)| *number > 0).collect();
-            let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
             let members_max = self.shared.config.limits.pool_members;
             allocator.allocate(crate::clock::mono_ms(), name.folded(), &loads, members_max)
         };
         let admitted = self.admit_or_create(caller, Operation::Join, &group.to_string()).await?;
         Ok(admitted.listed)
-    }
-
-    /// A member has joined: its reservation has done its work.
-    pub fn joined(&self, name: &Name) {
-        self.allocator.lock().unwrap_or_else(PoisonError::into_inner).joined(name.folded());
     }
 
     /// Where a group of this node is coordinated, for somebody who reached the node at `dialled`.

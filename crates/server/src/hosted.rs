@@ -444,19 +444,32 @@ impl Hosted {
 
     fn carry_out(&self) {
         let outputs: Vec<Output> = self.group.borrow_mut().outputs().collect();
-        let mut finals = Vec::new();
+        let (mut finals, mut welcomed) = (Vec::new(), Vec::new());
         for output in outputs {
             match output {
                 Output::WatchedComplete(run) => finals.push(Final::Complete(run)),
                 Output::Watched(receipt) => finals.push(Final::One(receipt)),
-                output => self.carry_out_one(output),
+                output => {
+                    if let Output::Welcome(_, welcome) = &output {
+                        welcomed.push(welcome.name.clone());
+                    }
+                    self.carry_out_one(output);
+                }
             }
         }
         if !finals.is_empty() {
             self.feed.tell(finals);
         }
         let group = self.group.borrow();
-        self.stats.members.store(group.member_count() as u32, Ordering::Relaxed);
+        let members = group.member_count() as u32;
+        if welcomed.is_empty() {
+            self.stats.members.store(members, Ordering::Relaxed);
+        } else {
+            // Whoever is here is reserved for no longer, in one step: the allocator counts everybody once.
+            let mut allocator = self.shared.allocator();
+            welcomed.iter().for_each(|name| allocator.joined(name.folded()));
+            self.stats.members.store(members, Ordering::Relaxed);
+        }
         self.stats.tail.store(group.tail(), Ordering::Relaxed);
         self.stats.first.store(group.first(), Ordering::Relaxed);
         self.stats.epoch.store(group.epoch(), Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tertulia_journal::{Catalog, Journal};
 use tertulia_wire::{Instance, Level};
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::allocator::Allocator;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     next_id: AtomicU64,
     /// Damage that the operator knows of.
     damage_told: Mutex<HashSet<String>>,
+    /// Here because a member that joins is no longer reserved at the same moment.
+    allocator: Mutex<Allocator>,
 }
 
 /// Damages that the operator is told of one by one: the check names the others.
@@ -95,12 +98,18 @@ impl Shared {
             started_ms: crate::clock::mono_ms(),
             next_id: AtomicU64::new(1),
             damage_told: Mutex::default(),
+            allocator: Mutex::default(),
         }
     }
 
     /// A number that nothing else in this process has: for connections and tickets.
     pub fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The allocator, as long as it is held.
+    pub fn allocator(&self) -> MutexGuard<'_, Allocator> {
+        self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the operator; lost when nobody keeps up.

@@ -461,7 +461,6 @@ impl Session<'_> {
         if welcome.next < first {
             line::gap(&mut self.out, welcome.next, first - 1);
         }
-        self.directory.joined(&welcome.name);
         let (name, address, door) = (self.name.clone(), self.conn.address, self.conn.door);
         self.hosted.shared.notice(Notice::Joined { group, name, address, door });
     }

@@ -518,7 +518,6 @@ impl<'a> Session<'a> {
             self.answer(&NodeFrame::Gap { first: welcome.next, last: first - 1 });
         }
         self.outbox().start(welcome.next.max(first), welcome.open);
-        self.directory.joined(&welcome.name);
         let (group, name) = (self.opening.group.clone(), welcome.name.to_string());
         let (address, door) = (self.conn.address, self.conn.door);
         self.hosted.shared.notice(Notice::Joined { group, name, address, door });

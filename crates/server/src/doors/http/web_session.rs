@@ -403,7 +403,6 @@ impl<'a> Session<'a> {
         let group = listed.name.to_string();
         self.name = welcome.name.to_string();
         self.next = welcome.next;
-        self.door.directory.joined(&welcome.name);
         self.tell(&Told::Welcome {
             group: group.clone(),
             name: self.name.clone(),

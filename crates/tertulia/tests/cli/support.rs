@@ -68,7 +68,11 @@ impl User {
     /// Runs it to its end with this on standard input.
     pub fn run_with(&self, args: &[&str], input: &str) -> Ended {
         let mut running = self.spawn(args);
-        running.write(input);
+        // Whoever is refused before it reads ends without it.
+        match running.stdin.as_mut().unwrap().write_all(input.as_bytes()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
         running.close_input();
         let status = running.end();
         let stdout = running.stdout.all();

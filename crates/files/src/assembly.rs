@@ -243,14 +243,13 @@ fn open_or_make(dir: &Dir, name: &str) -> io::Result<Dir> {
 fn right(dir: &Dir, base: &str, entry: &Entry) -> Option<Outline> {
     let mut options = OpenOptions::new();
     options.read(true).follow(FollowSymlinks::No);
-    let file = dir.open_with(base, &options).ok()?;
+    let file = dir.open_with(base, &options).ok()?.into_std();
     if file.metadata().ok()?.len() != entry.size {
         return None;
     }
     let outline = outline_of(&file).ok().filter(|outline| outline.hash() == entry.hash)?;
     // Whoever wrote it may have been killed before it was synced; what is right counts as being on the disk.
-    #[cfg(unix)]
-    file.sync_all().ok()?;
+    place::sync_content(&file).ok()?;
     Some(outline)
 }
 

@@ -54,7 +54,13 @@ pub fn sync(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// The same for a folder that is known by its path.
+/// What is in a file that was opened for reading is on the disk, whoever wrote it; where the system lets only writers sync,
+/// it is left to them.
+pub fn sync_content(file: &std::fs::File) -> io::Result<()> {
+    if cfg!(unix) { file.sync_all() } else { Ok(()) }
+}
+
+/// [`sync`] for a folder that is known by its path.
 pub fn sync_folder(path: &std::path::Path) -> io::Result<()> {
     sync(&Dir::open_ambient_dir(path, cap_std::ambient_authority())?)
 }

@@ -556,21 +556,23 @@ impl Directory {
             Name::new(name).map_err(|error| Denied::new(Code::BadName, error.to_string()))?;
         let group = {
             let groups = read(&self.groups);
-            // Before the loads are read: nobody stops being reserved and begins to be here meanwhile.
-            let mut allocator = self.shared.allocator();
             // A damaged one takes nobody in.
             let load = |listed: &Arc<Listed>| match listed.damaged.get() {
                 Some(_) => usize::MAX,
                 None => listed.stats.members.load(Ordering::Relaxed) as usize,
             };
-            let pool = groups
+            // Which they are is found first: shards wait for the allocator when somebody joins.
+            let pool: Vec<(u32, &Arc<Listed>)> = groups
                 .values()
-                .filter_map(|listed| Some((listed.name.folded().parse().ok()?, load(listed))));
+                .filter_map(|listed| Some((listed.name.folded().parse().ok()?, listed)))
+                .collect();
             let lost = read(&self.lost);
             let lost = lost.iter().filter_map(|lost| {
                 Some((lost.begin.strip_prefix(CATALOG_PREFIX)?.parse().ok()?, usize::MAX))
             });
-            let pool = lost.chain(pool);
+            // From here on nobody stops being reserved and begins to be here.
+            let mut allocator = self.shared.allocator();
+            let pool = lost.chain(pool.into_iter().map(|(number, listed)| (number, load(listed))));
             let loads: BTreeMap<u32, usize> = pool.filter(|(number, _)| *number > 0).collect();
             let members_max = self.shared.config.limits.pool_members;
             allocator.allocate(crate::clock::mono_ms(), name.folded(), &loads, members_max)

@@ -216,9 +216,8 @@ impl Fetcher {
             let file = std::fs::File::open(&path).ok().filter(|_| is_plain);
             let Some(file) = file else { return false };
             // Its peer may have been killed before the file or its name was synced; it is confirmed now.
-            let is_synced = || !cfg!(unix) || file.sync_all().is_ok();
             outline_of(&file).is_ok_and(|it| it.hash() == hash)
-                && is_synced()
+                && place::sync_content(&file).is_ok()
                 && place::sync_folder(&folder).is_ok()
         };
         tokio::task::spawn_blocking(is_it).await.unwrap_or(false)

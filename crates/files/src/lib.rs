@@ -17,6 +17,7 @@ pub mod node;
 pub mod own;
 pub mod pieces;
 mod place;
+pub mod right;
 pub mod service;
 pub mod staged;
 pub mod stream;

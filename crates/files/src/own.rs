@@ -30,6 +30,7 @@ use crate::proto::{
     self, ListRequest, LoginRequest, LogoutRequest, PeersRequest, RegisterRequest, SaveFileHead,
     SaveFileRequest, SaveFolderHead, SaveFolderRequest, SearchRequest, SourcesRequest,
 };
+use crate::right::Right;
 use crate::service::CODE_KEY;
 use crate::tls;
 
@@ -238,6 +239,21 @@ impl OwnPeer {
             Some(Holder { user, address, fingerprint, name, size, unfinished })
         });
         Ok(Sources { holders: holders.collect(), capability: reply.capability })
+    }
+
+    /// The right to fetch a content with this certificate, which begins with a capability that the peer has got: as long as
+    /// that takes.
+    pub fn right(
+        &self,
+        hash: ContentHash,
+        fingerprint: Fingerprint,
+        capability: &str,
+    ) -> Arc<Right> {
+        let peer = self.clone();
+        Right::new(capability, move || {
+            let mut peer = peer.clone();
+            Box::pin(async move { Some(peer.sources(hash, fingerprint).await.ok()?.capability) })
+        })
     }
 
     /// Saves `size` bytes into the peer's folder; `sent` hears how many have gone.

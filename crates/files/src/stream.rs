@@ -11,9 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 
 use crate::content::{ContentHash, Outline};
-use crate::fetch::{Holder, Source};
-use crate::identity::Identity;
+use crate::fetch::{Connections, Holder, Source};
 use crate::limits::SOURCES_MAX;
+use crate::right::Right;
 
 /// Parts of a piece, as they came, that wait to be taken.
 const AHEAD: usize = 1;
@@ -29,10 +29,10 @@ pub struct StreamJob {
     pub hash: ContentHash,
     /// Who has it.
     pub holders: Vec<Holder>,
-    /// The right to fetch it, for `identity`.
-    pub capability: String,
-    /// What is shown to the holders.
-    pub identity: Arc<Identity>,
+    /// The right to fetch it, for the certificate of `connections`.
+    pub right: Arc<Right>,
+    /// Over what the holders are asked.
+    pub connections: Arc<Connections>,
 }
 
 /// A stream that has begun.
@@ -91,7 +91,7 @@ pub async fn stream(mut job: StreamJob) -> Option<Streaming> {
 }
 
 async fn connect(job: &StreamJob, holder: &Holder) -> Option<Source> {
-    let connected = Source::connect(holder, &job.identity, job.hash, &job.capability).await;
+    let connected = Source::connect(holder, &job.connections, job.hash, &job.right).await;
     connected.inspect_err(|why| tracing::debug!("a holder: {why}")).ok()
 }
 

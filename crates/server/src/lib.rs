@@ -39,6 +39,6 @@ pub use config::{
 };
 pub use node::{CannotListen, Endpoints, Node, Notice, StartError};
 pub use pace::Pace;
-pub use peers::{Content, Opening, Relay};
+pub use peers::{Content, Grants, Opening, Relay};
 pub use recovering::{group_of_record, verify};
 pub use tls::TlsError;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use tertulia_files::content::ContentHash;
-use tertulia_files::fetch::Holder;
+use tertulia_files::fetch::{Connections, Holder};
 use tertulia_files::identity::{Fingerprint, Identity};
+use tertulia_files::right::Right;
 use tertulia_files::stream::{StreamJob, stream};
-use tertulia_server::{Opening, Relay};
+use tertulia_server::{Grants, Opening, Relay};
 use tertulia_wire::sharing::{HolderLine, bytes_of_hex};
 
 /// See the module.
@@ -32,17 +33,19 @@ impl Relay for PeerRelay {
         self.identity.fingerprint().0
     }
 
-    fn open(&self, hash: [u8; 32], holders: Vec<HolderLine>, capability: String) -> Opening<'_> {
+    fn open(&self, hash: [u8; 32], holders: Vec<HolderLine>, grants: Grants) -> Opening<'_> {
         let holders = holders.into_iter().filter_map(|line| {
             let fingerprint = Fingerprint(bytes_of_hex(&line.fingerprint)?);
             let (user, address, name, size) = (line.user, line.address, line.name, line.size);
             let unfinished = line.unfinished;
             Some(Holder { user, address, fingerprint, name, size, unfinished })
         });
-        let (hash, identity) = (ContentHash(hash), Arc::clone(&self.identity));
-        let job = StreamJob { hash, holders: holders.collect(), capability, identity };
+        let (hash, holders) = (ContentHash(hash), holders.collect());
+        let connections = Connections::new(Arc::clone(&self.identity));
         Box::pin(async move {
-            let streaming = stream(job).await?;
+            let capability = grants()?;
+            let right = Right::new(&capability, move || Box::pin(std::future::ready(grants())));
+            let streaming = stream(StreamJob { hash, holders, right, connections }).await?;
             Some((streaming.size, streaming.content))
         })
     }

@@ -1,6 +1,7 @@
 //! Fetching a content from all its holders at once: the fastest is asked the most, what is late is asked again elsewhere, who
 //! sends a wrong piece is dropped and named.
 
+mod connections;
 mod part;
 mod plan;
 mod replies;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use self::connections::Connections;
 pub(crate) use self::part::Part;
 pub use self::part::Target;
 pub use self::source::{Failed, Holder};
@@ -23,9 +25,9 @@ use self::replies::Content;
 use self::source::Pieces;
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Ending, Outline};
-use crate::identity::Identity;
 use crate::limits::{FILE_BYTES_MAX, SOURCES_MAX};
 use crate::pieces::PieceSet;
+use crate::right::Right;
 use crate::unfinished::{Begun, Listed, Unfinished};
 
 /// What is to be fetched.
@@ -35,10 +37,10 @@ pub struct Job {
     pub hash: ContentHash,
     /// Who has it.
     pub holders: Vec<Holder>,
-    /// The right to fetch it, for `identity`.
-    pub capability: String,
-    /// What is shown to the holders.
-    pub identity: Arc<Identity>,
+    /// The right to fetch it, for the certificate of `connections`.
+    pub right: Arc<Right>,
+    /// Over what the holders are asked.
+    pub connections: Arc<Connections>,
     /// Where it is to be.
     pub target: Target,
     /// Many fetch it at once, and from each other.
@@ -121,7 +123,7 @@ const HOLDERS_MAX: usize = 4_096;
 /// # Errors
 /// [`NotFetched`]
 pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetched, NotFetched> {
-    let Job { hash, mut holders, capability, identity, target, many } = job;
+    let Job { hash, mut holders, right, connections, target, many } = job;
     holders.truncate(SOURCES_MAX);
     if holders.iter().all(|holder| holder.size > FILE_BYTES_MAX) && !holders.is_empty() {
         return Err(NotFetched::TooLarge);
@@ -129,7 +131,7 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
     let opening = target.clone();
     let part = Arc::new(blocking(move || Part::open(&opening, hash)).await?);
     let mut race =
-        Race { hash, capability, identity, holders, dropped: Vec::new(), sources: Vec::new() };
+        Race { hash, right, connections, holders, dropped: Vec::new(), sources: Vec::new() };
     let (outline, ending) = race.prove().await?;
     let outline = Arc::new(outline);
     let (verifying, by) = (Arc::clone(&part), Arc::clone(&outline));
@@ -265,8 +267,8 @@ impl Fetching {
 /// Everybody who is asked.
 struct Race {
     hash: ContentHash,
-    capability: String,
-    identity: Arc<Identity>,
+    right: Arc<Right>,
+    connections: Arc<Connections>,
     /// All who were ever asked.
     holders: Vec<Holder>,
     dropped: Vec<(usize, Failed)>,
@@ -287,7 +289,7 @@ impl Race {
     async fn prove(&mut self) -> Result<(Outline, Ending), NotFetched> {
         for (number, holder) in self.holders.iter().enumerate() {
             let connected =
-                Source::connect(holder, &self.identity, self.hash, &self.capability).await;
+                Source::connect(holder, &self.connections, self.hash, &self.right).await;
             let mut source = match connected {
                 Ok(source) => source,
                 Err(why) => {
@@ -300,7 +302,10 @@ impl Race {
                     self.sources.push((number, source));
                     return Ok(proof);
                 }
-                Err(why) => self.dropped.push((number, why)),
+                Err(why) => {
+                    self.connections.failed(holder, &why).await;
+                    self.dropped.push((number, why));
+                }
             }
         }
         let dropped = self.dropped.drain(..);
@@ -327,12 +332,15 @@ impl Race {
                     Some(ended) => match ended.map_err(io::Error::other)? {
                         (_, Ended::Done) => {}
                         (_, Ended::Disk(error)) => return Err(error.into()),
-                        (number, Ended::Failed(why)) => self.dropped.push((number, why)),
+                        (number, Ended::Failed(why)) => {
+                            self.connections.failed(&self.holders[number], &why).await;
+                            self.dropped.push((number, why));
+                        }
                     },
                 },
                 found = next_of(&mut more), if has_room => match found {
                     None => more = None,
-                    Some(found) => self.add(found, shared, &mut asked),
+                    Some(found) => self.add(found, shared, &mut asked).await,
                 },
                 _ = look.tick() => {}
             }
@@ -344,7 +352,7 @@ impl Race {
     }
 
     /// Who was found meanwhile is asked, too; also who was given up and is back, unless it has lied.
-    fn add(
+    async fn add(
         &mut self,
         found: Vec<Holder>,
         shared: &Arc<Fetching>,
@@ -361,6 +369,7 @@ impl Race {
             if asked.len() >= SOURCES_MAX || !known.as_ref().is_none_or(is_gone) {
                 continue;
             }
+            self.connections.again(&holder).await;
             self.holders.push(holder);
             shared.table().from.push(0);
             self.start(self.holders.len() - 1, shared, asked);
@@ -384,12 +393,12 @@ impl Race {
         }
         let known = self.sources.iter().position(|(known, _)| *known == number);
         let source = known.map(|at| self.sources.swap_remove(at).1);
-        let (shared, identity) = (Arc::clone(shared), Arc::clone(&self.identity));
-        let (hash, capability) = (self.hash, self.capability.clone());
+        let (shared, connections) = (Arc::clone(shared), Arc::clone(&self.connections));
+        let (hash, right) = (self.hash, Arc::clone(&self.right));
         asked.spawn(async move {
             let source = match source {
                 Some(source) => Ok(source),
-                None => Source::connect(&holder, &identity, hash, &capability).await,
+                None => Source::connect(&holder, &connections, hash, &right).await,
             };
             match source {
                 Ok(source) => (number, ask(&shared, number, source, holder.unfinished).await),

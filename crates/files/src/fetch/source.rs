@@ -1,33 +1,30 @@
 //! One holder: a connection to it over TLS, and what it answers.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::Full;
-use hyper_util::rt::TokioIo;
 use prost::Message as _;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tonic::body::Body;
-use tonic::codegen::http::{self, Uri};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::codegen::http::{self, HeaderValue, Uri};
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::{Service as _, ServiceExt as _};
 
+use super::connections::{Connection, Connections};
 use super::plan::Has;
 use super::replies::{self, Content, Replies, Reply};
 use crate::content::{ContentHash, Ending, Outline, pieces_of};
-use crate::identity::{Fingerprint, Identity};
-use crate::limits::{CONNECT_WAIT, FILE_BYTES_MAX, MESSAGE_BYTES_MAX, PIECE_BYTES, PIECE_WAIT};
+use crate::identity::Fingerprint;
+use crate::limits::{FILE_BYTES_MAX, MESSAGE_BYTES_MAX, PIECE_BYTES, PIECE_WAIT};
 use crate::pieces::PieceSet;
 use crate::proto::peer_client::PeerClient;
 use crate::proto::{HaveReply, HaveRequest, PiecesRequest};
-use crate::service::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::tls;
+use crate::right::Right;
+use crate::service::{CODE_KEY, CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// A peer that has a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +52,9 @@ pub enum Failed {
     /// It refuses, or has not got it any more.
     #[error("refuses: {0}")]
     Refused(String),
+    /// It does not take the capability.
+    #[error("refuses: {0}")]
+    NotGranted(String),
     /// Nothing came for too long.
     #[error("sends nothing")]
     Silent,
@@ -74,7 +74,9 @@ impl From<Status> for Failed {
     fn from(status: Status) -> Self {
         // What a peer says is not yet fit to be shown.
         let message = tertulia_wire::safe::make_safe(status.message(), 200).into_owned();
+        let word = status.metadata().get(CODE_KEY).map(MetadataValue::as_bytes);
         match status.code() {
+            _ if word == Some(b"NO_CAPABILITY") => Self::NotGranted(message),
             tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled => {
                 Self::Unreachable(message)
             }
@@ -83,14 +85,21 @@ impl From<Status> for Failed {
     }
 }
 
-/// A connection to a holder.
+/// A holder that is asked for one content.
 #[derive(Clone, Debug)]
 pub struct Source {
-    client: PeerClient<Channel>,
-    /// The same connection, for pieces.
-    channel: Channel,
-    bearer: MetadataValue<Ascii>,
+    connections: Arc<Connections>,
+    holder: Arc<Holder>,
+    connection: Connection,
+    right: Arc<Right>,
     hash: ContentHash,
+}
+
+/// What was tried of a request that failed.
+#[derive(Default)]
+struct Tried {
+    connecting: bool,
+    renewing: bool,
 }
 
 /// How a connection between peers is tuned, to whatever end.
@@ -103,41 +112,46 @@ pub(crate) fn endpoint() -> Endpoint {
 }
 
 impl Source {
-    /// Connects to a holder, and makes sure that it is the one that the node vouches for.
+    /// Connects to a holder, where that is not done already, and makes sure that it is the one that the node vouches for.
     ///
     /// # Errors
-    /// [`Failed::Unreachable`]
+    /// [`Failed::Unreachable`]; [`Failed::Silent`] where it has been so a moment ago.
     pub async fn connect(
         holder: &Holder,
-        identity: &Identity,
+        connections: &Arc<Connections>,
         hash: ContentHash,
-        capability: &str,
+        right: &Arc<Right>,
     ) -> Result<Self, Failed> {
-        let unreachable = |error: &dyn std::fmt::Display| Failed::Unreachable(error.to_string());
-        let bearer = MetadataValue::try_from(format!("Bearer {capability}"));
-        let bearer = bearer.map_err(|error| unreachable(&error))?;
-        let config = tls::client_config(identity, holder.fingerprint)
-            .map_err(|error| unreachable(&error))?;
-        let stream = timeout(CONNECT_WAIT, connect(&holder.address, config)).await;
-        let stream = stream.map_err(|_| Failed::Unreachable("it does not answer".to_owned()))?;
-        let mut stream = Some(TokioIo::new(stream.map_err(|error| unreachable(&error))?));
-        // The one connection that was made; another one would be another try.
-        let connector = tower::service_fn(move |_: Uri| {
-            let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
-            std::future::ready(stream)
-        });
-        let channel = endpoint()
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| unreachable(&error))?;
-        let client = PeerClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { client, channel, bearer, hash })
+        let connection = connections.get(holder).await?;
+        let (connections, right) = (Arc::clone(connections), Arc::clone(right));
+        Ok(Self { connections, holder: Arc::new(holder.clone()), connection, right, hash })
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.bearer.clone());
-        request
+    async fn bearer(&self) -> Result<HeaderValue, Failed> {
+        let bearer = self.right.bearer().await;
+        bearer.ok_or_else(|| Failed::Refused("what the node gave is no capability".to_owned()))
+    }
+
+    /// After a request that failed: whether it is worth another try, over another connection or with another capability.
+    async fn mend(
+        &mut self,
+        why: Failed,
+        bearer: &mut HeaderValue,
+        tried: &mut Tried,
+    ) -> Result<(), Failed> {
+        match why {
+            Failed::Unreachable(_)
+                if !self.connection.is_new && !std::mem::replace(&mut tried.connecting, true) =>
+            {
+                self.connection = self.connections.instead(&self.connection, &self.holder).await?;
+                Ok(())
+            }
+            Failed::NotGranted(_) if !std::mem::replace(&mut tried.renewing, true) => {
+                *bearer = self.right.other_than(bearer).await.ok_or(why)?;
+                Ok(())
+            }
+            why => Err(why),
+        }
     }
 
     async fn ask(&mut self, asked: PiecesRequest) -> Result<Replies, Failed> {
@@ -148,29 +162,34 @@ impl Source {
         message.put_u8(0);
         message.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
         asked.encode(&mut message).map_err(|error| Failed::Refused(error.to_string()))?;
-        let body = Body::new(Full::new(message.freeze()));
-        let mut request = http::Request::new(body);
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = Uri::from_static("http://tertulia-peer/tertulia.peer.v1.Peer/Pieces");
-        let bearer = http::HeaderValue::from_bytes(self.bearer.as_encoded_bytes());
-        let bearer = bearer.map_err(|error| Failed::Refused(error.to_string()))?;
-        let headers = request.headers_mut();
-        headers.insert(http::header::AUTHORIZATION, bearer);
-        headers.insert(http::header::TE, http::HeaderValue::from_static("trailers"));
-        let grpc = http::HeaderValue::from_static("application/grpc");
-        headers.insert(http::header::CONTENT_TYPE, grpc);
-        let answer = async {
-            let unreachable =
-                |error: tonic::transport::Error| Failed::from(Status::from_error(error.into()));
-            let channel = self.channel.ready().await.map_err(unreachable)?;
-            channel.call(request).await.map_err(unreachable)
-        };
-        let answer = timeout(PIECE_WAIT, answer).await.map_err(|_| Failed::Silent)??;
-        replies::check(Status::from_header_map(answer.headers()))?;
-        if answer.status() != http::StatusCode::OK {
-            return Err(Failed::Refused(format!("it answers {}", answer.status())));
+        let message = message.freeze();
+        let (mut bearer, mut tried) = (self.bearer().await?, Tried::default());
+        loop {
+            let channel = self.connection.channel.clone();
+            match send(channel, message.clone(), bearer.clone()).await {
+                Ok(replies) => return Ok(replies),
+                Err(why) => self.mend(why, &mut bearer, &mut tried).await?,
+            }
         }
-        Ok(Replies::new(answer.into_body()))
+    }
+
+    /// What a holder says that it has; not yet looked at.
+    async fn ask_have(&mut self, known: u64) -> Result<HaveReply, Failed> {
+        let hash = Bytes::copy_from_slice(&self.hash.0);
+        let (mut bearer, mut tried) = (self.bearer().await?, Tried::default());
+        loop {
+            let mut request = Request::new(HaveRequest { hash: hash.clone(), known });
+            let shown = MetadataValue::try_from(bearer.as_bytes());
+            let shown = shown.map_err(|error| Failed::Refused(error.to_string()))?;
+            request.metadata_mut().insert("authorization", shown);
+            let client = PeerClient::new(self.connection.channel.clone());
+            let mut client = client.max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let answer = timeout(PIECE_WAIT, client.have(request)).await;
+            match answer.map_err(|_| Failed::Silent)? {
+                Ok(has) => return Ok(has.into_inner()),
+                Err(status) => self.mend(status.into(), &mut bearer, &mut tried).await?,
+            }
+        }
     }
 
     /// Which pieces of a content of `size` bytes it has, once there are more than `known` or after a while.
@@ -178,10 +197,7 @@ impl Source {
     /// # Errors
     /// [`Failed`]
     pub async fn have(&mut self, size: u64, known: u64) -> Result<Has, Failed> {
-        let hash = Bytes::copy_from_slice(&self.hash.0);
-        let request = self.request(HaveRequest { hash, known });
-        let answer = timeout(PIECE_WAIT, self.client.have(request)).await;
-        let has: HaveReply = answer.map_err(|_| Failed::Silent)??.into_inner();
+        let has = self.ask_have(known).await?;
         if has.size != size {
             return Err(Failed::Lied(format!("it says that there are {} bytes", has.size)));
         }
@@ -259,13 +275,31 @@ impl Source {
     }
 }
 
-async fn connect(
-    address: &str,
-    config: Arc<rustls::ClientConfig>,
-) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    TlsConnector::from(config).connect(tls::server_name(), stream).await
+/// Sends one question over a connection.
+async fn send(
+    mut channel: Channel,
+    message: Bytes,
+    bearer: HeaderValue,
+) -> Result<Replies, Failed> {
+    let mut request = http::Request::new(Body::new(Full::new(message)));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = Uri::from_static("http://tertulia-peer/tertulia.peer.v1.Peer/Pieces");
+    let headers = request.headers_mut();
+    headers.insert(http::header::AUTHORIZATION, bearer);
+    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let answer = async {
+        let unreachable =
+            |error: tonic::transport::Error| Failed::from(Status::from_error(error.into()));
+        let channel = channel.ready().await.map_err(unreachable)?;
+        channel.call(request).await.map_err(unreachable)
+    };
+    let answer = timeout(PIECE_WAIT, answer).await.map_err(|_| Failed::Silent)??;
+    replies::check(Status::from_header_map(answer.headers()))?;
+    if answer.status() != http::StatusCode::OK {
+        return Err(Failed::Refused(format!("it answers {}", answer.status())));
+    }
+    Ok(Replies::new(answer.into_body()))
 }
 
 /// Pieces that are coming.

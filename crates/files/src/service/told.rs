@@ -13,12 +13,15 @@ use tokio::time::{Instant, sleep};
 
 use super::state::State;
 use crate::content::{ContentHash, outline_of};
-use crate::fetch::{self, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target};
+use crate::fetch::{
+    self, Connections, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target,
+};
 use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
 use crate::node::NodeError;
 use crate::place;
+use crate::right::Right;
 
 /// The shortest and the longest pause before it is tried again.
 pub(super) const PAUSES: (Duration, Duration) =
@@ -260,16 +263,30 @@ impl Fetcher {
         let Ok(Some((holders, capability))) = self.sources(wanted, liars, kept).await else {
             return Ok(None);
         };
-        let identity = Arc::clone(&state.identity);
+        let connections = Connections::new(Arc::clone(&state.identity));
+        let right = self.right(wanted.hash, &capability);
         let (found, more) = mpsc::channel(1);
         let many = Many { unfinished: Arc::clone(&state.unfinished), more };
         let many = wanted.many.then_some(many);
         let (hash, target) = (wanted.hash, wanted.target.clone());
-        let job = Job { hash, holders, capability, identity, target, many };
+        let job = Job { hash, holders, right, connections, target, many };
         tokio::select! {
             fetched = fetch::fetch(job, progress) => fetched.map(Some),
             never = self.find_more(wanted, liars, found) => match never {},
         }
+    }
+
+    /// The right to fetch a content, as long as that takes.
+    fn right(&self, hash: ContentHash, capability: &str) -> Arc<Right> {
+        let fetcher = self.clone();
+        Right::new(capability, move || {
+            let state = Arc::clone(&fetcher.state);
+            Box::pin(async move {
+                let token = state.token().await.ok()??;
+                let own = state.identity.fingerprint();
+                state.node.capability(&token, hash, own).await.ok()
+            })
+        })
     }
 
     /// Who has it, or some of it, and the right to fetch it; `None` where nobody is logged in, or nobody has it.

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use self::index::File;
 pub(crate) use self::registry::{Change, Fingerprint, Holder, PeerAddress, PeerSeen};
-pub use self::relay::{Content, Opening, Relay};
+pub use self::relay::{Content, Grants, Opening, Relay};
 pub(crate) use self::relay::{Relaying, Turn};
 
 use self::capability::Signer;

@@ -19,13 +19,17 @@ pub type Content = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 /// A content that begins to come: its bytes in all, and itself.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Option<(u64, Content)>> + Send + 'a>>;
 
+/// Capabilities for a content that is on its way: each ends sooner than the content may have come.
+pub type Grants = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// Fetches from peers for the node, which does not know how that is done.
 pub trait Relay: Send + Sync {
     /// The SHA-256 of the certificate that peers are shown: capabilities are for it.
     fn fingerprint(&self) -> [u8; 32];
 
-    /// Fetches a content from these holders; `None` where none of them gives what the hash says.
-    fn open(&self, hash: [u8; 32], holders: Vec<HolderLine>, capability: String) -> Opening<'_>;
+    /// Fetches a content from these holders; `None` where none of them gives what the hash says. `grants` gives a capability
+    /// whenever it is asked for one, as long as who wants the content may have it.
+    fn open(&self, hash: [u8; 32], holders: Vec<HolderLine>, grants: Grants) -> Opening<'_>;
 }
 
 /// The node's relay, and what goes on of it.

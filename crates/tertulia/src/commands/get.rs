@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use tertulia_files::content::ContentHash;
-use tertulia_files::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Progress, Target};
+use tertulia_files::fetch::{
+    self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
+};
 use tertulia_files::identity::Identity;
 use tertulia_files::limits::MANIFEST_BYTES_MAX;
 use tertulia_files::names::FileName;
@@ -118,7 +120,9 @@ pub async fn run(
     let (progress, told) = watch::channel(Progress::default());
     let drawing = drawn(&bar, told);
     let started = Instant::now();
-    let job = Job { hash, holders, capability, identity, target, many: None };
+    let right = peer.right(hash, identity.fingerprint(), &capability);
+    let connections = Connections::new(identity);
+    let job = Job { hash, holders, right, connections, target, many: None };
     let fetched = fetch::fetch(job, progress).await;
     bar.finish_and_clear();
     drawing.abort();

@@ -8,7 +8,9 @@ use std::time::Instant;
 use tertulia_files::assembly::Assembly;
 use tertulia_files::blocking::blocking;
 use tertulia_files::content::ContentHash;
-use tertulia_files::fetch::{self, Failed, Fetched, Holder, Job, NotFetched, Progress, Target};
+use tertulia_files::fetch::{
+    self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
+};
 use tertulia_files::gather::{Gathered, gather};
 use tertulia_files::identity::{Fingerprint, Identity};
 use tertulia_files::limits::MANIFEST_BYTES_MAX;
@@ -65,6 +67,7 @@ pub fn says_folder(holder: &Holder) -> bool {
 /// Fetches one folder.
 pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result<Folder, Failure> {
     let FolderJob { hash, asked, mut sources, identity, output } = job;
+    let connections = Connections::new(identity);
     let (parent, name) = target(output, asked, &sources.holders)?;
     let path = parent.join(name.base());
     let failed = |why| match why {
@@ -82,7 +85,8 @@ pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result
     let started = Instant::now();
     let all = sources.holders.clone();
     sources.holders.retain(|holder| holder.size <= MANIFEST_BYTES_MAX as u64);
-    let (list, dropped) = list(&assembly, hash, &sources, &identity).await.map_err(failed)?;
+    let (list, dropped) =
+        list(&assembly, peer, hash, &sources, &connections).await.map_err(failed)?;
     let manifest = match Manifest::read(&list) {
         Ok(manifest) => Arc::new(manifest),
         Err(why) => {
@@ -98,7 +102,7 @@ pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result
     let bar = bar(manifest.bytes(), name.base(), out);
     let (progress, told) = watch::channel(Progress::default());
     let drawing = drawn(&bar, told);
-    let fetching = Fetching { peer: peer.clone(), identity, liars: Arc::default() };
+    let fetching = Fetching { peer: peer.clone(), connections, liars: Arc::default() };
     let fetch = move |entry, target, progress| fetching.clone().fetch(entry, target, progress);
     let gathered = gather(&assembly, &manifest, progress, fetch, |_, _| {}).await;
     bar.finish_and_clear();
@@ -131,9 +135,10 @@ pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result
 /// The list: what an earlier try has left, or from whoever has it.
 async fn list(
     assembly: &Arc<Assembly>,
+    peer: &OwnPeer,
     hash: ContentHash,
     sources: &Sources,
-    identity: &Arc<Identity>,
+    connections: &Arc<Connections>,
 ) -> Result<(Vec<u8>, Vec<(Holder, Failed)>), NotFetched> {
     let reading = Arc::clone(assembly);
     if let Some(list) = blocking(move || reading.list(hash)).await? {
@@ -142,8 +147,8 @@ async fn list(
     let job = Job {
         hash,
         holders: sources.holders.clone(),
-        capability: sources.capability.clone(),
-        identity: Arc::clone(identity),
+        right: peer.right(hash, connections.identity().fingerprint(), &sources.capability),
+        connections: Arc::clone(connections),
         target: assembly.list_target(),
         many: None,
     };
@@ -158,7 +163,7 @@ async fn list(
 #[derive(Clone)]
 struct Fetching {
     peer: OwnPeer,
-    identity: Arc<Identity>,
+    connections: Arc<Connections>,
     /// Who has sent something wrong is not asked for the other files.
     liars: Arc<Mutex<HashSet<Fingerprint>>>,
 }
@@ -170,15 +175,17 @@ impl Fetching {
         target: Target,
         progress: watch::Sender<Progress>,
     ) -> Result<Fetched, NotGot> {
-        let sources = self.peer.sources(entry.hash, self.identity.fingerprint()).await;
+        let own = self.connections.identity().fingerprint();
+        let sources = self.peer.sources(entry.hash, own).await;
         let Sources { mut holders, capability } = sources.map_err(NotGot::Refused)?;
         {
             let liars = self.liars.lock().unwrap_or_else(PoisonError::into_inner);
             let is_good = |holder: &Holder| !liars.contains(&holder.fingerprint);
             holders.retain(|holder| holder.size == entry.size && is_good(holder));
         }
-        let (hash, identity) = (entry.hash, Arc::clone(&self.identity));
-        let job = Job { hash, holders, capability, identity, target, many: None };
+        let (hash, connections) = (entry.hash, Arc::clone(&self.connections));
+        let right = self.peer.right(hash, own, &capability);
+        let job = Job { hash, holders, right, connections, target, many: None };
         let fetched = fetch::fetch(job, progress).await.map_err(NotGot::Fetch)?;
         let lied = |(holder, why): &(Holder, Failed)| why.is_lie().then_some(holder.fingerprint);
         let mut liars = self.liars.lock().unwrap_or_else(PoisonError::into_inner);

@@ -224,6 +224,24 @@ fn a_capability_opens_what_it_names_to_whom_it_is_for() {
 }
 
 #[test]
+fn who_fetches_for_longer_than_a_capability_lives_asks_for_another() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let luis = Sharer::start(&node, "0");
+    luis.log_in("luis");
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    let bytes = content(9 * PIECE + 5);
+    // It takes one for the outline, and the first pieces.
+    let slow = runtime.block_on(eva.share_slowly("lenta.bin", &bytes, 2));
+    let hash = ContentHash::of(&bytes).to_string();
+    let to = luis.user.home.path().join("lenta.bin");
+    let got = luis.files(&["get", &hash, "-o", to.to_str().unwrap(), "--json"]);
+    assert_eq!(got.expect(0).objects().remove(0)["fetched"], bytes.len());
+    assert_eq!(read(&to), bytes);
+    assert_eq!(slow.capabilities(), 2);
+}
+
+#[test]
 fn nobody_waits_for_ever_on_who_has_some_only() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let node = Node::start();

@@ -17,6 +17,7 @@ use tertulia_files::proto::{
     RegisterRequest, SaveFileReply, SaveFileRequest, SaveFolderRequest, SearchRequest,
     SourcesReply, SourcesRequest,
 };
+use tertulia_files::service::CODE_KEY;
 use tertulia_files::tls;
 use tertulia_wire::sharing::{FileHeld, FilesChanged, FolderHeld, PeerHere};
 use tokio::net::TcpListener;
@@ -42,6 +43,10 @@ struct Scripted {
     only: Option<PieceSet>,
     /// Pieces that are wanted are given so often.
     given: Mutex<Vec<usize>>,
+    /// It takes the first capability this often; then it says that its time is over.
+    takes: usize,
+    /// The capabilities that it was shown, and how often.
+    shown: Mutex<Vec<(String, usize)>>,
 }
 
 impl Scripted {
@@ -53,6 +58,22 @@ impl Scripted {
         let numbers: Vec<u64> = fresh.take(asked.count as usize).collect();
         numbers.iter().for_each(|number| given[*number as usize] += 1);
         numbers
+    }
+
+    fn take<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let bearer = request.metadata().get("authorization").unwrap().to_str().unwrap();
+        let mut shown = self.shown.lock().unwrap();
+        let at = shown.iter().position(|(known, _)| known == bearer).unwrap_or_else(|| {
+            shown.push((bearer.to_owned(), 0));
+            shown.len() - 1
+        });
+        shown[at].1 += 1;
+        if at == 0 && shown[at].1 > self.takes {
+            let mut status = Status::permission_denied("the capability has expired");
+            status.metadata_mut().insert(CODE_KEY, "NO_CAPABILITY".parse().unwrap());
+            return Err(status);
+        }
+        Ok(())
     }
 }
 
@@ -71,6 +92,7 @@ impl Peer for Shared {
     type PiecesStream = Replies;
 
     async fn pieces(&self, request: Request<PiecesRequest>) -> Result<Response<Replies>, Status> {
+        self.0.take(&request)?;
         let (request, peer) = (request.into_inner(), Arc::clone(&self.0));
         let mut parts = Vec::new();
         if request.outline {
@@ -198,15 +220,27 @@ impl Account {
 
     /// A peer of this account that has a content, and bends what it sends; it ends with the runtime.
     pub async fn share(&self, name: &str, content: &[u8], bend: Bend) -> Given {
-        self.serve(name, content, bend, None).await
+        self.serve(name, content, bend, None, usize::MAX).await
+    }
+
+    /// One that takes the first capability a few times only, as if it were slow and the capability's time over then.
+    pub async fn share_slowly(&self, name: &str, content: &[u8], takes: usize) -> Given {
+        self.serve(name, content, Box::new(|_, part| part), None, takes).await
     }
 
     /// One that says that it is fetching a content, and has these pieces of it.
     pub async fn share_some(&self, name: &str, content: &[u8], only: PieceSet) -> Given {
-        self.serve(name, content, Box::new(|_, part| part), Some(only)).await
+        self.serve(name, content, Box::new(|_, part| part), Some(only), usize::MAX).await
     }
 
-    async fn serve(&self, name: &str, content: &[u8], bend: Bend, only: Option<PieceSet>) -> Given {
+    async fn serve(
+        &self,
+        name: &str,
+        content: &[u8],
+        bend: Bend,
+        only: Option<PieceSet>,
+        takes: usize,
+    ) -> Given {
         let identity = Identity::ephemeral().unwrap();
         let outline = outline_of(content).unwrap();
         let listener = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
@@ -226,7 +260,8 @@ impl Account {
         let given = Mutex::new(vec![0; outline.pieces() as usize]);
         let (whole, some) =
             if only.is_some() { (vec![], vec![held]) } else { (vec![held], vec![]) };
-        let peer = Arc::new(Scripted { content: content.to_vec(), outline, bend, only, given });
+        let (content, shown) = (content.to_vec(), Mutex::default());
+        let peer = Arc::new(Scripted { content, outline, bend, only, given, takes, shown });
         let service = PeerServer::new(Shared(Arc::clone(&peer)));
         tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
         self.announce(identity.fingerprint(), port, whole, some).await;
@@ -241,5 +276,10 @@ impl Given {
     /// How often each piece was given to somebody who let it choose.
     pub fn times(&self) -> Vec<usize> {
         self.0.given.lock().unwrap().clone()
+    }
+
+    /// How many capabilities it was shown.
+    pub fn capabilities(&self) -> usize {
+        self.0.shown.lock().unwrap().len()
     }
 }

@@ -61,6 +61,21 @@ fn log_in(node: &Node, name: &str) -> String {
 }
 
 #[test]
+fn a_content_comes_through_the_node_however_long_that_takes() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    let bytes = content(20 * (1 << 20) + 3);
+    // It takes the first capability for the outline and the first run of pieces.
+    let slow = runtime.block_on(eva.share_slowly("lenta.bin", &bytes, 2));
+    let token = log_in(&node, "luis");
+    let path = format!("/api/files/{}", ContentHash::of(&bytes));
+    let got = get(&node, &path, &token);
+    assert_eq!((got.status, got.body == bytes), (200, true), "{}", got.head);
+    assert_eq!(slow.capabilities(), 2);
+}
+
+#[test]
 fn a_content_comes_through_the_node_verified() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let node = Node::start();

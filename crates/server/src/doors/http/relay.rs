@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Extension;
@@ -65,7 +66,8 @@ pub(crate) async fn content(
     Path(hash): Path<String>,
 ) -> Result<Response, Problem> {
     let hash = hash_of(&hash)?;
-    let account = session(&peer)?.account.clone();
+    let session = Arc::clone(session(&peer)?);
+    let account = session.account.clone();
     let peers = &door.directory.peers;
     // The node itself reaches them, on its own machine.
     let holders = lines_of(&door, &hash, IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -79,8 +81,15 @@ pub(crate) async fn content(
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::Busy.as_str(), detail));
     };
     let turn = peers.relaying.turn(account.folded(), peers.limits())?;
-    let (capability, _) = peers.issue(&account, relay.fingerprint(), &[hash], now())?;
-    let Some((size, content)) = relay.open(hash, holders, capability).await else {
+    // The first one is refused to who asks; later ones end what is on its way.
+    peers.issue(&account, relay.fingerprint(), &[hash], now())?;
+    let (directory, print) = (Arc::clone(&door.directory), relay.fingerprint());
+    let grants = Box::new(move || {
+        let may = session.is_valid(now().wall_us);
+        let given = may.then(|| directory.peers.issue(&session.account, print, &[hash], now()));
+        given?.ok().map(|(capability, _)| capability)
+    });
+    let Some((size, content)) = relay.open(hash, holders, grants).await else {
         let detail = "none of the peers that have it can be reached, or has what the hash says";
         return Err(Problem::new(StatusCode::BAD_GATEWAY, "NO_HOLDERS", detail));
     };

@@ -1,6 +1,6 @@
 //! Fetching the files of a folder into its assembly: several at once, each content once, what is there already not again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::assembly::{Assembly, Here};
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
 use crate::fetch::{Failed, Fetched, Holder, Progress, Target};
-use crate::limits::FOLDER_AT_ONCE;
+use crate::limits::{FOLDER_QUESTIONS, SOURCES_AT_ONCE};
 use crate::manifest::{Entry, Manifest};
 
 /// What came of it.
@@ -69,83 +69,191 @@ impl Tally {
     }
 }
 
-/// Fetches all files of a folder that are not there yet. `fetch` fetches one to where it belongs; `came` hears of each file that
-/// is there. May be dropped: what is right of it is used by another try.
+/// How the files of a folder are fetched.
+pub trait FetchFiles: Clone + Send + Sync + 'static {
+    /// What it takes to fetch a content: who has it, and the right to it.
+    type Source: Send + 'static;
+    /// Why a content was not fetched.
+    type Error: From<io::Error> + Send + 'static;
+
+    /// Questions to a holder that a file has under way at once.
+    fn questions(&self, entry: &Entry) -> usize;
+
+    /// For each of these contents, in this order, what it takes to fetch it. At most [`SOURCES_AT_ONCE`] at once.
+    fn sources(
+        &self,
+        contents: Vec<ContentHash>,
+    ) -> impl Future<Output = Result<Vec<Self::Source>, Self::Error>> + Send;
+
+    /// Fetches one file to where it belongs.
+    fn fetch(
+        &self,
+        entry: Entry,
+        source: Self::Source,
+        target: Target,
+        progress: watch::Sender<Progress>,
+    ) -> impl Future<Output = Result<Fetched, Self::Error>> + Send;
+
+    /// A file is there.
+    fn came(&self, _entry: &Entry, _outline: &Arc<Outline>) {}
+}
+
+/// Fetches all files of a folder that are not there yet. May be dropped: what is right of it is used by another try.
 ///
 /// # Errors
-/// The first one of `fetch`, or of the disk.
-pub async fn gather<F, Fetching, E>(
+/// The first one of `by`, or of the disk.
+pub async fn gather<By: FetchFiles>(
     assembly: &Arc<Assembly>,
     manifest: &Arc<Manifest>,
     progress: watch::Sender<Progress>,
-    fetch: F,
-    came: impl Fn(&Entry, &Arc<Outline>),
-) -> Result<Gathered, E>
-where
-    F: Fn(Entry, Target, watch::Sender<Progress>) -> Fetching,
-    Fetching: Future<Output = Result<Fetched, E>> + Send + 'static,
-    E: From<io::Error> + Send + 'static,
-{
+    by: By,
+) -> Result<Gathered, By::Error> {
     let (preparing, list) = (Arc::clone(assembly), Arc::clone(manifest));
     let here = blocking(move || preparing.prepare(&list)).await?;
-    let mut gathered = Gathered::default();
-    let tally = Arc::new(Tally { here: Mutex::new(0), size: manifest.bytes(), progress });
-    // Files by what is in them: the first one is fetched, the others are copies.
-    let mut missing: HashMap<ContentHash, Vec<Entry>> = HashMap::new();
-    let known: HashMap<&str, &Arc<Outline>> =
-        here.iter().map(|(path, outline)| (path.as_str(), outline)).collect();
-    let mut sources: HashMap<ContentHash, Entry> = HashMap::new();
-    for entry in manifest.entries() {
-        match known.get(entry.path.as_str()) {
-            None => missing.entry(entry.hash).or_default().push(entry.clone()),
-            Some(outline) => {
-                sources.insert(entry.hash, entry.clone());
-                gathered.kept += entry.size;
-                tally.moved(0, entry.size);
-                came(entry, outline);
-                gathered.files.push((entry.path.clone(), Arc::clone(outline)));
+    let tally = Tally { here: Mutex::new(0), size: manifest.bytes(), progress };
+    let (assembly, gathered) = (Arc::clone(assembly), Gathered::default());
+    let mut gathering = Gathering { assembly, by, tally: Arc::new(tally), gathered };
+    let waiting = gathering.sort_out(manifest, &here).await?;
+    gathering.fetch(waiting).await?;
+    Ok(gathering.gathered)
+}
+
+/// Files with the same content: the first one is fetched, the others are copies.
+type Same = Vec<Entry>;
+
+/// What it takes to fetch some of them.
+type Sourced<By> = Vec<(Same, <By as FetchFiles>::Source)>;
+
+/// What ended.
+enum Ended<By: FetchFiles> {
+    Asked(Result<Sourced<By>, By::Error>),
+    Fetched(Same, Result<Fetched, By::Error>),
+}
+
+struct Gathering<By> {
+    assembly: Arc<Assembly>,
+    by: By,
+    tally: Arc<Tally>,
+    gathered: Gathered,
+}
+
+impl<By: FetchFiles> Gathering<By> {
+    fn put(&mut self, entry: &Entry, outline: &Arc<Outline>) {
+        self.by.came(entry, outline);
+        self.gathered.files.push((entry.path.clone(), Arc::clone(outline)));
+    }
+
+    /// Copies what is there, and says what is missing.
+    async fn sort_out(&mut self, manifest: &Manifest, here: &[Here]) -> io::Result<Vec<Same>> {
+        let mut missing: HashMap<ContentHash, Same> = HashMap::new();
+        let known: HashMap<&str, &Arc<Outline>> =
+            here.iter().map(|(path, outline)| (path.as_str(), outline)).collect();
+        let mut sources: HashMap<ContentHash, Entry> = HashMap::new();
+        for entry in manifest.entries() {
+            match known.get(entry.path.as_str()) {
+                None => missing.entry(entry.hash).or_default().push(entry.clone()),
+                Some(outline) => {
+                    sources.insert(entry.hash, entry.clone());
+                    self.gathered.kept += entry.size;
+                    self.tally.moved(0, entry.size);
+                    self.put(entry, outline);
+                }
             }
         }
-    }
-    let mut waiting: Vec<Vec<Entry>> = Vec::new();
-    for (hash, entries) in missing {
-        match sources.get(&hash) {
-            Some(from) => copy(assembly, from, &entries, &tally, &came, &mut gathered).await?,
-            None => waiting.push(entries),
+        let mut waiting: Vec<Same> = Vec::new();
+        for (hash, entries) in missing {
+            match sources.get(&hash) {
+                Some(from) => self.copy(from, &entries).await?,
+                None => waiting.push(entries),
+            }
         }
+        // Many may fetch the same folder at once: each begins elsewhere, and has something that others have not.
+        waiting.shuffle(&mut rand::rng());
+        Ok(waiting)
     }
-    // Many may fetch the same folder at once: each begins elsewhere, and has something that others have not.
-    waiting.shuffle(&mut rand::rng());
-    let mut running: JoinSet<Result<(Vec<Entry>, Fetched), E>> = JoinSet::new();
-    loop {
-        while running.len() < FOLDER_AT_ONCE
-            && let Some(entries) = waiting.pop()
-        {
-            let Some(first) = entries.first().cloned() else { continue };
-            let (told, heard) = watch::channel(Progress::default());
-            let fetching = fetch(first.clone(), assembly.target(&first.path), told);
-            let tally = Arc::clone(&tally);
-            running.spawn(async move {
-                let fetched = followed(fetching, heard, first.size, &tally).await?;
-                Ok((entries, fetched))
-            });
-        }
-        let Some(done) = running.join_next().await else { break };
-        let (entries, fetched) = match done.map_err(io::Error::other)? {
-            Ok(done) => done,
-            Err(why) => {
+
+    /// Asks for the sources of some contents while those before them are being fetched, and fetches as many at once as fit.
+    async fn fetch(&mut self, mut waiting: Vec<Same>) -> Result<(), By::Error> {
+        let mut ready: VecDeque<(Same, By::Source)> = VecDeque::new();
+        let mut running: JoinSet<Ended<By>> = JoinSet::new();
+        let (mut is_asking, mut questions) = (false, 0);
+        loop {
+            if !is_asking && !waiting.is_empty() && ready.len() < SOURCES_AT_ONCE / 2 {
+                let lot = waiting.split_off(waiting.len().saturating_sub(SOURCES_AT_ONCE));
+                let by = self.by.clone();
+                running.spawn(async move { Ended::Asked(sourced(&by, lot).await) });
+                is_asking = true;
+            }
+            while let Some((entries, _)) = ready.front()
+                && (questions == 0 || questions + self.questions(entries) <= FOLDER_QUESTIONS)
+                && let Some((entries, source)) = ready.pop_front()
+            {
+                questions += self.questions(&entries);
+                self.start(entries, source, &mut running);
+            }
+            let Some(ended) = running.join_next().await else { return Ok(()) };
+            let done = match ended.map_err(io::Error::other)? {
+                Ended::Asked(sourced) => {
+                    is_asking = false;
+                    sourced.map(|sourced| ready.extend(sourced))
+                }
+                Ended::Fetched(entries, fetched) => {
+                    questions -= self.questions(&entries);
+                    match fetched {
+                        Ok(fetched) => self.came(&entries, &fetched).await.map_err(By::Error::from),
+                        Err(why) => Err(why),
+                    }
+                }
+            };
+            if let Err(why) = done {
                 // Their files are free again when this returns.
                 running.shutdown().await;
                 return Err(why);
             }
-        };
-        gathered.add(&fetched);
-        let Some((first, copies)) = entries.split_first() else { continue };
-        came(first, &fetched.outline);
-        gathered.files.push((first.path.clone(), Arc::clone(&fetched.outline)));
-        copy(assembly, first, copies, &tally, &came, &mut gathered).await?;
+        }
     }
-    Ok(gathered)
+
+    fn questions(&self, entries: &[Entry]) -> usize {
+        entries.first().map_or(0, |first| self.by.questions(first))
+    }
+
+    fn start(&self, entries: Same, source: By::Source, running: &mut JoinSet<Ended<By>>) {
+        let Some(first) = entries.first().cloned() else { return };
+        let (told, heard) = watch::channel(Progress::default());
+        let target = self.assembly.target(&first.path);
+        let (by, tally) = (self.by.clone(), Arc::clone(&self.tally));
+        running.spawn(async move {
+            let size = first.size;
+            let fetching = by.fetch(first, source, target, told);
+            let fetched = followed(fetching, heard, size, &tally).await;
+            Ended::Fetched(entries, fetched)
+        });
+    }
+
+    async fn came(&mut self, entries: &[Entry], fetched: &Fetched) -> io::Result<()> {
+        self.gathered.add(fetched);
+        let Some((first, copies)) = entries.split_first() else { return Ok(()) };
+        self.put(first, &fetched.outline);
+        self.copy(first, copies).await
+    }
+
+    async fn copy(&mut self, from: &Entry, to: &[Entry]) -> io::Result<()> {
+        for entry in to {
+            let (assembly, from, to) =
+                (Arc::clone(&self.assembly), from.path.clone(), entry.clone());
+            let outline = blocking(move || assembly.copy(assembly.read(&from)?, &to)).await?;
+            self.gathered.kept += entry.size;
+            self.tally.moved(0, entry.size);
+            self.put(entry, &Arc::new(outline));
+        }
+        Ok(())
+    }
+}
+
+async fn sourced<By: FetchFiles>(by: &By, lot: Vec<Same>) -> Result<Sourced<By>, By::Error> {
+    let hashes = lot.iter().filter_map(|entries| Some(entries.first()?.hash)).collect();
+    let sources = by.sources(hashes).await?;
+    Ok(lot.into_iter().zip(sources).collect())
 }
 
 async fn followed<E>(
@@ -169,24 +277,4 @@ async fn followed<E>(
             }
         }
     }
-}
-
-async fn copy(
-    assembly: &Arc<Assembly>,
-    from: &Entry,
-    to: &[Entry],
-    tally: &Tally,
-    came: &impl Fn(&Entry, &Arc<Outline>),
-    gathered: &mut Gathered,
-) -> io::Result<()> {
-    for entry in to {
-        let (assembly, from, to) = (Arc::clone(assembly), from.path.clone(), entry.clone());
-        let outline = blocking(move || assembly.copy(assembly.read(&from)?, &to)).await?;
-        let outline = Arc::new(outline);
-        gathered.kept += entry.size;
-        tally.moved(0, entry.size);
-        came(entry, &outline);
-        gathered.files.push((entry.path.clone(), outline));
-    }
-    Ok(())
 }

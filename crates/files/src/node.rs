@@ -369,10 +369,32 @@ impl Node {
         fingerprint: Fingerprint,
     ) -> Result<String, NodeError> {
         let (fingerprint, hashes) = (fingerprint.to_string(), vec![hash.to_string()]);
-        let wanted = CapabilityWanted { fingerprint, hashes };
+        let wanted = CapabilityWanted { fingerprint, hashes, holders: false };
         let ask = Ask::send(Method::POST, "/api/capabilities", Some(token), &wanted);
         let given: CapabilityGiven = self.ask(ask).await?;
         Ok(given.capability)
+    }
+
+    /// The same for several, and the peers that have each of them, none where nobody has it; in one question.
+    ///
+    /// # Errors
+    /// [`NodeError`]; also where nobody has any of them.
+    pub async fn capability_for(
+        &self,
+        token: &str,
+        hashes: &[ContentHash],
+        fingerprint: Fingerprint,
+    ) -> Result<(String, Vec<Vec<HolderLine>>), NodeError> {
+        let fingerprint = fingerprint.to_string();
+        let texts = hashes.iter().map(ToString::to_string).collect();
+        let wanted = CapabilityWanted { fingerprint, hashes: texts, holders: true };
+        let ask = Ask::send(Method::POST, "/api/capabilities", Some(token), &wanted);
+        let given: CapabilityGiven = self.ask(ask).await?;
+        let holders = given.holders.filter(|holders| holders.len() == hashes.len());
+        let holders = holders.ok_or_else(|| {
+            NodeError::new("PROTOCOL", "the node does not say who has each of the contents")
+        })?;
+        Ok((given.capability, holders))
     }
 }
 

@@ -229,30 +229,47 @@ impl OwnPeer {
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let (hash, fingerprint) =
             (Bytes::copy_from_slice(&hash.0), Bytes::copy_from_slice(&fingerprint.0));
-        let reply =
-            self.client.sources(SourcesRequest { hash, fingerprint, wait_ms }).await?.into_inner();
-        let holders = reply.holders.into_iter().filter_map(|holder| {
-            let fingerprint = Fingerprint(<[u8; 32]>::try_from(&*holder.fingerprint).ok()?);
-            let (user, address, name, size) =
-                (holder.user, holder.address, holder.name, holder.size);
-            let unfinished = holder.unfinished;
-            Some(Holder { user, address, fingerprint, name, size, unfinished })
-        });
-        Ok(Sources { holders: holders.collect(), capability: reply.capability })
+        let asked = SourcesRequest { hash, fingerprint, wait_ms, more: Vec::new() };
+        let reply = self.client.sources(asked).await?.into_inner();
+        Ok(Sources { holders: holders_of(reply.holders), capability: reply.capability })
     }
 
-    /// The right to fetch a content with this certificate, which begins with a capability that the peer has got: as long as
-    /// that takes.
+    /// Who has each of these contents, at most [`CAPABILITY_HASHES_MAX`](crate::limits::CAPABILITY_HASHES_MAX), nobody where
+    /// nobody has it, and the right to fetch those that somebody has; in one question.
+    ///
+    /// # Errors
+    /// [`Refused`]; also where nobody has any of them.
+    pub async fn sources_of(
+        &mut self,
+        hashes: &[ContentHash],
+        fingerprint: Fingerprint,
+    ) -> Result<(Vec<Vec<Holder>>, String), Refused> {
+        let mut all = hashes.iter().map(|hash| Bytes::copy_from_slice(&hash.0));
+        let hash = all.next().unwrap_or_default();
+        let (fingerprint, more) = (Bytes::copy_from_slice(&fingerprint.0), all.collect());
+        let asked = SourcesRequest { hash, fingerprint, wait_ms: 0, more };
+        let reply = self.client.sources(asked).await?.into_inner();
+        let more = reply.more.into_iter().map(|more| holders_of(more.holders));
+        let holders: Vec<_> = [holders_of(reply.holders)].into_iter().chain(more).collect();
+        if holders.len() != hashes.len() {
+            let text = "the peer does not say who has each of the contents";
+            return Err(Refused::new("PROTOCOL", text));
+        }
+        Ok((holders, reply.capability))
+    }
+
+    /// The right to fetch these contents with this certificate, which begins with a capability that the peer has got: as long
+    /// as that takes.
     pub fn right(
         &self,
-        hash: ContentHash,
+        hashes: Vec<ContentHash>,
         fingerprint: Fingerprint,
         capability: &str,
     ) -> Arc<Right> {
-        let peer = self.clone();
+        let (peer, hashes) = (self.clone(), Arc::<[ContentHash]>::from(hashes));
         Right::new(capability, move || {
-            let mut peer = peer.clone();
-            Box::pin(async move { Some(peer.sources(hash, fingerprint).await.ok()?.capability) })
+            let (mut peer, hashes) = (peer.clone(), Arc::clone(&hashes));
+            Box::pin(async move { Some(peer.sources_of(&hashes, fingerprint).await.ok()?.1) })
         })
     }
 
@@ -374,6 +391,16 @@ fn send(
         }
     }
     Ok(())
+}
+
+fn holders_of(holders: Vec<proto::Holder>) -> Vec<Holder> {
+    let holders = holders.into_iter().filter_map(|holder| {
+        let fingerprint = Fingerprint(<[u8; 32]>::try_from(&*holder.fingerprint).ok()?);
+        let (user, address, name, size) = (holder.user, holder.address, holder.name, holder.size);
+        let unfinished = holder.unfinished;
+        Some(Holder { user, address, fingerprint, name, size, unfinished })
+    });
+    holders.collect()
 }
 
 fn line(file: proto::File) -> FileLine {

@@ -142,6 +142,9 @@ pub struct CapabilityWanted {
     pub fingerprint: String,
     /// The contents that are to be fetched.
     pub hashes: Vec<String>,
+    /// Who has them is wanted, too; then it is no mistake that nobody has some of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holders: bool,
 }
 
 /// A capability: whoever shows it to a peer, with the certificate that it is for, may fetch.
@@ -152,6 +155,10 @@ pub struct CapabilityGiven {
     pub capability: String,
     /// When it ends.
     pub expires: String,
+    /// Where they were wanted: who has each of the contents, in the order in which they were asked for. What nobody has is not
+    /// opened by the capability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Vec<Vec<HolderLine>>>,
 }
 
 impl std::fmt::Debug for CapabilityGiven {

@@ -94,7 +94,6 @@ impl Connections {
     }
 
     /// How many contents are being fetched from a holder.
-    #[expect(dead_code, reason = "who fetches many contents asks the least busy one; next commit")]
     pub(super) fn busy(&self, holder: &Holder) -> usize {
         self.known(holder).busy.load(Ordering::Relaxed)
     }
@@ -145,6 +144,11 @@ impl Connections {
         if matches!(state.now, Now::There(_)) {
             state.now = now;
         }
+    }
+
+    /// Whether there is a connection to a holder, broken or not.
+    pub(super) async fn is_there(&self, holder: &Holder) -> bool {
+        matches!(self.known(holder).state.lock().await.now, Now::There(_))
     }
 
     /// A holder is said to be there again.

@@ -2,6 +2,7 @@
 //! sends a wrong piece is dropped and named.
 
 mod connections;
+mod one;
 mod part;
 mod plan;
 mod replies;
@@ -110,6 +111,10 @@ const RUN_TIME: Duration = Duration::from_millis(500);
 /// Runs that are on their way from one holder at a time, so that it never waits for a question.
 const LANES: usize = 2;
 
+/// Questions to one holder that a content has under way at once: those of the lanes, and what there is. A content of one piece
+/// that nobody fetches from here is one question.
+pub const QUESTIONS: usize = LANES + 1;
+
 /// How often somebody who has nothing to do looks whether others are late.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Who had nothing to give just now is asked again after so long, and after twice as long each time, but not longer than the
@@ -123,6 +128,9 @@ const HOLDERS_MAX: usize = 4_096;
 /// # Errors
 /// [`NotFetched`]
 pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetched, NotFetched> {
+    if let Some(size) = one::size_of(&job) {
+        return one::fetch(job, size, progress).await;
+    }
     let Job { hash, mut holders, right, connections, target, many } = job;
     holders.truncate(SOURCES_MAX);
     if holders.iter().all(|holder| holder.size > FILE_BYTES_MAX) && !holders.is_empty() {

@@ -100,6 +100,25 @@ impl Part {
         Ok(here)
     }
 
+    /// Puts a content of one piece, which is in these buffers, in its place; `false` where it is not what the outline says. Blocks.
+    ///
+    /// # Errors
+    /// Of [`Part::open`], of writing, and of [`Part::finish`].
+    pub fn put(
+        target: &Target,
+        outline: &Outline,
+        content: &[impl AsRef<[u8]>],
+    ) -> io::Result<bool> {
+        if !outline.is_piece(0, content) {
+            return Ok(false);
+        }
+        let part = Self::open(target, outline.hash())?;
+        part.file.set_len(outline.size())?;
+        part.write(0, content)?;
+        Arc::new(part).finish(target)?;
+        Ok(true)
+    }
+
     /// Writes a piece, which is in these buffers, where it belongs. Blocks.
     ///
     /// # Errors

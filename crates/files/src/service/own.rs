@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tertulia_wire::sharing::{HolderLine, bytes_of_hex};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, Streaming};
@@ -14,13 +15,13 @@ use super::{not_done, refused};
 use crate::content::ContentHash;
 use crate::identity::Fingerprint;
 use crate::library::{Library, SharedFile};
-use crate::limits::FILE_BYTES_MAX;
+use crate::limits::{CAPABILITY_HASHES_MAX, FILE_BYTES_MAX};
 use crate::names::FileName;
 use crate::proto::save_file_request::Part;
 use crate::proto::{
-    File, FilesReply, Holder, LoginReply, LoginRequest, PeerInfo, PeersReply, RegisterReply,
-    RegisterRequest, SaveFileHead, SaveFileReply, SaveFileRequest, SearchRequest, SourcesReply,
-    SourcesRequest,
+    File, FilesReply, Holder, Holders, LoginReply, LoginRequest, PeerInfo, PeersReply,
+    RegisterReply, RegisterRequest, SaveFileHead, SaveFileReply, SaveFileRequest, SearchRequest,
+    SourcesReply, SourcesRequest,
 };
 use crate::whole::SharedFolder;
 
@@ -150,6 +151,9 @@ pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesRepl
     let fingerprint = <[u8; 32]>::try_from(&*asked.fingerprint);
     let fingerprint = fingerprint.map_err(|_| bad("a fingerprint has 32 bytes"))?;
     let token = token(state).await?;
+    if !asked.more.is_empty() {
+        return sources_of_many(state, &token, hash, Fingerprint(fingerprint), &asked.more).await;
+    }
     let until = Instant::now() + Duration::from_millis(asked.wait_ms.into()).min(SOURCES_WAIT);
     let mut told = state.told.subscribe();
     let holders = loop {
@@ -165,20 +169,40 @@ pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesRepl
     };
     let capability = state.node.capability(&token, hash, Fingerprint(fingerprint)).await;
     let capability = capability.map_err(|error| not_done(&error))?;
-    let holders = holders.into_iter().filter_map(|holder| {
-        let fingerprint = tertulia_wire::sharing::bytes_of_hex(&holder.fingerprint)?;
+    Ok(SourcesReply { holders: holders_of(holders), capability, more: Vec::new() })
+}
+
+/// The same for several contents, in one question to the node.
+async fn sources_of_many(
+    state: &State,
+    token: &str,
+    hash: ContentHash,
+    fingerprint: Fingerprint,
+    more: &[Bytes],
+) -> Result<SourcesReply, Status> {
+    if more.len() >= CAPABILITY_HASHES_MAX {
+        return Err(bad(&format!("at most {CAPABILITY_HASHES_MAX} contents at a time")));
+    }
+    let mut hashes = vec![hash];
+    for hash in more {
+        hashes.push(ContentHash::try_from(&**hash).map_err(|error| bad(&error.to_string()))?);
+    }
+    let given = state.node.capability_for(token, &hashes, fingerprint).await;
+    let (capability, holders) = given.map_err(|error| not_done(&error))?;
+    let mut holders = holders.into_iter().map(holders_of);
+    let first = holders.next().unwrap_or_default();
+    let more = holders.map(|holders| Holders { holders }).collect();
+    Ok(SourcesReply { holders: first, capability, more })
+}
+
+fn holders_of(lines: Vec<HolderLine>) -> Vec<Holder> {
+    let holders = lines.into_iter().filter_map(|holder| {
+        let fingerprint = bytes_of_hex(&holder.fingerprint)?;
         let (user, address, name, size) = (holder.user, holder.address, holder.name, holder.size);
-        let unfinished = holder.unfinished;
-        Some(Holder {
-            user,
-            address,
-            fingerprint: Bytes::copy_from_slice(&fingerprint),
-            name,
-            size,
-            unfinished,
-        })
+        let (fingerprint, unfinished) = (Bytes::copy_from_slice(&fingerprint), holder.unfinished);
+        Some(Holder { user, address, fingerprint, name, size, unfinished })
     });
-    Ok(SourcesReply { holders: holders.collect(), capability })
+    holders.collect()
 }
 
 /// Saves a file that comes in parts.

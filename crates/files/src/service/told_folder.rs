@@ -12,8 +12,9 @@ use super::told::{
 };
 use crate::assembly::{Assembly, list_of};
 use crate::blocking::blocking;
-use crate::fetch::{Fetched, Holder, NotFetched, Progress};
-use crate::gather::{Gathered, gather};
+use crate::content::{ContentHash, Outline};
+use crate::fetch::{self, Fetched, Holder, NotFetched, Progress, Target};
+use crate::gather::{FetchFiles, Gathered, gather};
 use crate::limits::{FILE_BYTES_MAX, PATIENCE};
 use crate::manifest::{Entry, Manifest};
 use crate::names::FileName;
@@ -28,6 +29,51 @@ struct Early<'a> {
 impl Drop for Early<'_> {
     fn drop(&mut self) {
         self.fetcher.state.library.done_early(&self.name);
+    }
+}
+
+/// Fetches each file in its turn, and shares it at once.
+#[derive(Clone)]
+struct Fetching {
+    fetcher: Fetcher,
+    assembly: Arc<Assembly>,
+    name: FileName,
+    liars: Arc<Mutex<Vec<Holder>>>,
+}
+
+impl FetchFiles for Fetching {
+    /// It is asked for again and again, by what is fetched: others have more and more of it.
+    type Source = ();
+    type Error = ToldFailed;
+
+    fn questions(&self, _: &Entry) -> usize {
+        fetch::QUESTIONS
+    }
+
+    async fn sources(&self, contents: Vec<ContentHash>) -> Result<Vec<()>, ToldFailed> {
+        Ok(vec![(); contents.len()])
+    }
+
+    async fn fetch(
+        &self,
+        entry: Entry,
+        (): (),
+        target: Target,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Fetched, ToldFailed> {
+        if let Some(fetched) = self.fetcher.copied(&self.assembly, &entry).await {
+            return Ok(fetched);
+        }
+        let (hash, size) = (entry.hash, Some(entry.size));
+        let wanted = Wanted { hash, size, target, many: true };
+        self.fetcher.content(&wanted, &self.liars, &progress).await
+    }
+
+    fn came(&self, entry: &Entry, outline: &Arc<Outline>) {
+        if let Ok(whole) = self.name.child_path(&entry.path) {
+            let path = self.assembly.path(&entry.path);
+            self.fetcher.state.library.share_early(whole, path, Arc::clone(outline));
+        }
     }
 }
 
@@ -83,7 +129,13 @@ impl Fetcher {
             own.child_path(&entry.path).map_err(|why| failed("bad name", why.to_string()))?;
         }
         let early = Early { fetcher: self, name: own };
-        let gathered = self.files(&assembly, &manifest, &early.name, &liars).await?;
+        let fetching = Fetching {
+            fetcher: self.clone(),
+            assembly: Arc::clone(&assembly),
+            name: early.name.clone(),
+            liars: Arc::clone(&liars),
+        };
+        let gathered = gather(&assembly, &manifest, watch::Sender::default(), fetching).await?;
         let own = self.finish(&assembly, &manifest, &name, number).await?;
         let (library, adopting) = (Arc::clone(library), own.clone());
         let Gathered { kept, from, files, .. } = gathered;
@@ -128,34 +180,6 @@ impl Fetcher {
             assembly.abandon();
             failed("bad folder", why)
         })
-    }
-
-    async fn files(
-        &self,
-        assembly: &Arc<Assembly>,
-        manifest: &Arc<Manifest>,
-        name: &FileName,
-        liars: &Arc<Mutex<Vec<Holder>>>,
-    ) -> Result<Gathered, ToldFailed> {
-        let fetch = |entry: Entry, target, progress| {
-            let (fetcher, assembly, liars) =
-                (self.clone(), Arc::clone(assembly), Arc::clone(liars));
-            async move {
-                if let Some(fetched) = fetcher.copied(&assembly, &entry).await {
-                    return Ok(fetched);
-                }
-                let (hash, size) = (entry.hash, Some(entry.size));
-                let wanted = Wanted { hash, size, target, many: true };
-                fetcher.content(&wanted, &liars, &progress).await
-            }
-        };
-        let came = |entry: &Entry, outline: &Arc<_>| {
-            if let Ok(whole) = name.child_path(&entry.path) {
-                let path = assembly.path(&entry.path);
-                self.state.library.share_early(whole, path, Arc::clone(outline));
-            }
-        };
-        gather(assembly, manifest, watch::Sender::default(), fetch, came).await
     }
 
     /// What the peer shares already is copied.

@@ -219,6 +219,24 @@ impl Peers {
         self.read().holders(hash, self.limits.holders_shown, now.mono_ms, now.wall_us)
     }
 
+    /// Those of these contents that somebody has; refused where there are more than one capability opens.
+    pub fn known(&self, hashes: &[[u8; 32]]) -> Result<Vec<[u8; 32]>, Denied> {
+        self.check_count(hashes)?;
+        let registry = self.read();
+        Ok(hashes.iter().filter(|hash| registry.has(hash)).copied().collect())
+    }
+
+    fn check_count(&self, hashes: &[[u8; 32]]) -> Result<(), Denied> {
+        let most = self.limits.capability_hashes;
+        if hashes.is_empty() || hashes.len() > most {
+            return Err(Denied::new(
+                Code::Limit,
+                format!("a capability is for 1 to {most} hashes"),
+            ));
+        }
+        Ok(())
+    }
+
     /// A capability for an account, this certificate and these contents; and when it ends, in microseconds.
     pub fn issue(
         &self,
@@ -227,11 +245,7 @@ impl Peers {
         hashes: &[[u8; 32]],
         now: Now,
     ) -> Result<(String, u64), Denied> {
-        if hashes.is_empty() || hashes.len() > self.limits.capability_hashes {
-            let message =
-                format!("a capability is for 1 to {} hashes", self.limits.capability_hashes);
-            return Err(Denied::new(Code::Limit, message));
-        }
+        self.check_count(hashes)?;
         let registry = self.read();
         if let Some(unknown) = hashes.iter().find(|hash| !registry.has(hash)) {
             let message = format!("no peer that is there has {}", hex(unknown));

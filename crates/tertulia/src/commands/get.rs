@@ -120,7 +120,7 @@ pub async fn run(
     let (progress, told) = watch::channel(Progress::default());
     let drawing = drawn(&bar, told);
     let started = Instant::now();
-    let right = peer.right(hash, identity.fingerprint(), &capability);
+    let right = peer.right(vec![hash], identity.fingerprint(), &capability);
     let connections = Connections::new(identity);
     let job = Job { hash, holders, right, connections, target, many: None };
     let fetched = fetch::fetch(job, progress).await;

@@ -11,12 +11,13 @@ use tertulia_files::content::ContentHash;
 use tertulia_files::fetch::{
     self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
 };
-use tertulia_files::gather::{Gathered, gather};
+use tertulia_files::gather::{FetchFiles, Gathered, gather};
 use tertulia_files::identity::{Fingerprint, Identity};
-use tertulia_files::limits::MANIFEST_BYTES_MAX;
+use tertulia_files::limits::{MANIFEST_BYTES_MAX, PIECE_BYTES};
 use tertulia_files::manifest::{Entry, Manifest};
 use tertulia_files::names::FileName;
 use tertulia_files::own::{OwnPeer, Refused, Sources};
+use tertulia_files::right::Right;
 use tertulia_wire::safe::make_safe;
 use tokio::sync::watch;
 
@@ -103,8 +104,7 @@ pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result
     let (progress, told) = watch::channel(Progress::default());
     let drawing = drawn(&bar, told);
     let fetching = Fetching { peer: peer.clone(), connections, liars: Arc::default() };
-    let fetch = move |entry, target, progress| fetching.clone().fetch(entry, target, progress);
-    let gathered = gather(&assembly, &manifest, progress, fetch, |_, _| {}).await;
+    let gathered = gather(&assembly, &manifest, progress, fetching).await;
     bar.finish_and_clear();
     drawing.abort();
     let mut gathered = gathered.map_err(|why| match why {
@@ -147,7 +147,7 @@ async fn list(
     let job = Job {
         hash,
         holders: sources.holders.clone(),
-        right: peer.right(hash, connections.identity().fingerprint(), &sources.capability),
+        right: peer.right(vec![hash], connections.identity().fingerprint(), &sources.capability),
         connections: Arc::clone(connections),
         target: assembly.list_target(),
         many: None,
@@ -168,23 +168,35 @@ struct Fetching {
     liars: Arc<Mutex<HashSet<Fingerprint>>>,
 }
 
-impl Fetching {
+impl FetchFiles for Fetching {
+    type Source = (Vec<Holder>, Arc<Right>);
+    type Error = NotGot;
+
+    fn questions(&self, entry: &Entry) -> usize {
+        if entry.size <= PIECE_BYTES as u64 { 1 } else { fetch::QUESTIONS }
+    }
+
+    async fn sources(&self, contents: Vec<ContentHash>) -> Result<Vec<Self::Source>, NotGot> {
+        let own = self.connections.identity().fingerprint();
+        let sources = self.peer.clone().sources_of(&contents, own).await;
+        let (holders, capability) = sources.map_err(NotGot::Refused)?;
+        let right = self.peer.right(contents, own, &capability);
+        Ok(holders.into_iter().map(|holders| (holders, Arc::clone(&right))).collect())
+    }
+
     async fn fetch(
-        mut self,
+        &self,
         entry: Entry,
+        (mut holders, right): Self::Source,
         target: Target,
         progress: watch::Sender<Progress>,
     ) -> Result<Fetched, NotGot> {
-        let own = self.connections.identity().fingerprint();
-        let sources = self.peer.sources(entry.hash, own).await;
-        let Sources { mut holders, capability } = sources.map_err(NotGot::Refused)?;
         {
             let liars = self.liars.lock().unwrap_or_else(PoisonError::into_inner);
             let is_good = |holder: &Holder| !liars.contains(&holder.fingerprint);
             holders.retain(|holder| holder.size == entry.size && is_good(holder));
         }
         let (hash, connections) = (entry.hash, Arc::clone(&self.connections));
-        let right = self.peer.right(hash, own, &capability);
         let job = Job { hash, holders, right, connections, target, many: None };
         let fetched = fetch::fetch(job, progress).await.map_err(NotGot::Fetch)?;
         let lied = |(holder, why): &(Holder, Failed)| why.is_lie().then_some(holder.fingerprint);

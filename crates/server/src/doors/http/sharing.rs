@@ -307,6 +307,13 @@ pub(crate) async fn capability(
     let account = &session(&peer)?.account;
     let print = fingerprint(&wanted.fingerprint)?;
     let hashes = wanted.hashes.iter().map(|hash| hash_of(hash)).collect::<Result<Vec<_>, _>>()?;
-    let (capability, expires_us) = door.directory.peers.issue(account, print, &hashes, now())?;
-    Ok(Json(CapabilityGiven { capability, expires: rfc3339(expires_us) }))
+    let peers = &door.directory.peers;
+    let known = if wanted.holders { peers.known(&hashes)? } else { Vec::new() };
+    // Where nobody has any of them, that is said as without holders.
+    let opened = if known.is_empty() { &hashes } else { &known };
+    let (capability, expires_us) = peers.issue(account, print, opened, now())?;
+    let dialled = peer.dialled.ip();
+    let holders =
+        wanted.holders.then(|| hashes.iter().map(|hash| lines_of(&door, hash, dialled)).collect());
+    Ok(Json(CapabilityGiven { capability, expires: rfc3339(expires_us), holders }))
 }

@@ -48,6 +48,20 @@ impl Work {
         }
         self
     }
+
+    /// Messages on their way at once.
+    pub fn window(&self) -> usize {
+        match self.pace {
+            Pace::Window(window) => window,
+            Pace::PerSecond(_) => 1,
+        }
+    }
+
+    /// They are sent in blocks of so many, so many blocks at once.
+    pub fn blocks(&self) -> (usize, usize) {
+        let window = self.window();
+        if window == 1 { (1, 1) } else { (window / 2, 2) }
+    }
 }
 
 /// All of them.

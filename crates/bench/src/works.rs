@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::figures::thousands;
+
 /// How messages come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -47,6 +49,21 @@ impl Work {
             self.pace = Pace::Window(window / 8);
         }
         self
+    }
+
+    /// What is on its way at once, as it stands above a table.
+    pub fn in_flight(&self) -> String {
+        let of = if self.groups > 1 { " in each group" } else { "" };
+        match self.pace {
+            Pace::Window(1) => format!("1 message in flight{of}"),
+            Pace::Window(window) => format!("{} messages in flight{of}", thousands(window as f64)),
+            Pace::PerSecond(rate) => {
+                format!(
+                    "{} messages a second, however many are in flight",
+                    thousands(f64::from(rate))
+                )
+            }
+        }
     }
 
     /// Messages on their way at once.
@@ -118,6 +135,23 @@ pub const WORKS: &[Work] = &[
         ..PLAIN
     },
 ];
+
+/// Works that a quick run has: those that are over soon.
+const QUICK: [&str; 4] = ["m10", "m100", "one", "paced"];
+
+/// What the command line may name.
+pub fn names() -> Vec<&'static str> {
+    WORKS.iter().map(|work| work.name).collect()
+}
+
+/// Those of these names; where there are none, all, or those of a quick run.
+pub fn named(names: &[String], is_quick: bool) -> Vec<Work> {
+    let is_wanted = |work: &&Work| match names {
+        [] => !is_quick || QUICK.contains(&work.name),
+        names => names.iter().any(|name| name == work.name),
+    };
+    WORKS.iter().filter(is_wanted).copied().collect()
+}
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ mod publisher;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -69,9 +70,9 @@ fn group_name(index: usize) -> String {
 }
 
 impl Load {
-    /// Starts the server, and connects everybody.
-    pub fn new(peer: &dyn Peer, work: Work) -> Result<Self> {
-        let served = peer.start().with_context(|| peer.name().to_owned())?;
+    /// Starts the server, which keeps what it keeps within this folder, and connects everybody.
+    pub fn new(peer: &dyn Peer, work: Work, within: &Path) -> Result<Self> {
+        let served = peer.start(within).with_context(|| peer.name().to_owned())?;
         let names: Vec<String> = (0..work.groups).map(group_name).collect();
         peer.prepare(&served, &names)?;
         let poll = Poll::new()?;
@@ -131,7 +132,6 @@ impl Load {
 
     /// One round of so long.
     pub fn round(&mut self, length: Duration) -> Result<Round> {
-        let pid = self.served.pid();
         self.rest()?;
         for member in &mut self.members {
             member.taken_before += std::mem::take(&mut member.taken);
@@ -142,7 +142,7 @@ impl Load {
             group.blocks.clear();
         }
         let confirmed_before = self.confirmed();
-        let cpu = crate::cpu::used(pid)?;
+        let cpu = self.served.process().cpu()?;
         let began = Instant::now();
         let mut round = match self.work.pace {
             Pace::Window(_) => self.windowed(began + length)?,
@@ -162,7 +162,7 @@ impl Load {
             self.turn(Some(Duration::from_millis(5)), &mut round, false)?;
         }
         std::thread::sleep(AFTERWARDS);
-        round.cpu = crate::cpu::used(pid)?.saturating_sub(cpu);
+        round.cpu = self.served.process().cpu()?.saturating_sub(cpu);
         round.deliveries = self.members.iter().map(|member| member.taken).sum();
         for member in &self.members {
             let expected = self.groups[member.group].sent;

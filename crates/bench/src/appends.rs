@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (kind, seconds) = (&place.kind, short(round.as_secs_f64()));
     let origin = args
         .page
-        .origin(&format!("on {kind}; {rounds} rounds of {seconds} s; **1 commit in flight**"));
+        .origin(&format!("on {kind}; rounds: {rounds} of {seconds} s; **1 commit in flight**"));
     let mut out = format!("{origin}\n\n");
     out += "| a commit | bare file, a second | store, a second | ratio | bare p50, p99 µs | store p50, p99 µs | p99, ratio |\n";
     out += "|---|---|---|---|---|---|---|\n";

@@ -89,7 +89,7 @@ pub fn origin(
     let (beside, kind, in_flight) = (peers::versions(peers), &place.kind, work.in_flight());
     let beside = if beside.is_empty() { beside } else { format!("{beside}; ") };
     page.origin(&format!(
-        "{beside}what is kept is on {kind}; {rounds} rounds of {seconds} s; **{in_flight}**"
+        "{beside}what is kept is on {kind}; rounds: {rounds} of {seconds} s; **{in_flight}**"
     ))
 }
 

@@ -43,7 +43,7 @@ impl Table {
     pub fn on_the_page(&self, name: &str, page: &Page) -> page::Table {
         let rounds = self.rows.first().map_or(0, |row| row.runs.len());
         let (nginx, curl) = (versions::of("nginx", "nginx", "-v"), versions::of_curl());
-        let origin = page.origin(&format!("{nginx}, {curl}; {rounds} rounds"));
+        let origin = page.origin(&format!("{nginx}, {curl}; rounds: {rounds}"));
         let text = format!("### {}\n\n{origin}\n\n{}", self.title, self.markdown());
         page::Table { name: name.to_owned(), text }
     }

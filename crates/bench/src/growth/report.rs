@@ -118,7 +118,7 @@ pub fn origin(page: &Page, place: &Place, growth: &Growth, rounds: usize) -> Str
     } else {
         String::new()
     };
-    page.origin(&format!("on {kind}; {rounds} rounds; **1 operation in flight**{less}"))
+    page.origin(&format!("on {kind}; rounds: {rounds}; **1 operation in flight**{less}"))
 }
 
 /// Writes the table into the document's section, and its chart into the folder beside it.

@@ -11,6 +11,7 @@ use super::Args;
 use super::receivers;
 use super::report::{Series, Table};
 use super::server::Server;
+use crate::figures::thousands;
 
 const BODY_BYTES: usize = 100;
 /// Messages that are under way at once.
@@ -55,7 +56,7 @@ pub async fn measure(args: &Args) -> Result<Table> {
         name: "deliveries",
         title: "Messages of 100 bytes to a group",
         unit: "µs of the node's CPU a delivery",
-        with: format!("{messages} messages a round"),
+        with: format!("{} messages a round", thousands(messages as f64)),
         in_flight: format!("{WINDOW} messages in flight, until they are stored"),
         series: series.into(),
     })

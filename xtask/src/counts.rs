@@ -44,7 +44,7 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     };
     machine::require(TOOLS)?;
     cargo::build_release(root)?;
-    let counted = count_all(&root.join("target/release/tertulia-counts"))?;
+    let counted = count_all(&cargo::target(root).join("release/tertulia-counts"))?;
     let path = root.join(BOUNDS);
     if write {
         std::fs::write(&path, shown(&counted))?;

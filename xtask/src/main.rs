@@ -42,9 +42,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Side by side, in one run, written to docs/benchmarks.md: delivery, appends, growth, idle or http, or all of
-    /// them. Takes their options, such as --quick, which
-    /// writes nothing.
+    /// Side by side, written to docs/benchmarks.md: delivery, appends, growth, idle, http or files, or all of them where none is
+    /// named. Each takes its own options (`cargo xtask bench files --help`); all together take --quick, which writes nothing, and
+    /// --rounds N.
     Bench {
         /// What is measured, and how.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -10,7 +10,7 @@ use crate::cargo;
 /// Builds the binary for release and runs the torture with `arguments`; it says itself how to repeat a run.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     cargo::build_release(root)?;
-    let status = Command::new(root.join("target/release/tertulia-torture"))
+    let status = Command::new(cargo::target(root).join("release/tertulia-torture"))
         .args(arguments)
         .current_dir(root)
         .status()

@@ -2,13 +2,14 @@
 //! ends, and its server with it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::load::{Load, Round};
+use crate::options::{Binary, Disk, Nats};
 use crate::peers::{self, Peer, Programs};
 use crate::works::{WORKS, Work};
 
@@ -21,24 +22,26 @@ pub struct Args {
     work: String,
     #[arg(long)]
     quick: bool,
-    #[arg(long)]
-    tertulia: PathBuf,
-    #[arg(long)]
-    nats: PathBuf,
+    #[command(flatten)]
+    binary: Binary,
+    #[command(flatten)]
+    nats: Nats,
+    #[command(flatten)]
+    disk: Disk,
 }
 
 /// Its first line.
 const READY: &str = "ready";
 
 /// The process: says so once everybody is there, then does a round for each line that tells its length.
-pub fn run(args: Args) -> Result<()> {
-    let programs = Programs { tertulia: args.tertulia, nats: args.nats };
+pub fn run(args: &Args) -> Result<()> {
+    let programs = Programs::new(&args.binary, &args.nats);
     let peers = peers::all(&programs);
     let peer =
         peers.iter().find(|peer| peer.name() == args.peer).context("there is no such peer")?;
     let work = WORKS.iter().find(|work| work.name == args.work).context("there is no such work")?;
     let work = if args.quick { work.quick() } else { *work };
-    let mut load = Load::new(peer.as_ref(), work)?;
+    let mut load = Load::new(peer.as_ref(), work, &args.disk.folder)?;
     println!("{READY}");
     for line in std::io::stdin().lines() {
         let round = load.round(Duration::from_secs_f64(line?.parse()?))?;
@@ -58,11 +61,18 @@ pub struct Apart {
 
 impl Apart {
     /// Starts it; everybody is connected when this returns.
-    pub fn new(peer: &dyn Peer, work: Work, programs: &Programs, is_quick: bool) -> Result<Self> {
+    pub fn new(
+        peer: &dyn Peer,
+        work: Work,
+        programs: &Programs,
+        folder: &Path,
+        is_quick: bool,
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["load", "--peer", peer.name(), "--work", work.name]);
         command.args(is_quick.then_some("--quick"));
         command.arg("--tertulia").arg(&programs.tertulia).arg("--nats").arg(&programs.nats);
+        command.arg("--folder").arg(folder);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let hear = BufReader::new(child.stdout.take().context("piped")?);
         let (say, about) = (child.stdin.take(), format!("{}: {}", work.about, peer.name()));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -11,28 +11,30 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use tertulia_journal::{Batch, Embedded, Journal as _, LogId, Options};
 
-use crate::figures::{machine, short, spread, thousands};
+use crate::figures::{short, spread, thousands};
+use crate::options::{Disk, Extent, Page, QUICK};
+use crate::page;
+use crate::place::Place;
 
 /// What the command line says.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Fewer and shorter rounds: no more than a hint.
-    #[arg(long)]
-    quick: bool,
-    /// Rounds of each size, the file's and the store's in turn.
-    #[arg(long)]
-    rounds: Option<usize>,
+    #[command(flatten)]
+    pub disk: Disk,
+    #[command(flatten)]
+    pub extent: Extent,
     /// Seconds of each round.
     #[arg(long)]
-    seconds: Option<f64>,
-    /// On whose disk both are: a folder in it is made, and removed at the end.
-    #[arg(long, default_value = "target")]
-    folder: PathBuf,
-    /// The document whose section is replaced.
-    #[arg(long)]
-    write: Option<PathBuf>,
+    pub seconds: Option<f64>,
+    #[command(flatten)]
+    pub page: Page,
 }
 
+/// What stands above the table.
+const ABOUT: &str = "## Durable speed\n\n\
+    Commits one after the other, each waited for: a bare file that was filled with zeros before, written on and synced (`fdatasync`) \
+    each time, and the embedded store, which has its own thread, checksums and headers besides. Interleaved rounds on the same disk; \
+    medians (least to most), ratios round by round.\n";
 /// Bytes of a commit.
 const SIZES: [usize; 2] = [200, 64 << 10];
 /// The bare file; where it is full, writing begins anew at its beginning.
@@ -42,28 +44,24 @@ const WARM_UP: usize = 5;
 
 /// Measures, prints the table, and writes the page.
 pub fn run(args: &Args) -> Result<()> {
-    let (rounds, seconds) = if args.quick { (3, 0.3) } else { (9, 1.0) };
-    let rounds = args.rounds.unwrap_or(rounds);
-    let round = Duration::from_secs_f64(args.seconds.unwrap_or(seconds));
-    let mut out = format!(
-        "## Durable speed\n\n`cargo xtask bench appends`, on {}. Commits one after the other, each waited for: a bare file that was \
-         filled with zeros before, written on and synced (`fdatasync`) each time, and the embedded store, which has its own thread, \
-         checksums and headers besides. {rounds} interleaved rounds of {} s, on the same disk; medians (least to most), ratios \
-         round by round.\n\n",
-        machine(),
-        short(round.as_secs_f64())
-    );
+    let (quick, place) = (args.extent.quick, Place::on_disk(&args.disk.folder)?);
+    let rounds = args.extent.rounds(3, 9);
+    let round = Duration::from_secs_f64(args.seconds.unwrap_or(if quick { 0.3 } else { 1.0 }));
+    let (kind, seconds) = (&place.kind, short(round.as_secs_f64()));
+    let origin = args
+        .page
+        .origin(&format!("on {kind}; rounds: {rounds} of {seconds} s; **1 commit in flight**"));
+    let mut out = format!("{origin}\n\n");
     out += "| a commit | bare file, a second | store, a second | ratio | bare p50, p99 µs | store p50, p99 µs | p99, ratio |\n";
     out += "|---|---|---|---|---|---|---|\n";
     for size in SIZES {
-        let folder = tempfile::tempdir_in(&args.folder)?;
+        let folder = tempfile::tempdir_in(&args.disk.folder)?;
         out += &row(size, &measure(folder.path(), size, rounds, round)?);
     }
     println!("{out}");
-    match &args.write {
-        Some(path) => crate::page::write(path, "appends", &(out + "\n")),
-        None => Ok(()),
-    }
+    let Some(path) = args.page.path(quick.then_some(QUICK)) else { return Ok(()) };
+    let (name, names) = ("commits", ["commits"]);
+    page::write(path, "appends", ABOUT, &names, &[page::Table { name: name.into(), text: out }])
 }
 
 /// How long each commit took, sorted.
@@ -170,14 +168,10 @@ fn rate(times: &Times) -> f64 {
 }
 
 fn row(size: usize, rounds: &[(Times, Times)]) -> String {
-    let bare =
-        |of: &dyn Fn(&Times) -> f64| spread(rounds.iter().map(|(bare, _)| of(bare)).collect());
-    let store =
-        |of: &dyn Fn(&Times) -> f64| spread(rounds.iter().map(|(_, store)| of(store)).collect());
+    let bare = |of: &dyn Fn(&Times) -> f64| spread(rounds.iter().map(|(bare, _)| of(bare)));
+    let store = |of: &dyn Fn(&Times) -> f64| spread(rounds.iter().map(|(_, store)| of(store)));
     let ratio = |of: &dyn Fn(&Times) -> f64| {
-        let all = rounds.iter().map(|(bare, store)| of(store) / of(bare));
-        let ratio = spread(all.collect());
-        format!("{} ({} to {})", short(ratio.median), short(ratio.least), short(ratio.most))
+        spread(rounds.iter().map(|(bare, store)| of(store) / of(bare))).to_string()
     };
     let (p50, p99) = (|times: &Times| at(times, 50), |times: &Times| at(times, 99));
     let mut out = String::new();

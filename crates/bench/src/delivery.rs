@@ -1,84 +1,68 @@
 //! Delivery, side by side: for each work everybody in turn, round by round, so that what else the machine does hits all alike.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::apart::Apart;
-use crate::load::Round;
+use crate::options::{Binary, Disk, Extent, Nats, Page, QUICK};
 use crate::peers::{self, Peer, Programs};
+use crate::place::Place;
 use crate::report::{self, Row, Table};
-use crate::works::{Effort, WORKS, Work};
+use crate::works::{self, Effort, Work};
 
 /// What the command line says.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The binary that is measured.
-    #[arg(long, default_value = "target/release/tertulia")]
-    tertulia: PathBuf,
-    /// The `nats-server` that it is measured beside.
-    #[arg(long, default_value = "target/bench/nats-server")]
-    nats: PathBuf,
-    /// Two short rounds each of a few works, with less on its way: half a minute, and no more than a hint.
-    #[arg(long)]
-    quick: bool,
-    /// Rounds of each work.
-    #[arg(long)]
-    rounds: Option<usize>,
+    #[command(flatten)]
+    pub binary: Binary,
+    #[command(flatten)]
+    pub nats: Nats,
+    #[command(flatten)]
+    pub disk: Disk,
+    #[command(flatten)]
+    pub extent: Extent,
     /// Seconds of each round.
     #[arg(long)]
-    seconds: Option<f64>,
+    pub seconds: Option<f64>,
     /// Only these works, with commas between them.
+    #[arg(long, value_delimiter = ',', value_parser = works::names())]
+    pub works: Vec<String>,
+    /// Only peers in whose names one of these stands, beside the floor: nothing is written to the page then.
     #[arg(long, value_delimiter = ',')]
-    works: Vec<String>,
-    /// Only peers in whose names one of these stands, beside the floor.
-    #[arg(long, value_delimiter = ',')]
-    peers: Vec<String>,
-    /// The document whose section is replaced; charts go into the folder beside it that is called as it is.
-    #[arg(long)]
-    write: Option<PathBuf>,
+    pub peers: Vec<String>,
+    #[command(flatten)]
+    pub page: Page,
 }
 
-/// Measures, prints the tables, and writes the page.
+/// Measures, prints the tables, and writes them to the page as they come.
 pub fn run(args: &Args) -> Result<()> {
-    let (rounds, seconds) = if args.quick { (2, 0.1) } else { (7, 0.5) };
+    let seconds = if args.extent.quick { 0.1 } else { 0.5 };
     let effort = Effort {
-        rounds: args.rounds.unwrap_or(rounds),
+        rounds: args.extent.rounds(2, 7),
         round: Duration::from_secs_f64(args.seconds.unwrap_or(seconds)),
     };
-    let programs = Programs { tertulia: args.tertulia.clone(), nats: args.nats.clone() };
-    let mut peers = peers::all(&programs);
-    let is_floor = |peer: &dyn Peer| peer.name() == "floor";
-    peers.retain(|peer| {
-        args.peers.is_empty()
-            || is_floor(peer.as_ref())
-            || peers::is_named(peer.as_ref(), &args.peers)
-    });
-    let mut tables = Vec::new();
-    for work in works(&args.works, args.quick)? {
+    let place = Place::on_disk(&args.disk.folder)?;
+    let programs = Programs::new(&args.binary, &args.nats);
+    let peers = peers::named(&programs, &args.peers);
+    let against = match (args.extent.quick, args.peers.is_empty()) {
+        (true, _) => Some(QUICK),
+        (_, false) => Some("not everybody was measured"),
+        _ => None,
+    };
+    for work in works::named(&args.works, args.extent.quick) {
         let table = measure(args, &peers, &programs, work, effort)?;
-        println!("{}", report::markdown(&table));
-        tables.push(table);
+        let origin = report::origin(&args.page, &peers, &place, work, effort);
+        println!("{}", report::markdown(&table, &origin));
         // What was measured is there, whatever becomes of the rest.
-        if let Some(path) = &args.write {
-            report::write(path, &tables, &peers, effort)?;
+        if let Some(path) = args.page.path(against) {
+            report::write(path, &table, &origin)?;
         }
     }
-    Ok(())
-}
-
-/// A quick run has only those that are over soon.
-fn works(names: &[String], quick: bool) -> Result<Vec<Work>> {
-    if let Some(unknown) = names.iter().find(|name| !WORKS.iter().any(|work| work.name == **name)) {
-        let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
-        bail!("there is no work {unknown}; there are {}", known.join(", "));
+    if args.extent.quick && args.works.is_empty() {
+        eprintln!("left out: {}", works::left_out());
     }
-    let is_wanted = |work: &&Work| match names {
-        [] => !quick || ["m10", "m100", "one", "paced"].contains(&work.name),
-        names => names.iter().any(|name| name == work.name),
-    };
-    Ok(WORKS.iter().filter(is_wanted).copied().collect())
+    Ok(())
 }
 
 /// One work: everybody at once is there, and one after the other has its round.
@@ -92,7 +76,8 @@ fn measure(
     let mut rows = Vec::new();
     for peer in peers {
         eprintln!("{}: {}", work.about, peer.name());
-        let mut load = Apart::new(peer.as_ref(), work, programs, args.quick)?;
+        let folder = &args.disk.folder;
+        let mut load = Apart::new(peer.as_ref(), work, programs, folder, args.extent.quick)?;
         // Not counted: caches, and the server's first allocations.
         load.round(effort.round / 4)?;
         rows.push((load, Row { peer: peer.name(), rounds: Vec::new() }));
@@ -100,8 +85,7 @@ fn measure(
     for nth in 0..effort.rounds {
         eprintln!("{}: round {} of {}", work.about, nth + 1, effort.rounds);
         for (load, row) in &mut rows {
-            let round: Round = load.round(effort.round)?;
-            row.rounds.push(round);
+            row.rounds.push(load.round(effort.round)?);
         }
     }
     Ok(Table { work, rows: rows.into_iter().map(|(_, row)| row).collect() })

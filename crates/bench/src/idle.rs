@@ -3,39 +3,47 @@
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::figures::{machine, short, thousands};
+use crate::figures::{short, thousands};
+use crate::options::{Binary, Disk, Nats, Page, QUICK};
+use crate::page;
 use crate::peers::{self, Peer, Programs};
+use crate::place::Place;
 
 /// What the command line says.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The binary that is measured.
-    #[arg(long, default_value = "target/release/tertulia")]
-    tertulia: PathBuf,
-    /// The `nats-server` that it is measured beside.
-    #[arg(long, default_value = "target/bench/nats-server")]
-    nats: PathBuf,
-    /// Fewer members: no more than a hint.
+    #[command(flatten)]
+    pub binary: Binary,
+    #[command(flatten)]
+    pub nats: Nats,
+    #[command(flatten)]
+    pub disk: Disk,
+    /// Fewer members: no more than a hint, so nothing is written to the page.
     #[arg(long)]
-    quick: bool,
+    pub quick: bool,
     /// Members who are there before; their memory is not counted.
     #[arg(long)]
-    before: Option<usize>,
+    pub before: Option<usize>,
     /// Members who come then.
     #[arg(long)]
-    members: Option<usize>,
-    /// Only peers in whose names one of these stands.
+    pub members: Option<usize>,
+    /// Only peers in whose names one of these stands, beside the floor: nothing is written to the page then.
     #[arg(long, value_delimiter = ',')]
-    peers: Vec<String>,
-    /// The document whose section is replaced.
-    #[arg(long)]
-    write: Option<PathBuf>,
+    pub peers: Vec<String>,
+    #[command(flatten)]
+    pub page: Page,
 }
+
+/// What stands above the table.
+const ABOUT: &str = "## An idle member\n\n\
+    Resident memory of the server's process that more members of one group take, a member, when others were there before. Each is a \
+    connection of its own that has joined (JetStream: with its consumer) and reads what comes. Buffers of the kernel's are not in it. \
+    Each is measured once.\n";
 
 const GROUP: &str = "g0000";
 /// After so many more, everybody reads what has come: nobody is to be one who does not read.
@@ -49,34 +57,34 @@ const SETTLING: Duration = Duration::from_millis(700);
 pub fn run(args: &Args) -> Result<()> {
     let (before, members) = if args.quick { (200, 300) } else { (1_000, 3_000) };
     let (before, members) = (args.before.unwrap_or(before), args.members.unwrap_or(members));
-    let programs = Programs { tertulia: args.tertulia.clone(), nats: args.nats.clone() };
-    let mut out = format!(
-        "## An idle member\n\n`cargo xtask bench idle`, on {}. Resident memory of the server's process that {} more members of one group \
-         take, a member; {} were there before. Each is a connection of its own that has joined (JetStream: with its consumer) and reads \
-         what comes. Buffers of the kernel's are not in it.\n\n| | KiB a member | MiB in all |\n|---|---|---|\n",
-        machine(),
-        thousands(members as f64),
-        thousands(before as f64)
-    );
-    for peer in peers::all(&programs) {
-        if !args.peers.is_empty() && !peers::is_named(peer.as_ref(), &args.peers) {
-            continue;
-        }
+    let place = Place::on_disk(&args.disk.folder)?;
+    let peers = peers::named(&Programs::new(&args.binary, &args.nats), &args.peers);
+    let beside = peers::versions(&peers);
+    let beside = if beside.is_empty() { beside } else { format!("{beside}; ") };
+    let (more, first) = (thousands(members as f64), thousands(before as f64));
+    let mut out = args.page.origin(&format!("{beside}{more} members more than {first}"));
+    out += "\n\n| | KiB a member | MiB in all |\n|---|---|---|\n";
+    for peer in &peers {
         eprintln!("idle members: {}", peer.name());
-        let (each, all) = measure(peer.as_ref(), before, members).context(peer.name())?;
+        let measured = measure(peer.as_ref(), &place.folder, before, members);
+        let (each, all) = measured.context(peer.name())?;
         let (each, all) = (each as f64 / 1024.0, all as f64 / f64::from(1 << 20));
         let _ = writeln!(out, "| {} | {} | {} |", peer.name(), short(each), short(all));
     }
     println!("{out}");
-    match &args.write {
-        Some(path) => crate::page::write(path, "idle", &(out + "\n")),
-        None => Ok(()),
-    }
+    let against = match (args.quick, args.peers.is_empty()) {
+        (true, _) => Some(QUICK),
+        (_, false) => Some("not everybody was measured"),
+        _ => None,
+    };
+    let Some(path) = args.page.path(against) else { return Ok(()) };
+    let table = page::Table { name: "members".into(), text: out };
+    page::write(path, "idle", ABOUT, &["members"], &[table])
 }
 
 /// Bytes of one of `members` more, and of all the process in the end.
-fn measure(peer: &dyn Peer, before: usize, members: usize) -> Result<(u64, u64)> {
-    let served = peer.start()?;
+fn measure(peer: &dyn Peer, within: &Path, before: usize, members: usize) -> Result<(u64, u64)> {
+    let served = peer.start(within)?;
     peer.prepare(&served, &[GROUP.to_owned()])?;
     let (served, mut streams) = (&served, Vec::<TcpStream>::new());
     let mut join = |count: usize| -> Result<u64> {
@@ -101,7 +109,7 @@ fn measure(peer: &dyn Peer, before: usize, members: usize) -> Result<(u64, u64)>
         }
         std::thread::sleep(SETTLING);
         streams.iter_mut().try_for_each(read)?;
-        served.memory()
+        served.process().memory()
     };
     let resident = join(before)?;
     let all = join(members)?;

@@ -1,5 +1,6 @@
 //! Measures side by side, round by round in one run: the servers' CPU time is what a noisy machine leaves usable.
 
+mod all;
 mod apart;
 mod appends;
 mod cpu;
@@ -11,11 +12,15 @@ mod growth;
 mod http;
 mod idle;
 mod load;
+mod options;
 mod page;
 mod peers;
+mod place;
 mod poll;
+mod process;
 mod report;
 mod served;
+mod versions;
 mod works;
 
 use std::process::ExitCode;
@@ -32,6 +37,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
+    /// All of the others, one after the other, in full or `--quick`; each writes what it has measured.
+    All(all::Args),
     /// Delivery to a group's members beside NATS, JetStream, Redis, Mosquitto and a server that only writes.
     Delivery(delivery::Args),
     /// Commits of the embedded store beside a bare file that is written and synced.
@@ -41,9 +48,9 @@ enum What {
     /// What an idle member costs in memory, beside NATS, JetStream, Redis and Mosquitto.
     Idle(idle::Args),
     /// POST messages beside a bare axum handler; WebSocket members and event streams beside native members.
-    Http(http::Options),
+    Http(http::Args),
     /// Files from one peer to another beside nginx with TLS and curl.
-    Files(files::Options),
+    Files(files::Args),
     /// The bare axum handler, until it is killed; prints where it is.
     #[command(hide = true)]
     Bare,
@@ -56,15 +63,18 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    let outcome: Result<()> = match Cli::parse().what {
+    let what = Cli::parse().what;
+    permit_files();
+    let outcome: Result<()> = match what {
+        What::All(args) => all::run(&args),
         What::Delivery(args) => delivery::run(&args),
         What::Appends(args) => appends::run(&args),
         What::Growth(args) => growth::run(&args),
         What::Idle(args) => idle::run(&args),
-        What::Files(options) => files::run(&options),
-        What::Http(options) => http::run(&options),
+        What::Files(args) => files::run(&args),
+        What::Http(args) => http::run(&args),
         What::Bare => http::bare(),
-        What::Load(args) => apart::run(args),
+        What::Load(args) => apart::run(&args),
         What::Floor => floor::serve(),
     };
     match outcome {
@@ -74,4 +84,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As many open files as this process is allowed to ask for; servers that it starts may open as many.
+fn permit_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where that fails it is as before, and whoever needs more says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

@@ -4,12 +4,26 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::figures::{Spread, machine, short, spread, thousands};
+use crate::figures::{Spread, short, spread, thousands};
 use crate::load::Round;
-use crate::peers::Peer;
-use crate::works::{Effort, Pace, Work};
+use crate::options::Page;
+use crate::page;
+use crate::peers::{self, Peer};
+use crate::place::Place;
+use crate::works::{self, Effort, Pace, Work};
+
+/// What stands above all tables.
+const ABOUT: &str = "## Delivery\n\n\
+    Everybody is given the same work with the same number of messages in flight, in interleaved rounds; medians (least to most), ratios \
+    round by round. CPU time is the server's process only, from the kernel's clock; the load generator runs on the same machine: \
+    ratios are worth more than figures, and these more than latencies. In flight is what is on its way to the member of a group that \
+    is furthest behind; it is sent in two halves, the next one when everybody has one. The *floor* is one epoll thread that writes the \
+    same bytes to the same sockets without looking at them. Tertulia's members confirm every message they take, and its sender is told \
+    of every receipt; JetStream's members acknowledge (cumulatively), and so do Mosquitto's (QoS 1); nobody does with the others. \
+    Tertulia and JetStream keep the newest 32 MiB of each group (a stream each), the others nothing; `fsync` and `always` sync before \
+    each answer, `lazy` every two minutes. One table is of one run; tables may be of different ones.\n";
 
 /// Everything of one work.
 pub struct Table {
@@ -59,14 +73,30 @@ impl Table {
     /// The CPU time of a peer to the floor's in the same round.
     fn ratio(&self, row: &Row) -> Option<Spread> {
         let floor = self.floor()?.cpu_us();
-        Some(spread(row.cpu_us().iter().zip(floor).map(|(own, floor)| own / floor).collect()))
+        Some(spread(row.cpu_us().iter().zip(floor).map(|(own, floor)| own / floor)))
     }
 }
 
+/// What a table is of.
+pub fn origin(
+    page: &Page,
+    peers: &[Box<dyn Peer>],
+    place: &Place,
+    work: Work,
+    effort: Effort,
+) -> String {
+    let (rounds, seconds) = (effort.rounds, short(effort.round.as_secs_f64()));
+    let (beside, kind, in_flight) = (peers::versions(peers), &place.kind, work.in_flight());
+    let beside = if beside.is_empty() { beside } else { format!("{beside}; ") };
+    page.origin(&format!(
+        "{beside}what is kept is on {kind}; rounds: {rounds} of {seconds} s; **{in_flight}**"
+    ))
+}
+
 /// The table of one work.
-pub fn markdown(table: &Table) -> String {
+pub fn markdown(table: &Table, origin: &str) -> String {
     let is_timed = matches!(table.work.pace, Pace::Window(1) | Pace::PerSecond(_));
-    let mut out = format!("### {}\n\n", table.work.about);
+    let mut out = format!("### {}\n\n{origin}\n\n", table.work.about);
     out += "| | server's CPU µs for 1,000 deliveries | to the floor's | deliveries a second |";
     out += if is_timed {
         " to all received p50, p99 µs | to all confirmed p50, p99 µs |"
@@ -77,11 +107,8 @@ pub fn markdown(table: &Table) -> String {
     for row in &table.rows {
         let cpu = spread(row.cpu_us());
         let rate = spread(row.per_second()).median;
-        let ratio = table.ratio(row).map_or("-".to_owned(), |ratio| {
-            format!("{} ({} to {})", short(ratio.median), short(ratio.least), short(ratio.most))
-        });
+        let ratio = table.ratio(row).map_or("-".to_owned(), |ratio| ratio.to_string());
         let (peer, rate) = (row.peer, thousands(rate));
-        let cpu = format!("{} ({} to {})", short(cpu.median), short(cpu.least), short(cpu.most));
         let _ = write!(out, "| {peer} | {cpu} | {ratio} | {rate} |");
         if is_timed {
             let two = |times: fn(&Round) -> &Vec<Duration>| {
@@ -139,31 +166,10 @@ fn chart(table: &Table) -> String {
     out + "</svg>\n"
 }
 
-/// Writes the tables into the document's section, and the charts into the folder beside it.
-pub fn write(path: &Path, tables: &[Table], peers: &[Box<dyn Peer>], effort: Effort) -> Result<()> {
-    let folder = path.with_extension("");
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut out = format!(
-        "## Delivery\n\n`cargo xtask bench delivery`, on {}. {} interleaved rounds of {:.1} s each; medians (least to most), ratios \
-         round by round. CPU time is the server's process only, from the kernel's clock; the machine is shared, and the load \
-         generator runs on it too: ratios are worth more than figures, and these more than latencies. The *floor* writes the \
-         same bytes to the same sockets without looking at them. Tertulia's members confirm every message they take, and its \
-         sender is told of every receipt; JetStream's members acknowledge, and so do \
-         Mosquitto's (QoS 1); nobody does with the others. `memory` keeps the newest \
-         32 MiB of each group.\n\n",
-        machine(),
-        effort.rounds,
-        effort.round.as_secs_f64()
-    );
-    out += "| | version |\n|---|---|\n";
-    for peer in peers {
-        let _ = writeln!(out, "| {} | {} |", peer.name(), peer.version());
-    }
-    for table in tables {
-        let name = format!("delivery-{}.svg", table.work.name);
-        std::fs::write(folder.join(&name), chart(table))?;
-        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
-        let _ = write!(out, "\n{}\n![{}]({folder}/{name})\n", markdown(table), table.work.about);
-    }
-    crate::page::write(path, "delivery", &(out + "\n"))
+/// Writes the table into the document's section, and its chart into the folder beside it.
+pub fn write(path: &Path, table: &Table, origin: &str) -> Result<()> {
+    let name = table.work.name.to_owned();
+    let chart = page::chart(path, &format!("delivery-{name}"), table.work.about, &chart(table))?;
+    let text = format!("{}\n{chart}\n", markdown(table, origin));
+    page::write(path, "delivery", ABOUT, &works::names(), &[page::Table { name, text }])
 }

@@ -1,18 +1,24 @@
 //! A server process with a folder of its own; ended, and its folder removed, when it is dropped.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::process::Process;
+
 /// How long a server may take to come up, and a connection to be answered.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// One try to connect to who may not listen yet. The kernel would repeat what was lost among the ends of many connections after a second.
+const ATTEMPT: Duration = Duration::from_millis(20);
+
 /// See the module.
 pub struct Served {
-    child: Child,
+    process: Process,
     command: Command,
     folder: tempfile::TempDir,
     /// Where it listens.
@@ -20,37 +26,34 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts what `command` makes of a folder and a free port, and waits until it listens there.
-    pub fn on_a_port(command: impl FnOnce(&std::path::Path, u16) -> Command) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+    /// Starts what `command` makes of a folder of its own in `within` and a free port, and waits until it listens there.
+    pub fn on_a_port(within: &Path, command: impl FnOnce(&Path, u16) -> Command) -> Result<Self> {
+        let folder = tempfile::tempdir_in(within)?;
         let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = command(folder.path(), free.port());
         let log = std::fs::File::create(folder.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("{command:?} cannot be started"))?;
-        let mut served = Self { child, command, folder, address: free };
+        command.stdout(log.try_clone()?).stderr(log);
+        let process = Process::start(&mut command)?;
+        let mut served = Self { process, command, folder, address: free };
         served.until_it_listens()?;
         Ok(served)
     }
 
     /// Ends it as a crash would, and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     /// Starts it again in the same folder.
     pub fn start(&mut self) -> Result<()> {
-        self.child = self.command.spawn()?;
+        self.process = Process::start(&mut self.command)?;
         self.until_it_listens()
     }
 
     fn until_it_listens(&mut self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || Instant::now() > until {
+        while TcpStream::connect_timeout(&self.address, ATTEMPT).is_err() {
+            if self.process.has_ended()? || Instant::now() > until {
                 let log = std::fs::read_to_string(self.folder.path().join("log"));
                 bail!("{:?} does not listen: {}", self.command, log.unwrap_or_default());
             }
@@ -60,27 +63,18 @@ impl Served {
     }
 
     /// Starts a server that says its address in the first line of its standard output.
-    pub fn says_where(mut command: Command) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let mut line = String::new();
-        let stdout = child.stdout.take().context("piped")?;
-        BufReader::new(stdout).read_line(&mut line)?;
-        Ok(Self { child, command, folder, address: line.trim().parse()? })
+    pub fn says_where(within: &Path, mut command: Command) -> Result<Self> {
+        let (folder, mut address) = (tempfile::tempdir_in(within)?, None);
+        let process = Process::heard(&mut command, |line| {
+            address = Some(line.trim().parse()?);
+            Ok(true)
+        })?;
+        Ok(Self { process, command, folder, address: address.context("it has said so")? })
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Resident memory in bytes.
-    pub fn memory(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kb = line.context("VmRSS")?.trim().trim_end_matches(" kB");
-        Ok(kb.parse::<u64>()? << 10)
+    pub const fn process(&self) -> &Process {
+        &self.process
     }
 
     /// A connection to it, without delay of small writes, that does not wait for ever.
@@ -89,13 +83,6 @@ impl Served {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(stream)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::figures::thousands;
+
 /// How messages come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -48,6 +50,35 @@ impl Work {
         }
         self
     }
+
+    /// What is on its way at once, as it stands above a table.
+    pub fn in_flight(&self) -> String {
+        let of = if self.groups > 1 { " in each group" } else { "" };
+        match self.pace {
+            Pace::Window(1) => format!("1 message in flight{of}"),
+            Pace::Window(window) => format!("{} messages in flight{of}", thousands(window as f64)),
+            Pace::PerSecond(rate) => {
+                format!(
+                    "{} messages a second, however many are in flight",
+                    thousands(f64::from(rate))
+                )
+            }
+        }
+    }
+
+    /// Messages on their way at once.
+    pub fn window(&self) -> usize {
+        match self.pace {
+            Pace::Window(window) => window,
+            Pace::PerSecond(_) => 1,
+        }
+    }
+
+    /// They are sent in blocks of so many, so many blocks at once.
+    pub fn blocks(&self) -> (usize, usize) {
+        let window = self.window();
+        if window == 1 { (1, 1) } else { (window / 2, 2) }
+    }
 }
 
 /// All of them.
@@ -70,12 +101,13 @@ pub const WORKS: &[Work] = &[
         pace: Pace::Window(64),
         ..PLAIN
     },
+    // As many on their way in all groups together as elsewhere in one: the slower ones deliver 16 in each of them in a minute.
     Work {
         name: "groups",
         about: "1,000 groups of 10, 100 B",
         groups: 1000,
         members: 10,
-        pace: Pace::Window(16),
+        pace: Pace::Window(4),
         ..PLAIN
     },
     Work {
@@ -104,6 +136,30 @@ pub const WORKS: &[Work] = &[
         ..PLAIN
     },
 ];
+
+/// Works that a quick run has: those that are over soon.
+const QUICK: [&str; 4] = ["m10", "m100", "one", "paced"];
+
+/// What a quick run leaves out.
+pub fn left_out() -> String {
+    let out = WORKS.iter().filter(|work| !QUICK.contains(&work.name));
+    out.map(|work| work.about).collect::<Vec<_>>().join("; ")
+}
+
+/// What the command line may name.
+pub fn names() -> Vec<&'static str> {
+    WORKS.iter().map(|work| work.name).collect()
+}
+
+/// Those of these names; where there are none, all, or those of a quick run. That has less of each on its way.
+pub fn named(names: &[String], is_quick: bool) -> Vec<Work> {
+    let is_wanted = |work: &&Work| match names {
+        [] => !is_quick || QUICK.contains(&work.name),
+        names => names.iter().any(|name| name == work.name),
+    };
+    let all = WORKS.iter().filter(is_wanted).copied();
+    all.map(|work| if is_quick { work.quick() } else { work }).collect()
+}
 
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]

@@ -1,57 +1,40 @@
 //! Peers and a node between them, each a process of its own, as users start them.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Run, timed};
+use crate::process::Process;
 
 const PASSWORD: &str = "correct horse";
+/// Who fetches.
+const RECEIVER: &str = "receiver";
 /// How long it may take until a file is found.
 const FOUND_WAIT: Duration = Duration::from_secs(60);
 
-/// A process that ends with this.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // By its id: `Child` knows whether it is still ours.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Process {
-    /// Starts it, and waits for a line of output.
-    fn start(mut command: Command, part: &str) -> Result<(Self, String)> {
-        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = spawned.with_context(|| format!("{command:?}"))?;
-        let stdout = child.stdout.take().context("no output")?;
-        let process = Self(child);
-        let mut lines = BufReader::new(stdout).lines();
-        let line = loop {
-            match lines.next() {
-                Some(Ok(line)) if line.contains(part) => break line,
-                Some(Ok(_)) => {}
-                _ => bail!("{command:?} ended before it was ready"),
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok((process, line))
-    }
-}
-
-/// See the module. The last peer is the receiver's own.
+/// See the module.
 pub struct Peers {
     tertulia: PathBuf,
     home: PathBuf,
-    /// The node, then the senders, then the receiver's own peer.
-    processes: Vec<Process>,
-    senders: Vec<u32>,
+    /// The holders' peers, and after them the node.
+    senders: Vec<Process>,
+    /// The peer of who fetches.
+    own: Option<Process>,
+}
+
+/// Starts it, and waits for a line of output.
+fn started(mut command: Command, part: &str) -> Result<(Process, String)> {
+    let mut found = String::new();
+    let process = Process::heard(command.stderr(Stdio::null()), |line| {
+        found = line.to_owned();
+        Ok(line.contains(part))
+    })?;
+    Ok((process, found))
 }
 
 impl Peers {
@@ -64,38 +47,38 @@ impl Peers {
     ) -> Result<Self> {
         std::fs::create_dir(home)?;
         let (tertulia, home) = (tertulia.canonicalize()?, home.to_owned());
-        let mut peers = Self { tertulia, home, processes: Vec::new(), senders: Vec::new() };
+        let mut peers = Self { tertulia, home, senders: Vec::new(), own: None };
         let mut node = peers.command("node");
         let data = peers.home.join("data");
         node.args(["serve", "-q", "--engine", "memory", "--no-line", "--native-port", "0"]);
         node.args(["--http-port", "0", "--data"]).arg(data);
-        let (node, line) = Process::start(node, "native")?;
-        let address = line.split_whitespace().nth(1).context("no address")?.to_owned();
-        peers.processes.push(node);
-        for number in 0..=senders {
-            let user = format!("user{number}");
-            for action in ["register", "login"] {
-                peers.tell(&user, &[action, &user, "--password-stdin", "--node", &address])?;
-            }
-            let folder = peers.home.join(&user).join("shared");
-            std::fs::create_dir_all(&folder)?;
-            if number < senders {
-                share(&folder)?;
-            }
-            let mut peer = peers.command(&user);
-            peer.args(["peer", "--json", "--port", "0", "--node", &address, "--folder"]);
-            peer.arg(folder);
-            let (peer, _) = Process::start(peer, "address")?;
-            if number < senders {
-                peers.senders.push(peer.0.id());
-            }
-            peers.processes.push(peer);
+        let (node, line) = started(node, "native")?;
+        let address = line.split_whitespace().nth(1).context("no address")?;
+        for number in 0..senders {
+            let peer = peers.peer(&format!("user{number}"), address, &share)?;
+            peers.senders.push(peer);
         }
+        peers.senders.push(node);
+        peers.own = Some(peers.peer(RECEIVER, address, |_| Ok(()))?);
         Ok(peers)
     }
 
-    fn receiver(&self) -> String {
-        format!("user{}", self.senders.len())
+    /// An account, and its peer with a folder that `share` fills.
+    fn peer(
+        &self,
+        user: &str,
+        node: &str,
+        share: impl Fn(&Path) -> std::io::Result<()>,
+    ) -> Result<Process> {
+        for action in ["register", "login"] {
+            self.tell(user, &[action, user, "--password-stdin", "--node", node])?;
+        }
+        let folder = self.home.join(user).join("shared");
+        std::fs::create_dir_all(&folder)?;
+        share(&folder)?;
+        let mut peer = self.command(user);
+        peer.args(["peer", "--json", "--port", "0", "--node", node, "--folder"]).arg(folder);
+        Ok(started(peer, "address")?.0)
     }
 
     fn command(&self, user: &str) -> Command {
@@ -127,19 +110,19 @@ impl Peers {
 
     /// What a search finds.
     fn search(&self, words: &str) -> Result<Vec<Value>> {
-        let receiver = self.receiver();
-        let output = self.command(&receiver).args(["files", "search", words, "--json"]).output()?;
+        let output = self.command(RECEIVER).args(["files", "search", words, "--json"]).output()?;
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
-    /// The hash of a file, once all who share it are found.
+    /// The hash of a file, or of a folder whose name ends in a slash, once all who share it are found.
     pub fn find(&self, name: &str) -> Result<String> {
-        let begun = Instant::now();
+        let (begun, holders) = (Instant::now(), self.senders.len() - 1);
         loop {
-            for found in self.search(name)? {
-                let holders = found["holders"].as_array().map_or(0, Vec::len);
-                if found["name"] == name && holders == self.senders.len() {
+            for found in self.search(name.trim_end_matches('/'))? {
+                if found["name"] == name
+                    && found["holders"].as_array().map_or(0, Vec::len) == holders
+                {
                     return Ok(found["hash"].as_str().context("no hash")?.to_owned());
                 }
             }
@@ -148,24 +131,10 @@ impl Peers {
         }
     }
 
-    /// The hash of a folder with all its files; `None` where this program knows of no folders.
-    pub fn find_folder(&self, name: &str) -> Result<Option<String>> {
-        let begun = Instant::now();
-        while begun.elapsed() < FOUND_WAIT {
-            let folder = format!("{name}/");
-            if let Some(found) = self.search(name)?.iter().find(|found| found["name"] == *folder) {
-                return Ok(Some(found["hash"].as_str().context("no hash")?.to_owned()));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        Ok(None)
-    }
-
     /// Fetches by hash, as a user does.
-    pub fn fetch(&mut self, hash: &str, to: &Path) -> Result<Run> {
-        let receiver = self.receiver();
-        let mut command = self.command(&receiver);
+    pub fn fetch(&self, hash: &str, to: &Path) -> Result<Run> {
+        let mut command = self.command(RECEIVER);
         command.args(["files", "get", hash, "--json", "-o"]).arg(to);
-        timed(command, &self.senders)
+        timed(command, &self.senders, self.own.as_slice())
     }
 }

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Run, timed};
+use crate::process::Process;
 
 /// Connections of curl at once, where it fetches in parallel.
 const PARALLEL: &str = "16";
@@ -17,7 +18,7 @@ const READY_WAIT: Duration = Duration::from_secs(10);
 
 /// Serves a folder; ends with this.
 pub struct Nginx {
-    child: Child,
+    process: Process,
     port: u16,
     home: PathBuf,
 }
@@ -45,15 +46,11 @@ impl Nginx {
              ssl_certificate_key {at}/key.pem;\n    root {served};\n  }}\n}}\n"
         )?;
         std::fs::write(home.join("nginx.conf"), config)?;
-        let child = Command::new("nginx")
-            .arg("-c")
-            .arg(home.join("nginx.conf"))
-            .arg("-p")
-            .arg(&home)
-            .stdin(Stdio::null())
-            .spawn()
+        let mut command = Command::new("nginx");
+        command.arg("-c").arg(home.join("nginx.conf")).arg("-p").arg(&home);
+        let process = Process::start(&mut command)
             .context("nginx is not installed (Debian: apt-get install nginx)")?;
-        let nginx = Self { child, port, home };
+        let nginx = Self { process, port, home };
         let begun = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             ensure!(begun.elapsed() < READY_WAIT, "nginx does not listen");
@@ -76,7 +73,7 @@ impl Nginx {
     pub fn fetch(&self, name: &str, to: &Path) -> Result<Run> {
         let mut command = self.curl();
         command.arg("-o").arg(to).arg(self.url(name));
-        timed(command, &[self.child.id()])
+        self.timed(command)
     }
 
     /// One file that is on the disk and verified in the end, as somebody would do it with the usual tools.
@@ -86,11 +83,29 @@ impl Nginx {
         let curl = self.curl();
         command.args(["-c", script]).arg(to).arg(curl.get_program()).args(curl.get_args());
         command.arg("-o").arg(to).arg(self.url(name));
-        timed(command, &[self.child.id()])
+        self.timed(command)
+    }
+
+    fn timed(&self, command: Command) -> Result<Run> {
+        timed(command, std::slice::from_ref(&self.process), &[])
     }
 
     /// Many files, by one process.
     pub fn fetch_many(&self, names: &[String], to: &Path, parallel: bool) -> Result<Run> {
+        let command = self.many(names, to, parallel)?;
+        self.timed(command)
+    }
+
+    /// Many files that are on the disk and verified in the end.
+    pub fn fetch_many_surely(&self, names: &[String], to: &Path) -> Result<Run> {
+        let mut command = Command::new("sh");
+        let script = "\"$@\" && cd \"$0\" && sha256sum * >&2 && sync . *";
+        let curl = self.many(names, to, true)?;
+        command.args(["-c", script]).arg(to).arg(curl.get_program()).args(curl.get_args());
+        self.timed(command)
+    }
+
+    fn many(&self, names: &[String], to: &Path, parallel: bool) -> Result<Command> {
         std::fs::create_dir(to)?;
         let list = self.home.join("list");
         let mut text = String::new();
@@ -109,29 +124,6 @@ impl Nginx {
             command.args(["--parallel", "--parallel-max", PARALLEL]);
         }
         command.arg("-K").arg(&list);
-        timed(command, &[self.child.id()])
+        Ok(command)
     }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // By its id: `Child` knows whether it is still ours.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What is compared with, and its versions.
-pub fn versions() -> String {
-    let said = |program: &str, argument: &str| {
-        let output = Command::new(program).arg(argument).output().ok();
-        let output = output.map(|output| [output.stdout, output.stderr].concat());
-        String::from_utf8_lossy(&output.unwrap_or_default()).into_owned()
-    };
-    let (nginx, curl) = (said("nginx", "-v"), said("curl", "--version"));
-    let nginx = nginx.trim().rsplit('/').next().unwrap_or_default().to_owned();
-    let mut words = curl.split_whitespace();
-    let curl = words.nth(1).unwrap_or_default();
-    let tls = words.find(|word| word.starts_with("OpenSSL/")).unwrap_or_default();
-    format!("nginx {nginx}, curl {curl} ({tls})")
 }

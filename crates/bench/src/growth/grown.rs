@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketType};
 use tertulia_wire::native::{Hello, Join, OpenSender, Start, VERSION};
 use tertulia_wire::{ClientFrame, NodeFrame};
 
+use super::churn::{self, Churn};
 use super::{Back, Size};
 use crate::peers::tertulia::{hear, id, send};
 use crate::served::{PATIENCE, Served};
@@ -38,14 +39,18 @@ pub struct Grown {
     pub sender: TcpStream,
     pub counter: u64,
     _idle: Vec<TcpStream>,
+    /// How many come and go in a second, and those who do; the number of the next.
+    visits: u32,
+    churn: Option<Churn>,
+    next_visit: u32,
     /// So many connections have been made: each has an address of its own, since a node paces what one address does.
     conns: u32,
 }
 
 impl Grown {
-    /// Starts a node, with the embedded store and fsync, and fills it.
-    pub fn new(program: &Path, size: Size) -> Result<Self> {
-        let served = Served::on_a_port(|folder, port| {
+    /// Starts a node, with the embedded store and fsync, within this folder, and fills it.
+    pub fn new(program: &Path, within: &Path, size: Size) -> Result<Self> {
+        let served = Served::on_a_port(within, |folder, port| {
             let mut command = Command::new(program);
             command.args(["serve", "--no-line", "--no-http", "-q", "--engine", "embedded"]);
             command.args(["--native-port", &port.to_string(), "--keep", "1d,4GiB", "--data"]);
@@ -53,13 +58,22 @@ impl Grown {
             command
         })?;
         let mut conns = 0;
-        let mut first = connect(&served, &mut conns)?;
+        let mut first = connect(served.address, &mut conns)?;
         create(&mut first, &[GROUP.to_owned()])?;
-        let groups: Vec<String> = (0..size.groups).map(|n| format!("empty{n:05}")).collect();
+        let groups: Vec<String> = (1..size.groups).map(|n| format!("empty{n:05}")).collect();
         create(&mut first, &groups)?;
-        let sender = open_sender(&served, &mut conns)?;
-        let mut grown =
-            Self { served, members: Vec::new(), sender, counter: 0, _idle: Vec::new(), conns };
+        let sender = open_sender(served.address, &mut conns)?;
+        let mut grown = Self {
+            served,
+            members: Vec::new(),
+            sender,
+            counter: 0,
+            _idle: Vec::new(),
+            visits: u32::try_from(size.visits)?,
+            churn: None,
+            next_visit: churn::FIRST,
+            conns,
+        };
         grown.write_history(size.history)?;
         grown.come_and_go(size.gone)?;
         grown.add_idle(&mut first, size.idle)?;
@@ -71,40 +85,37 @@ impl Grown {
     }
 
     pub fn connect(&mut self) -> Result<TcpStream> {
-        connect(&self.served, &mut self.conns)
+        connect(self.served.address, &mut self.conns)
     }
 
     /// A new member of a group.
     pub fn join(&mut self, group: &str) -> Result<TcpStream> {
-        let mut stream = self.ask_to_join(group)?;
-        until_joined(&mut stream)?;
-        Ok(stream)
+        join(self.served.address, &mut self.conns, group)
     }
 
-    /// The same, without waiting for the answers.
-    fn ask_to_join(&mut self, group: &str) -> Result<TcpStream> {
-        let mut stream = reach(&self.served, &mut self.conns)?;
-        send(&mut stream, &hello())?;
-        let number = self.conns as usize;
-        let join = Join {
-            id: 1,
-            durable: false,
-            follow: false,
-            group: group.to_owned(),
-            name: format!("member{number}"),
-            sender: id(number, false),
-            start: Start::Now,
-            secret: None,
-            position: None,
-        };
-        send(&mut stream, &ClientFrame::Join(Box::new(join)))?;
-        Ok(stream)
+    /// Somebody joins and leaves.
+    pub fn visit(&mut self) -> Result<()> {
+        visit(self.served.address, &mut self.conns)
+    }
+
+    /// From now on members come and go.
+    pub fn start_visits(&mut self) {
+        let start = || Churn::start(self.served.address, self.visits, self.next_visit);
+        self.churn = (self.visits > 0).then(start);
+    }
+
+    /// And from now on none.
+    pub fn end_visits(&mut self) -> Result<()> {
+        if let Some(churn) = self.churn.take() {
+            self.next_visit = churn.end()?;
+        }
+        Ok(())
     }
 
     fn write_history(&mut self, messages: usize) -> Result<()> {
-        for _ in 0..messages.div_ceil(BLOCK) {
+        for from in (0..messages).step_by(BLOCK) {
             let mut block = BytesMut::new();
-            for _ in 0..BLOCK {
+            for _ in from..messages.min(from + BLOCK) {
                 self.counter += 1;
                 let counter = self.counter;
                 tertulia_wire::native::write_publish(&mut block, "bench", counter, false, &BODY);
@@ -127,9 +138,11 @@ impl Grown {
     }
 
     fn come_and_go(&mut self, count: usize) -> Result<()> {
-        for _ in 0..count.div_ceil(AT_ONCE) {
-            let asked: Result<Vec<TcpStream>> =
-                (0..AT_ONCE.min(count)).map(|_| self.ask_to_join(GROUP)).collect();
+        for from in (0..count).step_by(AT_ONCE) {
+            let (node, conns) = (self.served.address, &mut self.conns);
+            let asked: Result<Vec<TcpStream>> = (from..count.min(from + AT_ONCE))
+                .map(|_| ask_to_join(node, conns, GROUP))
+                .collect();
             let mut asked = asked?;
             asked.iter_mut().try_for_each(until_joined)?;
             for stream in &mut asked {
@@ -143,9 +156,12 @@ impl Grown {
     fn add_idle(&mut self, first: &mut TcpStream, count: usize) -> Result<()> {
         let names = |n: usize| format!("idle{n:03}");
         create(first, &(0..count.div_ceil(IDLE_GROUP)).map(names).collect::<Vec<_>>())?;
-        for group in 0..count.div_ceil(IDLE_GROUP) {
-            let asked: Result<Vec<TcpStream>> =
-                (0..IDLE_GROUP.min(count)).map(|_| self.ask_to_join(&names(group))).collect();
+        for from in (0..count).step_by(IDLE_GROUP) {
+            let (node, conns, group) =
+                (self.served.address, &mut self.conns, names(from / IDLE_GROUP));
+            let asked: Result<Vec<TcpStream>> = (from..count.min(from + IDLE_GROUP))
+                .map(|_| ask_to_join(node, conns, &group))
+                .collect();
             let mut asked = asked?;
             asked.iter_mut().try_for_each(until_joined)?;
             self._idle.extend(asked);
@@ -155,9 +171,9 @@ impl Grown {
 
     /// CPU time that the node uses in a second in which nobody asks it for anything.
     pub fn idle_cpu(&self) -> Result<Duration> {
-        let before = crate::cpu::used(self.served.pid())?;
+        let before = self.served.process().cpu()?;
         std::thread::sleep(IDLE);
-        let used = crate::cpu::used(self.served.pid())?.saturating_sub(before);
+        let used = self.served.process().cpu()?.saturating_sub(before);
         Ok(used.div_f64(IDLE.as_secs_f64()))
     }
 
@@ -176,7 +192,7 @@ impl Grown {
         };
         ensure!(!items.is_empty(), "its groups are gone");
         let lists = began.elapsed();
-        self.sender = open_sender(&self.served, &mut self.conns)?;
+        self.sender = open_sender(self.served.address, &mut self.conns)?;
         let mut out = BytesMut::new();
         tertulia_wire::native::write_publish(&mut out, "bench", 1, false, &BODY);
         self.sender.write_all(&out)?;
@@ -191,23 +207,56 @@ fn hello() -> ClientFrame {
 }
 
 /// A connection from a loopback address of its own, on which nothing has been said.
-fn reach(served: &Served, conns: &mut u32) -> Result<TcpStream> {
+fn reach(node: SocketAddr, conns: &mut u32) -> Result<TcpStream> {
     *conns += 1;
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     let own = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + *conns);
     rustix::net::bind(&socket, &SocketAddr::V4(SocketAddrV4::new(own, 0)))?;
-    rustix::net::connect(&socket, &served.address)?;
+    rustix::net::connect(&socket, &node)?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
-fn connect(served: &Served, conns: &mut u32) -> Result<TcpStream> {
-    let mut stream = reach(served, conns)?;
+fn connect(node: SocketAddr, conns: &mut u32) -> Result<TcpStream> {
+    let mut stream = reach(node, conns)?;
     send(&mut stream, &hello())?;
     until_greeted(&mut stream)?;
     Ok(stream)
+}
+
+/// A new member of a group, without waiting for the answers.
+fn ask_to_join(node: SocketAddr, conns: &mut u32, group: &str) -> Result<TcpStream> {
+    let mut stream = reach(node, conns)?;
+    send(&mut stream, &hello())?;
+    let number = *conns as usize;
+    let join = Join {
+        id: 1,
+        durable: false,
+        follow: false,
+        group: group.to_owned(),
+        name: format!("member{number}"),
+        sender: id(number, false),
+        start: Start::Now,
+        secret: None,
+        position: None,
+    };
+    send(&mut stream, &ClientFrame::Join(Box::new(join)))?;
+    Ok(stream)
+}
+
+fn join(node: SocketAddr, conns: &mut u32, group: &str) -> Result<TcpStream> {
+    let mut stream = ask_to_join(node, conns, group)?;
+    until_joined(&mut stream)?;
+    Ok(stream)
+}
+
+/// Somebody joins the group in which operations are done, and leaves it.
+pub fn visit(node: SocketAddr, conns: &mut u32) -> Result<()> {
+    let mut member = join(node, conns, GROUP)?;
+    send(&mut member, &ClientFrame::Leave)?;
+    until_end(&mut member)
 }
 
 fn until_greeted(stream: &mut TcpStream) -> Result<()> {
@@ -226,14 +275,14 @@ fn until_joined(stream: &mut TcpStream) -> Result<()> {
 }
 
 /// Whatever comes before the connection's end.
-pub fn until_end(stream: &mut TcpStream) -> Result<()> {
+fn until_end(stream: &mut TcpStream) -> Result<()> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).context("a member that leaves is let go")?;
     Ok(())
 }
 
-fn open_sender(served: &Served, conns: &mut u32) -> Result<TcpStream> {
-    let mut stream = connect(served, conns)?;
+fn open_sender(node: SocketAddr, conns: &mut u32) -> Result<TcpStream> {
+    let mut stream = connect(node, conns)?;
     let (known, follow, name, group) = (false, false, "bench".to_owned(), GROUP.to_owned());
     let sender = id(*conns as usize, true);
     send(

@@ -1,105 +1,109 @@
 //! Growth: what an operation costs as a node gets groups, idle members, history and comings and goings, and how long it takes to be back.
 
+mod churn;
 mod grown;
 mod ops;
 mod report;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use grown::Grown;
 
+use crate::figures::thousands;
+use crate::options::{Binary, Disk, Extent, Page, QUICK};
+use crate::place::Place;
+
 /// What the command line says.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The binary that is measured.
-    #[arg(long, default_value = "target/release/tertulia")]
-    tertulia: PathBuf,
-    /// Smaller nodes and fewer rounds: no more than a hint.
-    #[arg(long)]
-    quick: bool,
-    /// Rounds of each, all sizes in turn.
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// Only these: groups, idle, history, churn, all; with commas between them.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
-    /// The document whose section is replaced; charts go into the folder beside it that is called as it is.
-    #[arg(long)]
-    write: Option<PathBuf>,
+    #[command(flatten)]
+    pub binary: Binary,
+    #[command(flatten)]
+    pub disk: Disk,
+    #[command(flatten)]
+    pub extent: Extent,
+    /// Only these, with commas between them.
+    #[arg(long, value_delimiter = ',', value_parser = names())]
+    pub only: Vec<String>,
+    #[command(flatten)]
+    pub page: Page,
 }
 
-/// What a node has, beside a group of ten members in which the operations are done.
+/// What a node has, its group of ten members in which the operations are done among it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Size {
-    /// Groups that nobody is in.
+    /// Groups, that one among them.
     groups: usize,
-    /// Members who only are there, in groups of [`grown::IDLE_GROUP`].
+    /// Members who only are there, in groups of [`grown::IDLE_GROUP`] that come on top.
     idle: usize,
     /// Messages that the group has from before.
     history: usize,
-    /// Members who have joined the group and left it.
+    /// Members who have joined the group and left it before.
     gone: usize,
+    /// Members who join the group and leave it in each second, all the time.
+    visits: usize,
 }
 
 /// One thing that grows.
 struct Growth {
     name: &'static str,
     about: &'static str,
-    sizes: &'static [(&'static str, Size)],
+    sizes: &'static [Size],
+    /// What grows.
+    of: fn(&Size) -> usize,
 }
 
-/// A node gives connections three quarters of the files that it may open, and 20,000 is a usual limit of those.
-const IDLE_MAX: usize = 10_000;
-const NONE: Size = Size { groups: 0, idle: 0, history: 0, gone: 0 };
+/// The smallest of all, with which the others are compared: a page of groups and a page of entries are full.
+const LEAST: Size = Size { groups: 100, idle: 0, history: 100, gone: 0, visits: 0 };
+/// Idle members at most; see [`idle_max`].
+const IDLE: usize = 20_000;
 const ALL: &[Growth] = &[
     Growth {
         name: "groups",
         about: "Groups",
-        sizes: &[
-            ("1", NONE),
-            ("100", Size { groups: 99, ..NONE }),
-            ("10,000", Size { groups: 9_999, ..NONE }),
-        ],
+        sizes: &[LEAST, Size { groups: 1_000, ..LEAST }, Size { groups: 10_000, ..LEAST }],
+        of: |size| size.groups,
     },
     Growth {
         name: "idle",
         about: "Idle members, elsewhere",
-        sizes: &[
-            ("0", NONE),
-            ("1,000", Size { idle: 1_000, ..NONE }),
-            ("10,000", Size { idle: IDLE_MAX, ..NONE }),
-        ],
+        sizes: &[LEAST, Size { idle: 1_000, ..LEAST }, Size { idle: IDLE, ..LEAST }],
+        of: |size| size.idle,
     },
     Growth {
         name: "history",
         about: "Messages of history in the group",
-        sizes: &[
-            ("0", NONE),
-            ("10,000", Size { history: 10_000, ..NONE }),
-            ("1,000,000", Size { history: 1_000_000, ..NONE }),
-        ],
+        sizes: &[LEAST, Size { history: 10_000, ..LEAST }, Size { history: 1_000_000, ..LEAST }],
+        of: |size| size.history,
     },
     Growth {
         name: "churn",
-        about: "Members who have joined the group and left it",
-        sizes: &[
-            ("0", NONE),
-            ("1,000", Size { gone: 1_000, ..NONE }),
-            ("20,000", Size { gone: 20_000, ..NONE }),
-        ],
+        about: "Members who have joined the group and left it before",
+        sizes: &[LEAST, Size { gone: 1_000, ..LEAST }, Size { gone: 20_000, ..LEAST }],
+        of: |size| size.gone,
+    },
+    Growth {
+        name: "visits",
+        about: "Members who join the group and leave it all the time, in each second",
+        sizes: &[LEAST, Size { visits: 10, ..LEAST }, Size { visits: 100, ..LEAST }],
+        of: |size| size.visits,
     },
     Growth {
         name: "all",
         about: "All of it at once",
         sizes: &[
-            ("nothing", NONE),
-            ("all", Size { groups: 9_999, idle: IDLE_MAX, history: 1_000_000, gone: 20_000 }),
+            LEAST,
+            Size { groups: 10_000, idle: IDLE, history: 1_000_000, gone: 20_000, visits: 100 },
         ],
+        of: |size| size.groups,
     },
 ];
+
+fn names() -> Vec<&'static str> {
+    ALL.iter().map(|growth| growth.name).collect()
+}
 
 /// What was measured at one size.
 struct Measured {
@@ -134,21 +138,25 @@ struct Back {
     stores: Duration,
 }
 
-/// Measures, prints the tables, and writes the page.
+/// Measures, prints the tables, and writes them to the page as they come.
 pub fn run(args: &Args) -> Result<()> {
-    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { 5 });
+    let (quick, rounds) = (args.extent.quick, args.extent.rounds(1, 5));
+    let place = Place::on_disk(&args.disk.folder)?;
     let wanted = |growth: &&Growth| match &args.only[..] {
         // All of it is in the last one.
-        [] => !args.quick || growth.name == "all",
+        [] => !quick || growth.name == "all",
         only => only.iter().any(|name| name == growth.name),
     };
-    let mut all = Vec::new();
     for growth in ALL.iter().filter(wanted) {
-        all.push((growth, measure(args, growth, rounds)?));
-        println!("{}", report::markdown(growth, &all[all.len() - 1].1));
-        if let Some(path) = &args.write {
-            report::write(path, &all, rounds, args.quick)?;
+        let sizes = measure(args, growth, rounds)?;
+        let origin = report::origin(&args.page, &place, growth, rounds);
+        println!("{}", report::markdown(growth, &sizes, &origin));
+        if let Some(path) = args.page.path(quick.then_some(QUICK)) {
+            report::write(path, growth, &sizes, &origin)?;
         }
+    }
+    if quick && args.only.is_empty() {
+        eprintln!("left out: each growth by itself; sizes are a tenth");
     }
     Ok(())
 }
@@ -156,14 +164,16 @@ pub fn run(args: &Args) -> Result<()> {
 /// Nodes of all sizes are there at once, and each operation is done at one after the other.
 fn measure(args: &Args, growth: &Growth, rounds: usize) -> Result<Vec<Measured>> {
     let (mut nodes, mut measured) = (Vec::new(), Vec::new());
-    for (label, size) in growth.sizes {
+    for (nth, size) in growth.sizes.iter().enumerate() {
+        let size = if args.extent.quick { size.quick() } else { *size }.permitted();
+        let label = match (growth.name, nth) {
+            ("all", 0) => "the least".to_owned(),
+            ("all", _) => "all".to_owned(),
+            _ => thousands((growth.of)(&size) as f64),
+        };
         eprintln!("{}: {label}", growth.about);
         let began = Instant::now();
-        let (label, size) = match args.quick {
-            true => (format!("{label} / 10"), size.quick()),
-            false => ((*label).to_owned(), *size),
-        };
-        nodes.push(Grown::new(&args.tertulia, size)?);
+        nodes.push(Grown::new(&args.binary.tertulia, &args.disk.folder, size)?);
         measured.push(Measured {
             label,
             grew: began.elapsed(),
@@ -176,12 +186,14 @@ fn measure(args: &Args, growth: &Growth, rounds: usize) -> Result<Vec<Measured>>
     for round in 0..rounds {
         eprintln!("{}: round {} of {rounds}", growth.about, round + 1);
         for (node, measured) in nodes.iter_mut().zip(&mut measured) {
+            node.start_visits();
             let idle = node.idle_cpu()?;
-            measured.resident = node.served.memory()?;
+            measured.resident = node.served.process().memory()?;
             for (op, costs) in ops::ALL.iter().zip(&mut measured.costs) {
                 costs.push(op.measure(node, idle)?);
             }
             measured.idle.push(idle);
+            node.end_visits()?;
         }
     }
     for (node, measured) in nodes.into_iter().zip(&mut measured) {
@@ -190,10 +202,31 @@ fn measure(args: &Args, growth: &Growth, rounds: usize) -> Result<Vec<Measured>>
     Ok(measured)
 }
 
+/// Idle members that there can be: a node gives connections three quarters of the files that it may open, and whoever holds their
+/// other ends needs one for each, too.
+fn idle_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    // For the little group, those who come and go, and what is asked.
+    const OTHERS: usize = 200;
+    let most = (files / 4 * 3).saturating_sub(OTHERS);
+    IDLE.min(most / grown::IDLE_GROUP * grown::IDLE_GROUP)
+}
+
 impl Size {
-    /// A tenth of it.
+    /// A tenth of it, and never less than the least.
     fn quick(self) -> Self {
-        let Self { groups, idle, history, gone } = self;
-        Self { groups: groups / 10, idle: idle / 10, history: history / 10, gone: gone / 10 }
+        Self {
+            groups: (self.groups / 10).max(LEAST.groups),
+            idle: self.idle / 10,
+            history: (self.history / 10).max(LEAST.history),
+            gone: self.gone / 10,
+            visits: self.visits,
+        }
+    }
+
+    /// With no more idle members than this machine permits.
+    fn permitted(self) -> Self {
+        Self { idle: self.idle.min(idle_max()), ..self }
     }
 }

@@ -10,7 +10,7 @@ use tertulia_wire::native::{Ack, HistoryMode};
 use tertulia_wire::{ClientFrame, NodeFrame};
 
 use super::Cost;
-use super::grown::{BODY, GROUP, Grown, until_end};
+use super::grown::{BODY, GROUP, Grown, MEMBERS};
 use crate::peers::tertulia::{hear, send};
 
 /// One operation.
@@ -21,12 +21,15 @@ pub struct Op {
     once: fn(&mut Grown) -> Result<()>,
 }
 
+/// On a page that is full.
+const PAGE: u16 = 100;
+
 /// All of them.
 pub const ALL: &[Op] = &[
     Op { about: "a message to 10 members, with its receipt", times: 100, once: message },
-    Op { about: "joining and leaving", times: 30, once: visit },
+    Op { about: "joining and leaving", times: 30, once: Grown::visit },
     Op { about: "a page of 100 groups", times: 30, once: groups },
-    Op { about: "a page of the members", times: 30, once: members },
+    Op { about: "a page of its members", times: 30, once: members },
     Op { about: "the last 100 entries", times: 30, once: history },
 ];
 
@@ -35,7 +38,7 @@ impl Op {
     pub fn measure(&self, node: &mut Grown, idle: Duration) -> Result<Cost> {
         // What the one before has left to be done, and the first time, are not counted.
         (self.once)(node)?;
-        let (cpu, began) = (crate::cpu::used(node.served.pid())?, Instant::now());
+        let (cpu, began) = (node.served.process().cpu()?, Instant::now());
         let mut took = Vec::new();
         for _ in 0..self.times {
             let at = Instant::now();
@@ -43,7 +46,7 @@ impl Op {
             took.push(at.elapsed());
         }
         let anyhow = idle.mul_f64(began.elapsed().as_secs_f64());
-        let cpu = crate::cpu::used(node.served.pid())?.saturating_sub(cpu + anyhow);
+        let cpu = node.served.process().cpu()?.saturating_sub(cpu + anyhow);
         took.sort_unstable();
         Ok(Cost { cpu: cpu / self.times, took: took[took.len() / 2] })
     }
@@ -72,16 +75,12 @@ fn message(node: &mut Grown) -> Result<()> {
             NodeFrame::Complete(runs) if runs.iter().any(|run| run.counter == node.counter) => {
                 return Ok(());
             }
+            // Somebody has left who was asked, too.
+            NodeFrame::Receipt { counter, .. } if counter == node.counter => return Ok(()),
             NodeFrame::Stored(_) | NodeFrame::Complete(_) | NodeFrame::Heartbeat { .. } => {}
             other => bail!("the sender is told {other:?}"),
         }
     }
-}
-
-fn visit(node: &mut Grown) -> Result<()> {
-    let mut member = node.join(GROUP)?;
-    send(&mut member, &ClientFrame::Leave)?;
-    until_end(&mut member)
 }
 
 /// Asks on a connection of its own, whose making is part of it.
@@ -92,25 +91,26 @@ fn ask(node: &mut Grown, question: &ClientFrame) -> Result<NodeFrame> {
 }
 
 fn groups(node: &mut Grown) -> Result<()> {
-    let (id, after, limit) = (1, String::new(), 100);
+    let (id, after, limit) = (1, String::new(), PAGE);
     match ask(node, &ClientFrame::Groups { id, after, limit })? {
-        NodeFrame::GroupsPage { items, .. } if !items.is_empty() => Ok(()),
+        NodeFrame::GroupsPage { items, .. } if items.len() == PAGE as usize => Ok(()),
         other => bail!("the question for groups is answered {other:?}"),
     }
 }
 
 fn members(node: &mut Grown) -> Result<()> {
-    let (id, group, after, limit) = (1, GROUP.to_owned(), String::new(), 100);
+    let (id, group, after, limit) = (1, GROUP.to_owned(), String::new(), PAGE);
     match ask(node, &ClientFrame::Members { id, group, after, limit })? {
-        NodeFrame::MembersPage { items, .. } if items.len() >= 10 => Ok(()),
+        NodeFrame::MembersPage { items, .. } if items.len() >= MEMBERS => Ok(()),
         other => bail!("the question for members is answered {other:?}"),
     }
 }
 
 fn history(node: &mut Grown) -> Result<()> {
-    let (id, group, mode, limit) = (1, GROUP.to_owned(), HistoryMode::Last, 100);
+    let full = usize::from(PAGE) * tertulia_group::entry::HEADER_BYTES;
+    let (id, group, mode, limit) = (1, GROUP.to_owned(), HistoryMode::Last, u32::from(PAGE));
     match ask(node, &ClientFrame::History { id, group, mode, limit })? {
-        NodeFrame::HistoryPage { .. } => Ok(()),
+        NodeFrame::HistoryPage { entries, .. } if entries.len() >= full => Ok(()),
         other => bail!("the question for history is answered {other:?}"),
     }
 }

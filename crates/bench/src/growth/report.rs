@@ -4,13 +4,26 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{Cost, Growth, Measured, ops};
-use crate::figures::{machine, short, spread};
+use super::{Cost, Growth, IDLE, Measured, idle_max, names, ops};
+use crate::figures::{short, spread, thousands};
+use crate::options::Page;
+use crate::page;
+use crate::place::Place;
+
+/// What stands above the tables.
+const ABOUT: &str = "## Growth\n\n\
+    A node with the embedded store and fsync, and a group of 10 native members in which one operation is done after the other; what \
+    grows stands in the heading of each table. The least that any node has is 100 groups, that one among them, and 100 messages of \
+    history in it, so that every page that is asked for is full; idle members are in groups of 100 that come on top. Medians of rounds \
+    in which nodes of all sizes are there and have their turns. CPU time is the node's process only, for one operation, without what it \
+    uses when nobody asks (a heartbeat a second for each member, and those who join and leave all the time). That is taken off as it is \
+    in a second of rest; beside work it costs less, so that CPU times of the largest sizes come out a little low, and times until it is \
+    done do not. Pages are asked for on a new connection each. *After `kill -9`* is timed once for each size, from when the old process has gone.\n";
 
 fn micros(costs: &[Cost], of: fn(&Cost) -> Duration) -> f64 {
-    spread(costs.iter().map(|cost| of(cost).as_secs_f64() * 1e6).collect()).median
+    spread(costs.iter().map(|cost| of(cost).as_secs_f64() * 1e6)).median
 }
 
 fn cpu(costs: &[Cost]) -> f64 {
@@ -18,8 +31,8 @@ fn cpu(costs: &[Cost]) -> f64 {
 }
 
 /// The table of one growth.
-pub fn markdown(growth: &Growth, sizes: &[Measured]) -> String {
-    let mut out = format!("### {}\n\n|", growth.about);
+pub fn markdown(growth: &Growth, sizes: &[Measured], origin: &str) -> String {
+    let mut out = format!("### {}\n\n{origin}\n\n|", growth.about);
     sizes.iter().for_each(|size| out += &format!(" | {}", size.label));
     out += &format!(" |\n|---|{}\n", "---|".repeat(sizes.len()));
     let mut line = |what: &str, of: &dyn Fn(&Measured) -> String| {
@@ -32,8 +45,8 @@ pub fn markdown(growth: &Growth, sizes: &[Measured]) -> String {
             short(micros(&size.costs[index], |cost| cost.took))
         });
     }
-    line("when nothing happens: CPU ms a second", &|size| {
-        short(spread(size.idle.iter().map(|cpu| cpu.as_secs_f64() * 1e3).collect()).median)
+    line("when nobody asks: CPU ms a second", &|size| {
+        short(spread(size.idle.iter().map(|cpu| cpu.as_secs_f64() * 1e3)).median)
     });
     line("resident, MiB", &|size| short(size.resident as f64 / f64::from(1 << 20)));
     let ms = |time: Duration| short(time.as_secs_f64() * 1e3);
@@ -94,29 +107,25 @@ fn chart(growth: &Growth, sizes: &[Measured]) -> String {
     out + "</svg>\n"
 }
 
-/// Writes the tables into the document's section, and the charts into the folder beside it.
-pub fn write(
-    path: &Path,
-    all: &[(&Growth, Vec<Measured>)],
-    rounds: usize,
-    is_quick: bool,
-) -> Result<()> {
-    let folder = path.with_extension("");
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut out = format!(
-        "## Growth\n\n`cargo xtask bench growth`, on {}. A node with the embedded store and fsync, and a group of 10 native members in \
-         which one operation is done after the other; what grows stands in the heading of each table. Medians of {rounds} rounds in \
-         which nodes of all sizes are there and have their turns. CPU time is the node's process only, for one operation, without \
-         what it uses when nothing happens (a heartbeat a second for each member). Pages are asked for on a new connection each.{}\n",
-        machine(),
-        if is_quick { " **A quick run: a tenth of each size.**" } else { "" }
-    );
-    for (growth, sizes) in all {
-        let name = format!("growth-{}.svg", growth.name);
-        std::fs::write(folder.join(&name), chart(growth, sizes))?;
-        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
-        let table = markdown(growth, sizes);
-        let _ = write!(out, "\n{table}\n![{}]({folder}/{name})\n", growth.about);
-    }
-    crate::page::write(path, "growth", &(out + "\n"))
+/// What a table is of.
+pub fn origin(page: &Page, place: &Place, growth: &Growth, rounds: usize) -> String {
+    let (kind, most) = (&place.kind, idle_max());
+    let is_less = most < IDLE && growth.sizes.iter().any(|size| size.idle > most);
+    let less = if is_less {
+        format!(
+            "; no more than {} idle members, since no process may open more files here",
+            thousands(most as f64)
+        )
+    } else {
+        String::new()
+    };
+    page.origin(&format!("on {kind}; rounds: {rounds}; **1 operation in flight**{less}"))
+}
+
+/// Writes the table into the document's section, and its chart into the folder beside it.
+pub fn write(path: &Path, growth: &Growth, sizes: &[Measured], origin: &str) -> Result<()> {
+    let name = growth.name.to_owned();
+    let chart = page::chart(path, &format!("growth-{name}"), growth.about, &chart(growth, sizes))?;
+    let text = format!("{}\n{chart}\n", markdown(growth, sizes, origin));
+    page::write(path, "growth", ABOUT, &names(), &[page::Table { name, text }])
 }

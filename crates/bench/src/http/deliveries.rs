@@ -7,10 +7,11 @@ use tertulia_client::{Directory, Sender, SenderOptions, Target};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Options;
+use super::Args;
 use super::receivers;
 use super::report::{Series, Table};
 use super::server::Server;
+use crate::figures::thousands;
 
 const BODY_BYTES: usize = 100;
 /// Messages that are under way at once.
@@ -33,9 +34,10 @@ const WORKS: [(&str, Kind, usize); 3] = [
 ];
 
 /// Interleaved rounds, each in a group of its own; the first of each is not counted.
-pub async fn measure(options: &Options) -> Result<Table> {
-    let (rounds, messages) = if options.quick { (3, 8_192) } else { (9, 32_768) };
-    let node = Server::tertulia(options)?;
+pub async fn measure(args: &Args) -> Result<Table> {
+    let (rounds, messages) =
+        (args.extent.rounds(2, 9), if args.extent.quick { 4_096 } else { 32_768 });
+    let node = Server::tertulia(args)?;
     let mut series = WORKS.map(|(name, ..)| Series::new(name));
     for round in 0..=rounds {
         for ((_, kind, count), series) in WORKS.into_iter().zip(&mut series) {
@@ -51,8 +53,11 @@ pub async fn measure(options: &Options) -> Result<Table> {
         }
     }
     Ok(Table {
-        title: "Messages of 100 bytes to a group, 64 under way at once",
+        name: "deliveries",
+        title: "Messages of 100 bytes to a group",
         unit: "µs of the node's CPU a delivery",
+        with: format!("{} messages a round", thousands(messages as f64)),
+        in_flight: format!("{WINDOW} messages in flight, until they are stored"),
         series: series.into(),
     })
 }

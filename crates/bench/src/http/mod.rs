@@ -1,8 +1,9 @@
 //! The HTTP door beside a bare handler, and web members and streams beside native ones.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
+
+use crate::options::{Binary, Extent, Page, QUICK};
+use crate::page;
 
 mod bare;
 mod deliveries;
@@ -11,37 +12,38 @@ mod receivers;
 mod report;
 mod server;
 
-/// How it is measured.
+/// What the command line says.
 #[derive(clap::Args)]
-pub struct Options {
-    /// The binary that is measured.
-    #[arg(long, default_value = "target/release/tertulia")]
-    pub tertulia: PathBuf,
-    /// Fewer and shorter rounds.
-    #[arg(long)]
-    pub quick: bool,
-    /// The document whose section is replaced.
-    #[arg(long)]
-    pub write: Option<PathBuf>,
+pub struct Args {
+    #[command(flatten)]
+    pub binary: Binary,
+    #[command(flatten)]
+    pub extent: Extent,
+    #[command(flatten)]
+    pub page: Page,
 }
 
+/// What stands above the tables.
+const ABOUT: &str = "## The HTTP door\n\n\
+    Medians (least to most) of interleaved rounds, ratios round by round; CPU time of the server's process only, from the kernel's \
+    clock. The load generator runs on the same machine: ratios are worth more than figures.\n";
+
 /// Measures, prints the tables, and writes the document's section.
-pub fn run(options: &Options) -> Result<()> {
-    tokio::runtime::Runtime::new()?.block_on(measure(options))
+pub fn run(args: &Args) -> Result<()> {
+    let tables = tokio::runtime::Runtime::new()?.block_on(async {
+        let origin = |more: String| args.page.origin(&more);
+        let posts = posts::measure(args).await?;
+        let deliveries = deliveries::measure(args).await?;
+        anyhow::Ok([posts.on_the_page(origin), deliveries.on_the_page(origin)])
+    })?;
+    tables.iter().for_each(|table| println!("{}", table.text));
+    match args.page.path(args.extent.quick.then_some(QUICK)) {
+        Some(path) => page::write(path, "http", ABOUT, &["posts", "deliveries"], &tables),
+        None => Ok(()),
+    }
 }
 
 /// The bare handler, until it is killed.
 pub fn bare() -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(bare::serve())
-}
-
-async fn measure(options: &Options) -> Result<()> {
-    let posts = posts::measure(options).await?;
-    let deliveries = deliveries::measure(options).await?;
-    let section = report::section(options, &[posts, deliveries]);
-    print!("{section}");
-    match &options.write {
-        Some(path) => crate::page::write(path, "http", &section),
-        None => Ok(()),
-    }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Options;
+use super::Args;
 use super::report::{Series, Table};
 use super::server::Server;
+use crate::versions;
 
 /// Says what `wrk` sends: 100 bytes of text.
 const SCRIPT: &str = "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", 100)\n\
@@ -16,11 +17,11 @@ const SCRIPT: &str = "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", 100)\n
 const CONNECTIONS: &str = "32";
 
 /// Interleaved rounds; the first of each is not counted.
-pub async fn measure(options: &Options) -> Result<Table> {
-    let (rounds, seconds) = if options.quick { (3, 2) } else { (9, 4) };
+pub async fn measure(args: &Args) -> Result<Table> {
+    let (rounds, seconds) = (args.extent.rounds(2, 9), if args.extent.quick { 1 } else { 4 });
     let script = tempfile::NamedTempFile::new()?;
     std::fs::write(script.path(), SCRIPT)?;
-    let (bare, node) = (Server::bare()?, Server::tertulia(options)?);
+    let (bare, node) = (Server::bare()?, Server::tertulia(args)?);
     let target = tertulia_client::Target::new(node.door("native")?.to_string());
     tertulia_client::Directory::connect(&target).await?.create("bench").await?;
     let servers = [("a bare axum handler", bare), ("Tertulia, `memory`, `wait=stored`", node)];
@@ -37,8 +38,11 @@ pub async fn measure(options: &Options) -> Result<Table> {
         }
     }
     Ok(Table {
-        title: "POST of 100 bytes, 32 connections (`wrk`)",
+        name: "posts",
+        title: "POST of 100 bytes",
         unit: "µs of the server's CPU a request",
+        with: format!("{}, {}", versions::of_crate("axum"), versions::of("wrk", "wrk", "-v")),
+        in_flight: format!("{CONNECTIONS} requests in flight, one on each connection"),
         series: series.into(),
     })
 }

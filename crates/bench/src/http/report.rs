@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Options;
+use crate::figures::spread;
+use crate::page;
 
 /// What was measured of one of those that are compared, round by round.
 pub struct Series {
@@ -24,84 +25,43 @@ impl Series {
 
 /// What is compared; the first is what the others are compared with.
 pub struct Table {
+    /// As the page knows it.
+    pub name: &'static str,
     pub title: &'static str,
     pub unit: &'static str,
+    /// What it was measured with, beside Tertulia.
+    pub with: String,
+    pub in_flight: String,
     pub series: Vec<Series>,
 }
 
-/// (least, median, most).
-fn spread(values: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |at: usize| sorted.get(at).copied().unwrap_or(f64::NAN);
-    (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
-}
-
 impl Table {
+    /// With a line that says what it is of.
+    pub fn on_the_page(&self, origin: impl Fn(String) -> String) -> page::Table {
+        let rounds = self.series.first().map_or(0, |series| series.values.len());
+        let (with, in_flight) = (&self.with, &self.in_flight);
+        let origin = origin(format!("{with}; rounds: {rounds}; **{in_flight}**"));
+        let text = format!("### {}\n\n{origin}\n\n{}", self.title, self.markdown());
+        page::Table { name: self.name.to_owned(), text }
+    }
+
     fn markdown(&self) -> String {
-        let mut out = format!("### {}\n\n", self.title);
-        let _ = writeln!(out, "| | {} | beside the first, pair by pair | rounds |", self.unit);
+        let mut out = format!("| | {} | beside the first, round by round | in all |\n", self.unit);
         out.push_str("|---|---|---|---|\n");
         let Some(first) = self.series.first() else { return out };
         for series in &self.series {
-            let (least, median, most) = spread(&series.values);
             let pairs = series.values.iter().zip(&first.values);
-            let ratios: Vec<f64> = pairs.map(|(own, first)| own / first).collect();
-            let (least_ratio, ratio, most_ratio) = spread(&ratios);
             let _ = writeln!(
                 out,
-                "| {} | {median:.2} ({least:.2} to {most:.2}) | {ratio:.2} × ({least_ratio:.2} to {most_ratio:.2}) | {}, {:.0} s |",
+                "| {} | {} | {} | {:.0} s |",
                 series.name,
-                series.values.len(),
+                spread(series.values.iter().copied()),
+                spread(pairs.map(|(own, first)| own / first)),
                 series.seconds.as_secs_f64()
             );
         }
-        out.push('\n');
         out
     }
-}
-
-/// The section of these tables.
-pub fn section(options: &Options, tables: &[Table]) -> String {
-    let mut out = String::from("## The HTTP door\n\n");
-    let quick = if options.quick { " --quick" } else { "" };
-    let _ = writeln!(
-        out,
-        "`cargo xtask bench http{quick}`, on {}. Medians (least to most) of interleaved rounds in one run; CPU time of the server's \
-         process only, from the kernel's clock. The machine is shared with others and the load generator runs on it too: \
-         ratios are worth more than figures.\n",
-        machine()
-    );
-    tables.iter().for_each(|table| out.push_str(&table.markdown()));
-    out
-}
-
-fn machine() -> String {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("an unnamed CPU", |model| model.trim_start_matches([' ', '\t', ':']));
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let kernel = kernel.split('-').next().unwrap_or_default().trim();
-    let (own, axum) = (env!("CARGO_PKG_VERSION"), locked("axum"));
-    let wrk = wrk_version();
-    format!("{cpus} CPUs of {model}, Linux {kernel}; Tertulia {own}, axum {axum}, wrk {wrk}")
-}
-
-/// The version of a crate that this program was built with.
-fn locked(name: &str) -> &'static str {
-    let lock = include_str!("../../../../Cargo.lock");
-    let entry = lock.split_once(&format!("name = \"{name}\"\nversion = \""));
-    entry.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("of an unknown version")
-}
-
-/// It ends with a failure after saying it.
-fn wrk_version() -> String {
-    let output = std::process::Command::new("wrk").arg("-v").output();
-    let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let word = text.split_whitespace().nth(1).unwrap_or("of an unknown version");
-    word.to_owned()
 }
 
 #[cfg(test)]
@@ -109,20 +69,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_those_of_the_lock_file() {
-        assert!(locked("axum").starts_with("0."), "{}", locked("axum"));
-    }
-
-    #[test]
     fn ratios_are_of_the_same_round() {
         let series =
             |name: &str, values: &[f64]| Series { values: values.to_vec(), ..Series::new(name) };
         let table = Table {
+            name: "n",
             title: "t",
             unit: "µs",
+            with: "w".to_owned(),
+            in_flight: "1 at once".to_owned(),
             series: vec![series("a", &[1.0, 10.0, 2.0]), series("b", &[2.0, 20.0, 6.0])],
         };
-        let text = table.markdown();
-        assert!(text.contains("| b | 6.00 (2.00 to 20.00) | 2.00 × (2.00 to 3.00) |"), "{text}");
+        let text = table.on_the_page(|more| format!("of: {more}")).text;
+        assert!(text.contains("| b | 6.00 (2.00 to 20.0) | 2.00 (2.00 to 3.00) |"), "{text}");
+        assert!(text.contains("of: w; rounds: 3; **1 at once**"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! The floor: the frames of Tertulia, written through.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -34,14 +35,10 @@ impl Peer for Floor {
         "floor"
     }
 
-    fn start(&self) -> Result<Served> {
+    fn start(&self, within: &Path) -> Result<Served> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("floor");
-        Served::says_where(command)
-    }
-
-    fn version(&self) -> String {
-        "one epoll thread that writes what it reads".to_owned()
+        Served::says_where(within, command)
     }
 
     fn member(&self, served: &Served, group: &str, _: usize) -> Result<Conn> {

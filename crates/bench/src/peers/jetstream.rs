@@ -1,16 +1,12 @@
 //! NATS JetStream: a stream on the disk, a durable consumer a member that acknowledges (cumulatively: the cheapest way that it has).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use super::nats::{connect, split_message, start};
-use super::{Conn, Frame, Peer, Side, version_of};
+use super::nats::{connect, split_message, start, version};
+use super::{Conn, Frame, KEPT_MIB, Peer, Side};
 use crate::served::{Served, line};
-
-/// What is kept of all groups, and of each at least.
-const KEPT_BYTES: u64 = 1 << 30;
-const KEPT_BYTES_MIN: u64 = 16 << 20;
 
 /// See the module. `always`: a sync before each answer; otherwise every two minutes, which is what it does by itself.
 pub struct JetStream {
@@ -86,16 +82,18 @@ impl Peer for JetStream {
         if self.always { "JetStream always" } else { "JetStream lazy" }
     }
 
-    fn start(&self) -> Result<Served> {
-        start(&self.program, |folder| {
+    fn start(&self, within: &Path) -> Result<Served> {
+        start(&self.program, within, |folder| {
             let sync = if self.always { "always" } else { "2m" };
             let store = folder.join("js");
-            format!("jetstream {{\nstore_dir: {store:?}\nsync_interval: {sync:?}\n}}")
+            // It counts what all groups may ever keep against what it may store; nothing of that is filled.
+            let most = "max_file_store: 1TB";
+            format!("jetstream {{\nstore_dir: {store:?}\nsync_interval: {sync:?}\n{most}\n}}")
         })
     }
 
-    fn version(&self) -> String {
-        version_of(&self.program, "--version")
+    fn version(&self) -> Option<String> {
+        Some(version(&self.program))
     }
 
     fn member(&self, served: &Served, group: &str, index: usize) -> Result<Conn> {
@@ -138,7 +136,7 @@ impl Peer for JetStream {
                 "subjects": [format!("g.{group}")],
                 "storage": "file",
                 "retention": "limits",
-                "max_bytes": (KEPT_BYTES / groups.len() as u64).max(KEPT_BYTES_MIN),
+                "max_bytes": KEPT_MIB << 20,
                 "discard": "old",
                 // By itself it takes no more than 1,000.
                 "max_consumers": 100_000,

@@ -1,10 +1,11 @@
 //! Those that are measured: how each is started, and the little of its protocol that members and publishers need.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::options::{Binary, Nats};
 use crate::served::Served;
 
 mod floor;
@@ -55,11 +56,13 @@ pub trait Peer: Sync {
     /// As in tables.
     fn name(&self) -> &'static str;
 
-    /// Starts it, with nothing in it.
-    fn start(&self) -> Result<Served>;
+    /// Starts it, with nothing in it; what it keeps is within this folder.
+    fn start(&self, within: &Path) -> Result<Served>;
 
-    /// What it says its version is.
-    fn version(&self) -> String;
+    /// Its program with its version, unless it is of this tree.
+    fn version(&self) -> Option<String> {
+        None
+    }
 
     /// A new member of a group, which gets what is sent from now on.
     fn member(&self, served: &Served, group: &str, index: usize) -> Result<Conn>;
@@ -81,6 +84,16 @@ pub struct Programs {
     pub nats: PathBuf,
 }
 
+impl Programs {
+    /// As the command line says.
+    pub fn new(binary: &Binary, nats: &Nats) -> Self {
+        Self { tertulia: binary.tertulia.clone(), nats: nats.nats.clone() }
+    }
+}
+
+/// What is kept of each group by all that keep anything: without it a round fills a gigabyte.
+const KEPT_MIB: u64 = 32;
+
 /// Everybody, the floor first.
 pub fn all(programs: &Programs) -> Vec<Box<dyn Peer>> {
     vec![
@@ -95,17 +108,20 @@ pub fn all(programs: &Programs) -> Vec<Box<dyn Peer>> {
     ]
 }
 
-/// Whether one of these stands in its name, in whatever case.
-pub fn is_named(peer: &dyn Peer, names: &[String]) -> bool {
-    let name = peer.name().to_lowercase();
-    names.iter().any(|part| name.contains(&part.to_lowercase()))
+/// The floor, and those in whose names one of these stands, in whatever case; where there are no names, everybody.
+pub fn named(programs: &Programs, names: &[String]) -> Vec<Box<dyn Peer>> {
+    let mut peers = all(programs);
+    let is_named =
+        |name: &str| names.iter().any(|part| name.to_lowercase().contains(&part.to_lowercase()));
+    peers.retain(|peer| names.is_empty() || peer.name() == "floor" || is_named(peer.name()));
+    peers
 }
 
-/// The first line that a program prints when it is asked for its version.
-fn version_of(program: impl AsRef<std::ffi::OsStr>, argument: &str) -> String {
-    let output = std::process::Command::new(program).arg(argument).output();
-    let output = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().next().unwrap_or("not found").to_owned()
+/// The versions of these, each program once.
+pub fn versions(peers: &[Box<dyn Peer>]) -> String {
+    let mut versions: Vec<String> = peers.iter().filter_map(|peer| peer.version()).collect();
+    versions.dedup();
+    versions.join(", ")
 }
 
 /// The number that a body begins with.

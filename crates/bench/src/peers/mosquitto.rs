@@ -1,11 +1,13 @@
 //! Mosquitto with QoS 1 (MQTT 3.1.1): members acknowledge each message to the broker; the publisher learns that the broker has it.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Conn, Frame, Peer, Side, number_of, version_of};
+use super::{Conn, Frame, Peer, Side, number_of};
 use crate::served::{Served, say_and_hear};
+use crate::versions;
 
 /// See the module.
 pub struct Mosquitto;
@@ -113,9 +115,9 @@ impl Peer for Mosquitto {
         "Mosquitto QoS 1"
     }
 
-    fn start(&self) -> Result<Served> {
+    fn start(&self, within: &Path) -> Result<Served> {
         let mut written = Ok(());
-        let served = Served::on_a_port(|folder, port| {
+        let served = Served::on_a_port(within, |folder, port| {
             let file = folder.join("mosquitto.conf");
             let config = format!(
                 "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
@@ -130,8 +132,8 @@ impl Peer for Mosquitto {
         served
     }
 
-    fn version(&self) -> String {
-        version_of(PROGRAM, "-h")
+    fn version(&self) -> Option<String> {
+        Some(versions::of("Mosquitto", PROGRAM, "-h"))
     }
 
     fn member(&self, served: &Served, group: &str, index: usize) -> Result<Conn> {

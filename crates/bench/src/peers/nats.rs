@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Conn, Frame, Peer, Side, line_end, number_of, version_of};
+use super::{Conn, Frame, Peer, Side, line_end, number_of};
 use crate::served::{Served, line, say_and_hear};
+use crate::versions;
 
 /// See the module.
 pub struct Nats {
@@ -43,10 +44,15 @@ pub fn connect(served: &Served) -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// What it says its version is.
+pub fn version(program: &Path) -> String {
+    versions::of("nats-server", program, "--version")
+}
+
 /// Starts a server with these lines in its configuration.
-pub fn start(program: &Path, more: impl FnOnce(&Path) -> String) -> Result<Served> {
+pub fn start(program: &Path, within: &Path, more: impl FnOnce(&Path) -> String) -> Result<Served> {
     let mut written = Ok(());
-    let served = Served::on_a_port(|folder, port| {
+    let served = Served::on_a_port(within, |folder, port| {
         let file = folder.join("nats.conf");
         let more = more(folder);
         let config =
@@ -100,12 +106,12 @@ impl Peer for Nats {
         "NATS core"
     }
 
-    fn start(&self) -> Result<Served> {
-        start(&self.program, |_| String::new())
+    fn start(&self, within: &Path) -> Result<Served> {
+        start(&self.program, within, |_| String::new())
     }
 
-    fn version(&self) -> String {
-        version_of(&self.program, "--version")
+    fn version(&self) -> Option<String> {
+        Some(version(&self.program))
     }
 
     fn member(&self, served: &Served, group: &str, _: usize) -> Result<Conn> {

@@ -1,11 +1,13 @@
 //! Redis pub/sub, with nothing kept.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Conn, Frame, Peer, Side, line_end, number_of, version_of};
+use super::{Conn, Frame, Peer, Side, line_end, number_of};
 use crate::served::{Served, say_and_hear};
+use crate::versions;
 
 /// See the module.
 pub struct Redis;
@@ -62,8 +64,8 @@ impl Peer for Redis {
         "Redis pub/sub"
     }
 
-    fn start(&self) -> Result<Served> {
-        Served::on_a_port(|folder, port| {
+    fn start(&self, within: &Path) -> Result<Served> {
+        Served::on_a_port(within, |folder, port| {
             let mut command = Command::new("redis-server");
             command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
             command.args(["--maxclients", "50000"]);
@@ -73,8 +75,8 @@ impl Peer for Redis {
         })
     }
 
-    fn version(&self) -> String {
-        version_of("redis-server", "--version")
+    fn version(&self) -> Option<String> {
+        Some(versions::of("Redis", "redis-server", "--version"))
     }
 
     fn member(&self, served: &Served, group: &str, _: usize) -> Result<Conn> {

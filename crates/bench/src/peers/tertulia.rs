@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,14 +11,11 @@ use tertulia_group::{Header, Kind, SenderId};
 use tertulia_wire::native::{Ack, Hello, Join, OpenSender, Start, VERSION, split_from_node};
 use tertulia_wire::{ClientFrame, NodeFrame};
 
-use super::{Conn, Frame, Peer, Side, number_of, version_of};
+use super::{Conn, Frame, KEPT_MIB, Peer, Side, number_of};
 use crate::served::Served;
 
 /// What every sender is called: names are part of a frame's length.
 const SENDER: &str = "bench";
-
-/// What is kept of each group. The others, but for JetStream, keep nothing; without this, a round fills a gigabyte.
-const KEPT: &str = "1d,32MiB";
 
 /// A node with its store in memory, or on the disk with an fsync before each answer.
 pub struct Tertulia {
@@ -148,19 +145,15 @@ impl Peer for Tertulia {
         if self.store == "memory" { "Tertulia memory" } else { "Tertulia fsync" }
     }
 
-    fn start(&self) -> Result<Served> {
-        Served::on_a_port(|folder, port| {
+    fn start(&self, within: &Path) -> Result<Served> {
+        Served::on_a_port(within, |folder, port| {
             let mut command = Command::new(&self.program);
             command.args(["serve", "--no-line", "--no-http", "-q"]);
             command.args(["--engine", self.store, "--native-port", &port.to_string()]);
-            command.args(["--keep", KEPT]);
+            command.args(["--keep", &format!("1d,{KEPT_MIB}MiB")]);
             command.arg("--data").arg(folder.join("data"));
             command
         })
-    }
-
-    fn version(&self) -> String {
-        version_of(&self.program, "--version")
     }
 
     fn member(&self, served: &Served, group: &str, index: usize) -> Result<Conn> {

@@ -3,57 +3,31 @@
 //! Members whose messages are all as long throw away what comes (`MSG_TRUNC`) and count its bytes; one member of the first group
 //! looks at every message: each publisher's numbers have to rise by one.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read as _, Write as _};
+mod member;
+mod publisher;
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::net::RecvFlags;
 
-use crate::peers::{Conn, Frame, Peer};
+use self::member::Member;
+use self::publisher::Publisher;
+use crate::peers::{Conn, Peer};
 use crate::poll::Poll;
-use crate::served::{PATIENCE, Served};
+use crate::served::Served;
 use crate::works::{Pace, Work};
 
 /// The number of the message with which everything begins.
 const MARKER: u64 = u64::MAX;
 /// Read at once.
 const READ_BYTES: usize = 1 << 20;
-/// What may stand between messages where nothing was looked at (Tertulia's heartbeat of 20 bytes).
-const SLACK_BYTES: u64 = 20;
 /// A round in which nothing arrives for so long has failed.
 const STALLED: Duration = Duration::from_secs(20);
 /// What a server has after the last delivery to take in the last acknowledgements.
 const AFTERWARDS: Duration = Duration::from_millis(20);
-
-struct Member {
-    conn: Conn,
-    group: usize,
-    /// Bytes of each message, where nothing is looked at.
-    message_len: Option<u64>,
-    /// What was read and is no whole frame yet, where everything is looked at.
-    unread: Vec<u8>,
-    /// Bytes of messages in this round.
-    bytes: u64,
-    /// Messages in this round, and in all.
-    taken: u64,
-    taken_before: u64,
-    /// What it has said of that.
-    acked: u64,
-    /// What the socket did not take of an acknowledgement.
-    unsent: Vec<u8>,
-    /// The last number of each publisher, for the member that looks.
-    numbers: BTreeMap<u64, u64>,
-    is_checked: bool,
-}
-
-struct Publisher {
-    conn: Conn,
-    unsent: Vec<u8>,
-    unread: Vec<u8>,
-    count: u64,
-    index: u64,
-}
 
 /// What is under way in one group.
 #[derive(Default)]
@@ -96,9 +70,9 @@ fn group_name(index: usize) -> String {
 }
 
 impl Load {
-    /// Starts the server, and connects everybody.
-    pub fn new(peer: &dyn Peer, work: Work) -> Result<Self> {
-        let served = peer.start().with_context(|| peer.name().to_owned())?;
+    /// Starts the server, which keeps what it keeps within this folder, and connects everybody.
+    pub fn new(peer: &dyn Peer, work: Work, within: &Path) -> Result<Self> {
+        let served = peer.start(within).with_context(|| peer.name().to_owned())?;
         let names: Vec<String> = (0..work.groups).map(group_name).collect();
         peer.prepare(&served, &names)?;
         let poll = Poll::new()?;
@@ -121,8 +95,7 @@ impl Load {
             let first = publishers.len();
             for index in first..first + work.publishers {
                 let conn = peer.publisher(&served, name, index)?;
-                let (unsent, unread) = (Vec::new(), Vec::new());
-                publishers.push(Publisher { conn, unsent, unread, count: 0, index: index as u64 });
+                publishers.push(Publisher::new(conn, index as u64));
             }
             let publishers = (first..first + work.publishers).collect();
             groups.push(Group { members: work.members, publishers, ..Group::default() });
@@ -159,7 +132,6 @@ impl Load {
 
     /// One round of so long.
     pub fn round(&mut self, length: Duration) -> Result<Round> {
-        let pid = self.served.pid();
         self.rest()?;
         for member in &mut self.members {
             member.taken_before += std::mem::take(&mut member.taken);
@@ -170,7 +142,7 @@ impl Load {
             group.blocks.clear();
         }
         let confirmed_before = self.confirmed();
-        let cpu = crate::cpu::used(pid)?;
+        let cpu = self.served.process().cpu()?;
         let began = Instant::now();
         let mut round = match self.work.pace {
             Pace::Window(_) => self.windowed(began + length)?,
@@ -190,7 +162,7 @@ impl Load {
             self.turn(Some(Duration::from_millis(5)), &mut round, false)?;
         }
         std::thread::sleep(AFTERWARDS);
-        round.cpu = crate::cpu::used(pid)?.saturating_sub(cpu);
+        round.cpu = self.served.process().cpu()?.saturating_sub(cpu);
         round.deliveries = self.members.iter().map(|member| member.taken).sum();
         for member in &self.members {
             let expected = self.groups[member.group].sent;
@@ -355,188 +327,9 @@ impl Load {
     }
 }
 
-impl Work {
-    /// Messages on their way at once.
-    pub fn window(&self) -> usize {
-        match self.pace {
-            Pace::Window(window) => window,
-            Pace::PerSecond(_) => 1,
-        }
-    }
-
-    /// They are sent in blocks of so many, so many blocks at once.
-    fn blocks(&self) -> (usize, usize) {
-        let window = self.window();
-        if window == 1 { (1, 1) } else { (window / 2, 2) }
-    }
-}
-
 /// A body of this length that begins with a number.
 fn body(number: u64, len: usize) -> Vec<u8> {
     let mut body = number.to_le_bytes().to_vec();
     body.resize(len, b'.');
     body
-}
-
-impl Member {
-    fn new(conn: Conn, group: usize, is_checked: bool, work: &Work) -> Self {
-        // What is timed is looked at, too: it is little.
-        let looks = is_checked || work.window() == 1;
-        let len = conn.side.message_len(work.body_len).filter(|_| !looks);
-        Self {
-            conn,
-            group,
-            message_len: len.map(|len| len as u64),
-            unread: Vec::new(),
-            bytes: 0,
-            taken: 0,
-            taken_before: 0,
-            acked: 0,
-            unsent: Vec::new(),
-            numbers: BTreeMap::new(),
-            is_checked,
-        }
-    }
-
-    /// Reads on until the marker. What comes with it and is no message (NATS asks each client for a sign of life two seconds after it has
-    /// come) is none of the work's.
-    fn until_marker(&mut self, sink: &mut [u8]) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while self.taken == 0 {
-            let n = self.conn.stream.read(sink)?;
-            ensure!(n > 0 && Instant::now() < until, "the first message does not come");
-            self.unread.extend_from_slice(&sink[..n]);
-            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
-                self.unread.drain(..len);
-                self.taken += u64::from(number == Some(MARKER));
-                let is_early = number.is_some_and(|number| number != MARKER);
-                ensure!(!is_early && self.taken < 2, "a message comes that nobody has sent");
-            }
-        }
-        // The rest of a frame that is not looked at would be taken for a message's bytes; it comes at once.
-        while self.message_len.is_some() && !self.unread.is_empty() {
-            let n = self.conn.stream.read(sink)?;
-            ensure!(n > 0, "a member's connection has ended");
-            self.unread.extend_from_slice(&sink[..n]);
-            while let Some(Frame { len, number }) = self.conn.side.split(&self.unread) {
-                self.unread.drain(..len);
-                ensure!(number.is_none(), "a message comes that nobody has sent");
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what has come.
-    fn read(&mut self, sink: &mut [u8]) -> Result<()> {
-        let Some(len) = self.message_len else {
-            let mut numbers = Vec::new();
-            self.look(sink, &mut numbers)?;
-            if self.is_checked {
-                self.check(&numbers)?;
-            }
-            return Ok(());
-        };
-        loop {
-            match rustix::net::recv(&self.conn.stream, &mut sink[..], RecvFlags::TRUNC) {
-                Ok((_, 0)) => anyhow::bail!("a member's connection has ended"),
-                Ok((_, n)) => {
-                    self.bytes += n as u64;
-                    if n < sink.len() {
-                        break;
-                    }
-                }
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        // What else may have come by the way is never more than this, and less than any message.
-        self.taken = self.bytes / len;
-        Ok(())
-    }
-
-    /// Takes what has come, frame by frame.
-    fn look(&mut self, sink: &mut [u8], numbers: &mut Vec<u64>) -> Result<()> {
-        loop {
-            match self.conn.stream.read(sink) {
-                Ok(0) => anyhow::bail!("a member's connection has ended"),
-                Ok(n) => {
-                    self.unread.extend_from_slice(&sink[..n]);
-                    if n < sink.len() {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut at = 0;
-        while let Some(Frame { len, number }) = self.conn.side.split(&self.unread[at..]) {
-            at += len;
-            if let Some(number) = number {
-                self.taken += 1;
-                numbers.push(number);
-            }
-        }
-        self.unread.drain(..at);
-        Ok(())
-    }
-
-    fn check(&mut self, numbers: &[u64]) -> Result<()> {
-        for number in numbers {
-            let (publisher, count) = (number >> 48, number & ((1 << 48) - 1));
-            let last = self.numbers.insert(publisher, count).unwrap_or(count - 1);
-            ensure!(count == last + 1, "publisher {publisher}: {count} after {last}");
-        }
-        Ok(())
-    }
-
-    /// Says how much it has taken. What the socket does not take is said later, with what has come by then.
-    fn acknowledge(&mut self) {
-        if self.unsent.is_empty() {
-            let taken = self.taken_before + self.taken;
-            // A heartbeat that came before it may have been counted as a message's last bytes.
-            let unsure = self.message_len.map_or(0, |len| self.bytes % len);
-            let sure = taken - u64::from((1..SLACK_BYTES).contains(&unsure) && self.taken > 0);
-            if sure > self.acked {
-                self.acked = sure;
-                self.conn.side.ack(sure, &mut self.unsent);
-            }
-        }
-        if let Ok(n) = self.conn.stream.write(&self.unsent) {
-            self.unsent.drain(..n);
-        }
-    }
-}
-
-impl Publisher {
-    fn write(&mut self) -> Result<()> {
-        while !self.unsent.is_empty() {
-            match self.conn.stream.write(&self.unsent) {
-                Ok(n) => drop(self.unsent.drain(..n)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// What it is told is looked at only where it says who has confirmed.
-    fn read(&mut self, sink: &mut [u8]) -> Result<()> {
-        let looks = self.conn.side.confirmed().is_some();
-        loop {
-            match self.conn.stream.read(sink) {
-                Ok(0) => anyhow::bail!("a publisher's connection has ended"),
-                Ok(n) if looks => self.unread.extend_from_slice(&sink[..n]),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut at = 0;
-        while looks && let Some(Frame { len, .. }) = self.conn.side.split(&self.unread[at..]) {
-            at += len;
-        }
-        self.unread.drain(..at);
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! Capabilities, as a peer that is asked looks at them: the node has signed that this certificate may fetch these contents.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use pasetors::Public;
@@ -17,25 +18,43 @@ const SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// Bytes of a capability's text; a longer one is not looked at.
 const TEXT_MAX: usize = 16 << 10;
 
+/// Capabilities of which it is known that the node has signed them; more are forgotten all at once.
+const SIGNED_KEPT: usize = 256;
+
 /// Verifies one node's capabilities.
 #[derive(Clone, Debug)]
-pub struct Verifier {
+pub struct Verifier(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     key: AsymmetricPublicKey<V4>,
     instance: String,
+    /// By their texts, as long as this key counts: a signature takes longer than sending a small file.
+    signed: Mutex<HashMap<String, Arc<Signed>>>,
+}
+
+/// What the node has signed; to whom and until when it counts is to be looked at each time.
+#[derive(Debug, PartialEq, Eq)]
+struct Signed {
+    account: String,
+    expires: Timestamp,
+    fingerprint: Option<[u8; 32]>,
+    hashes: HashSet<ContentHash>,
 }
 
 /// A capability that was verified, for the one who shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// The account that asks.
-    pub account: String,
-    hashes: HashSet<ContentHash>,
-}
+pub struct Granted(Arc<Signed>);
 
 impl Granted {
+    /// The account that asks.
+    pub fn account(&self) -> &str {
+        &self.0.account
+    }
+
     /// Whether it is for this content.
     pub fn opens(&self, hash: ContentHash) -> bool {
-        self.hashes.contains(&hash)
+        self.0.hashes.contains(&hash)
     }
 }
 
@@ -57,8 +76,8 @@ impl Verifier {
     /// By the key that the node has told.
     pub fn new(key: &NodeKey) -> Option<Self> {
         let bytes = bytes_of_hex(&key.key)?;
-        let instance = key.instance.clone();
-        Some(Self { key: AsymmetricPublicKey::from(&bytes).ok()?, instance })
+        let (key, instance) = (AsymmetricPublicKey::from(&bytes).ok()?, key.instance.clone());
+        Some(Self(Arc::new(Inner { key, instance, signed: Mutex::default() })))
     }
 
     /// Looks at what somebody shows who has the key of the certificate `shown`.
@@ -71,28 +90,50 @@ impl Verifier {
         shown: Fingerprint,
         now: Timestamp,
     ) -> Result<Granted, NotGranted> {
-        let capability = self.signed(text).ok_or(NotGranted::NotSigned)?;
-        let expires: Timestamp = capability.exp.parse().map_err(|_| NotGranted::NotSigned)?;
+        let signed = self.0.signed(text).ok_or(NotGranted::NotSigned)?;
         // Beyond all time is no earlier than now.
-        if expires.checked_add(SKEW).is_ok_and(|end| end <= now) {
+        if signed.expires.checked_add(SKEW).is_ok_and(|end| end <= now) {
             return Err(NotGranted::Expired);
         }
-        if bytes_of_hex(&capability.fpr) != Some(shown.0) {
+        if signed.fingerprint != Some(shown.0) {
             return Err(NotGranted::Stolen);
         }
-        let hashes = capability.hashes.iter().filter_map(|hash| hash.parse().ok()).collect();
-        Ok(Granted { account: capability.sub, hashes })
+        Ok(Granted(signed))
     }
+}
 
-    fn signed(&self, text: &str) -> Option<Capability> {
+impl Inner {
+    fn signed(&self, text: &str) -> Option<Arc<Signed>> {
         if text.len() > TEXT_MAX {
             return None;
         }
+        let kept = || self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signed) = kept().get(text) {
+            return Some(Arc::clone(signed));
+        }
+        let signed = Arc::new(self.look_at(text)?);
+        let mut kept = kept();
+        if kept.len() >= SIGNED_KEPT {
+            kept.clear();
+        }
+        kept.insert(text.to_owned(), Arc::clone(&signed));
+        Some(signed)
+    }
+
+    fn look_at(&self, text: &str) -> Option<Signed> {
         let token = UntrustedToken::<Public, V4>::try_from(text).ok()?;
         let trusted =
             PublicToken::verify(&self.key, &token, None, Some(CAPABILITY_PURPOSE)).ok()?;
         let capability: Capability = serde_json::from_str(trusted.payload()).ok()?;
-        (capability.iss == self.instance).then_some(capability)
+        if capability.iss != self.instance {
+            return None;
+        }
+        Some(Signed {
+            account: capability.sub,
+            expires: capability.exp.parse().ok()?,
+            fingerprint: bytes_of_hex(&capability.fpr),
+            hashes: capability.hashes.iter().filter_map(|hash| hash.parse().ok()).collect(),
+        })
     }
 }
 
@@ -141,9 +182,11 @@ mod tests {
         let verifier = node.verifier("ab");
         let granted = verifier.verify(&text, own, end).unwrap();
         assert!(granted.opens(hash) && !granted.opens(unnamed));
-        assert_eq!(granted.account, "ana");
+        assert_eq!(granted.account(), "ana");
+        // However often it was shown.
         assert_eq!(verifier.verify(&text, thief, end), Err(NotGranted::Stolen));
         assert_eq!(verifier.verify(&text, own, end + SKEW), Err(NotGranted::Expired));
+        assert!(verifier.verify(&text, own, end).is_ok());
         let not_signed = Err(NotGranted::NotSigned);
         assert_eq!(other.verifier("ab").verify(&text, own, end), not_signed);
         assert_eq!(node.verifier("cd").verify(&text, own, end), not_signed);
@@ -159,5 +202,10 @@ mod tests {
         ] {
             assert_eq!(verifier.verify(wrong, own, end), not_signed);
         }
+        for number in 0..2 * SIGNED_KEPT {
+            let another = Capability { sub: number.to_string(), ..capability.clone() };
+            assert!(verifier.verify(&node.sign(&another, CAPABILITY_PURPOSE), own, end).is_ok());
+        }
+        assert!(verifier.0.signed.lock().unwrap().len() <= SIGNED_KEPT, "not all are kept");
     }
 }

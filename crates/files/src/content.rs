@@ -353,11 +353,17 @@ impl Outliner {
 /// Of reading; and [`io::ErrorKind::FileTooLarge`].
 pub fn outline_of(mut content: impl Read) -> io::Result<Outline> {
     let mut outliner = Outliner::default();
-    let mut buffer = vec![0; PIECE_BYTES];
+    // Most files are small: a buffer for a whole piece would take longer to make than they take to hash.
+    let mut buffer = vec![0; 64 << 10];
     loop {
         match content.read(&mut buffer) {
             Ok(0) => return Ok(outliner.finish()),
-            Ok(read) => outliner.update(&buffer[..read]),
+            Ok(read) => {
+                outliner.update(&buffer[..read]);
+                if read == buffer.len() {
+                    buffer.resize(PIECE_BYTES, 0);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -21,9 +21,9 @@ pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 /// Questions to holders that the files of one folder have under way at once: one for a file of one piece, three for a larger
 /// one. Fewer than [`STREAMS_MAX`], since one connection to each holder carries them.
 pub const FOLDER_QUESTIONS: usize = 24;
-/// Contents of a folder whose holders are asked for at once. Their capability fits what a connection remembers of its headers
-/// (4 KiB; RFC 7541), so that it is sent once and not with every question.
-pub const SOURCES_AT_ONCE: usize = 32;
+/// Contents of a folder whose holders are asked for at once. The capabilities of two such lots fit what a connection
+/// remembers of its headers (4 KiB; RFC 7541), so that they are sent once and not with every question.
+pub const SOURCES_AT_ONCE: usize = 16;
 /// Hashes that one capability opens; more are asked for with more of them.
 pub const CAPABILITY_HASHES_MAX: usize = 64;
 /// Files in one announcement to the node.

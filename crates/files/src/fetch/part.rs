@@ -154,12 +154,16 @@ impl Part {
     }
 }
 
-/// What other programs' new files may be: read without changing it, where the system says so.
+/// What other programs' new files may be: read without changing it, where the system says so; once, since nothing here
+/// changes it.
 #[cfg(unix)]
 fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o077)
+    static UMASK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o077)
+    })
 }
 
 #[cfg(test)]

@@ -87,26 +87,31 @@ fn not_here(message: &str) -> Status {
     refused(Code::NotFound, "NOT_HERE", message)
 }
 
-async fn find(state: &State, hash: ContentHash) -> Result<Source, Status> {
+/// Blocks.
+fn find(state: &State, hash: ContentHash) -> Result<Source, Status> {
     // First what is being fetched: it is there until it is shared.
     if let Some(begun) = state.unfinished.find(hash) {
         return Ok(Source::Begun(begun));
     }
-    let library = Arc::clone(&state.library);
-    let content = tokio::task::spawn_blocking(move || library.content(hash)).await;
-    let content = content.map_err(|_| Status::unavailable("the peer is ending"))?;
+    let content = state.library.content(hash);
     let (file, outline) = content.ok_or_else(|| not_here("this content is not here (any more)"))?;
     Ok(Source::Whole(file, outline))
 }
 
+fn ending() -> Status {
+    Status::unavailable("the peer is ending")
+}
+
 /// Says which pieces are here, once there are more than the caller knows of or after a while.
 pub async fn have(
-    state: &State,
+    state: &Arc<State>,
     granted: Option<&Granted>,
     request: &HaveRequest,
 ) -> Result<HaveReply, Status> {
     let hash = opened(granted, &request.hash)?;
-    match find(state, hash).await? {
+    let finding = Arc::clone(state);
+    let found = tokio::task::spawn_blocking(move || find(&finding, hash)).await;
+    match found.map_err(|_| ending())?? {
         Source::Whole(_, outline) => {
             let sparing = !state.unfinished.is_fetched(hash);
             Ok(HaveReply { size: outline.size(), all: true, pieces: Bytes::new(), sparing })
@@ -145,28 +150,46 @@ impl Run {
     }
 }
 
+/// What is sent, which is refused or has begun when this returns: the first part of it, and the others.
+pub struct Sending {
+    pub first: Option<Bytes>,
+    pub parts: Parts,
+}
+
 /// Answers a request that the guard has let through.
 pub async fn pieces(
-    state: &State,
+    state: &Arc<State>,
     granted: Option<&Granted>,
-    request: &PiecesRequest,
-) -> Result<Parts, Status> {
+    request: PiecesRequest,
+) -> Result<Sending, Status> {
     let hash = opened(granted, &request.hash)?;
-    let source = find(state, hash).await?;
+    let state = Arc::clone(state);
+    let (sender, mut parts) = mpsc::channel(AHEAD);
+    // One thread's work from finding it to the last byte: most contents are small.
+    tokio::task::spawn_blocking(move || {
+        if let Err(status) = find_and_send(&state, hash, &request, &sender) {
+            let _ = sender.blocking_send(Err(status));
+        }
+    });
+    let first = parts.recv().await.transpose()?;
+    Ok(Sending { first, parts })
+}
+
+fn find_and_send(
+    state: &State,
+    hash: ContentHash,
+    request: &PiecesRequest,
+    sender: &mpsc::Sender<Result<Bytes, Status>>,
+) -> Result<(), Status> {
+    let source = find(state, hash)?;
     let run = if request.wanted.is_empty() {
         asked(&source, request.first, request.count)?
     } else {
         chosen(state, &source, request)?
     };
-    let with_outline = request.outline;
-    let (buffers, sent) = (Arc::clone(&state.buffers), Arc::clone(&state.sent_bytes));
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = send(&source, with_outline, run, (&buffers, &sent), &sender) {
-            let _ = sender.blocking_send(Err(refused(Code::DataLoss, "IO", &error.to_string())));
-        }
-    });
-    Ok(receiver)
+    let (buffers, sent) = (&state.buffers, &*state.sent_bytes);
+    let sent = send(&source, request.outline, run, (buffers, sent), sender);
+    sent.map_err(|error| refused(Code::DataLoss, "IO", &error.to_string()))
 }
 
 fn asked(source: &Source, first: u64, count: u32) -> Result<Run, Status> {

@@ -17,7 +17,7 @@ use tonic::codegen::http::{self, HeaderMap, HeaderValue, Request, Response, head
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::between;
+use super::between::{self, Sending};
 use super::refused;
 use super::state::State;
 use crate::capability::Granted;
@@ -116,6 +116,7 @@ fn put_prefix(bytes: &mut BytesMut, len: usize) {
 
 /// What is read is sent as it comes; how it ended stands after it.
 struct Answer {
+    first: Option<Bytes>,
     parts: mpsc::Receiver<Result<Bytes, Status>>,
     is_over: bool,
 }
@@ -130,6 +131,9 @@ impl hyper::body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.is_over {
             return Poll::Ready(None);
+        }
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         let part = std::task::ready!(self.parts.poll_recv(cx));
         let status = match part {
@@ -175,7 +179,7 @@ where
     }
 }
 
-async fn answer(state: &State, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<Body>, Status> {
     let granted = request.extensions().get::<Granted>().cloned();
     let bad = |why: &str| refused(Code::InvalidArgument, "BAD_REQUEST", why);
     let asked = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
@@ -188,8 +192,8 @@ async fn answer(state: &State, request: Request<Body>) -> Result<Response<Body>,
         return Err(bad("one message, not compressed"));
     }
     let asked = PiecesRequest::decode(message).map_err(|_| bad("this is no request"))?;
-    let parts = between::pieces(state, granted.as_ref(), &asked).await?;
-    let mut response = Response::new(Body::new(Answer { parts, is_over: false }));
+    let Sending { first, parts } = between::pieces(state, granted.as_ref(), asked).await?;
+    let mut response = Response::new(Body::new(Answer { first, parts, is_over: false }));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     *response.version_mut() = http::Version::HTTP_2;

@@ -187,7 +187,10 @@ pub async fn accept(
         let (acceptor, taken) = (acceptor.clone(), taken.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE_WAIT, take(stream, address, acceptor, counted)).await {
-                Ok(Ok(connection)) => drop(taken.send(Ok(connection)).await),
+                Ok(Ok(connection)) => {
+                    tracing::debug!(%address, "a connection has begun");
+                    drop(taken.send(Ok(connection)).await);
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "a connection ended before it began"),
                 Err(_) => tracing::debug!("a connection said nothing"),
             }

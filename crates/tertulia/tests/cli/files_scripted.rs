@@ -43,7 +43,7 @@ struct Scripted {
     only: Option<PieceSet>,
     /// Pieces that are wanted are given so often.
     given: Mutex<Vec<usize>>,
-    /// It takes the first capability this often; then it says that its time is over.
+    /// It takes the first capability this often; then it says that its time is over. With 0 it never answers.
     takes: usize,
     /// The capabilities that it was shown, and how often.
     shown: Mutex<Vec<(String, usize)>>,
@@ -68,7 +68,7 @@ impl Scripted {
             shown.len() - 1
         });
         shown[at].1 += 1;
-        if at == 0 && shown[at].1 > self.takes {
+        if at == 0 && self.takes > 0 && shown[at].1 > self.takes {
             let mut status = Status::permission_denied("the capability has expired");
             status.metadata_mut().insert(CODE_KEY, "NO_CAPABILITY".parse().unwrap());
             return Err(status);
@@ -93,6 +93,9 @@ impl Peer for Shared {
 
     async fn pieces(&self, request: Request<PiecesRequest>) -> Result<Response<Replies>, Status> {
         self.0.take(&request)?;
+        if self.0.takes == 0 {
+            std::future::pending::<()>().await;
+        }
         let (request, peer) = (request.into_inner(), Arc::clone(&self.0));
         let mut parts = Vec::new();
         if request.outline {
@@ -221,6 +224,11 @@ impl Account {
     /// A peer of this account that has a content, and bends what it sends; it ends with the runtime.
     pub async fn share(&self, name: &str, content: &[u8], bend: Bend) -> Given {
         self.serve(name, content, bend, None, usize::MAX).await
+    }
+
+    /// One that takes every question and answers none.
+    pub async fn share_silently(&self, name: &str, content: &[u8]) -> Given {
+        self.serve(name, content, Box::new(|_, part| part), None, 0).await
     }
 
     /// One that takes the first capability a few times only, as if it were slow and the capability's time over then.

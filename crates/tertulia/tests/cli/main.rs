@@ -19,6 +19,7 @@ mod files_group;
 mod files_hostile;
 mod files_large;
 mod files_scripted;
+mod files_small;
 mod files_through;
 mod joining;
 mod line;

@@ -46,14 +46,10 @@ impl Assembly {
     /// Opens what an earlier try has left, or begins. Blocks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] where `name` is taken in `parent`; [`io::ErrorKind::WouldBlock`] where another program is
-    /// fetching the same folder to the same place.
-    pub fn open(parent: &Path, name: &FileName, hash: ContentHash) -> io::Result<Self> {
+    /// [`io::ErrorKind::WouldBlock`] where another program is fetching the same folder into the same one.
+    pub fn open(parent: &Path, hash: ContentHash) -> io::Result<Self> {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
-        if dir.symlink_metadata(name.base()).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
         let outer_name = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
         let outer = open_or_make(&dir, &outer_name)?;
         let mut options = OpenOptions::new();
@@ -67,6 +63,11 @@ impl Assembly {
         open_or_make(&outer, FILES)?;
         let path = parent.join(&outer_name);
         Ok(Self { parent: dir, name: outer_name, path, outer, _lock: lock })
+    }
+
+    /// Whether something has this name where the folder will be: it could not be finished. Blocks.
+    pub fn is_taken(&self, name: &FileName) -> bool {
+        self.parent.symlink_metadata(name.base()).is_ok()
     }
 
     /// Where the list of the files is to be fetched to.
@@ -201,6 +202,14 @@ impl Assembly {
         Ok(())
     }
 
+    /// It does not go on for now: where none of its files has been begun, nothing stays. Blocks.
+    pub fn leave(&self) {
+        let is_empty = self.files().and_then(|files| Ok(files.entries()?.next().is_none()));
+        if is_empty.unwrap_or(false) {
+            self.abandon();
+        }
+    }
+
     /// Nothing of it is wanted. Blocks.
     pub fn abandon(&self) {
         let _ = self.parent.remove_dir_all(&self.name);
@@ -300,7 +309,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let manifest = manifest(&[("a/b.txt", "uno"), ("a/c.txt", "dos"), ("d.txt", "uno")]);
         let (target, hash) = (name("fotos"), ContentHash::of(&manifest.write()));
-        let open = || Assembly::open(root.path(), &target, hash);
+        let open = || Assembly::open(root.path(), hash);
         let assembly = open().unwrap();
         assert_eq!(open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(assembly.list(hash).unwrap(), None);
@@ -335,7 +344,9 @@ mod tests {
         std::fs::create_dir(root.path().join("fotos")).unwrap();
         let taken = assembly.finish(&manifest, &target).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(open().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(assembly.is_taken(&target) && !assembly.is_taken(&name("otras")));
+        assembly.leave();
+        assert!(assembly.path.exists(), "what was begun stays");
         assembly.finish(&manifest, &name("otras")).unwrap();
         let read = |path: &str| std::fs::read_to_string(root.path().join("otras").join(path));
         assert_eq!(
@@ -344,5 +355,7 @@ mod tests {
         );
         assert_eq!(std::fs::read_dir(root.path().join("otras/a")).unwrap().count(), 2);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left beside it");
+        open().unwrap().leave();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing was begun");
     }
 }

@@ -31,6 +31,14 @@ impl Drop for Early<'_> {
     }
 }
 
+/// Which name a folder has, or may have.
+enum Named {
+    /// That with this number is free.
+    Free(u32),
+    /// The folder is there under this one.
+    Itself(FileName),
+}
+
 fn failed(code: &'static str, message: impl Into<String>) -> ToldFailed {
     ToldFailed { code, message: message.into() }
 }
@@ -46,28 +54,14 @@ impl Fetcher {
             liars: Vec::new(),
             is_folder: true,
         };
-        let (mut number, mut pause) = (1, PAUSES.0);
+        let mut pause = PAUSES.0;
         let assembly = loop {
             if let Some(folder) = library.folder_of(told.hash) {
                 return Ok(there(folder.name));
             }
-            let own = numbered(&name, number).map_err(|why| failed("bad name", why.to_string()))?;
-            let (parent, opening, hash) = (library.path().to_owned(), own.clone(), told.hash);
-            match blocking(move || Assembly::open(&parent, &opening, hash)).await {
+            let (parent, hash) = (library.path().to_owned(), told.hash);
+            match blocking(move || Assembly::open(&parent, hash)).await {
                 Ok(assembly) => break Arc::new(assembly),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let (path, hash) = (library.path().join(own.base()), told.hash);
-                    let folder = library.path().to_owned();
-                    // It may have been put there before its peer was killed, and not been looked at since, and its name not
-                    // been synced; its files were.
-                    let is_it = move || {
-                        Ok(list_of(&path)? == Some(hash) && place::sync_folder(&folder).is_ok())
-                    };
-                    if blocking(is_it).await.unwrap_or(false) {
-                        return Ok(there(own));
-                    }
-                    number = next(number)?;
-                }
                 // The same folder was told twice, and is being fetched.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     sleep(pause).await;
@@ -75,6 +69,10 @@ impl Fetcher {
                 }
                 Err(error) => return Err(of_io(&error)),
             }
+        };
+        let number = match self.first_name(told, &assembly, &name).await? {
+            Named::Free(number) => number,
+            Named::Itself(own) => return Ok(there(own)),
         };
         let liars = Arc::default();
         let manifest = Arc::new(self.list(told, &assembly, &liars).await?);
@@ -94,6 +92,34 @@ impl Fetcher {
         drop(early);
         let liars = locked(&liars).clone();
         Ok(ToldFetched { name: own, kept, from, liars, is_folder: true })
+    }
+
+    /// The first of the folder's names that is free, or that the folder itself has already.
+    async fn first_name(
+        &self,
+        told: &Told,
+        assembly: &Arc<Assembly>,
+        name: &FileName,
+    ) -> Result<Named, ToldFailed> {
+        let mut number = 1;
+        loop {
+            let own = numbered(name, number).map_err(|why| failed("bad name", why.to_string()))?;
+            let (asking, as_name) = (Arc::clone(assembly), own.clone());
+            if !blocking(move || Ok(asking.is_taken(&as_name))).await? {
+                return Ok(Named::Free(number));
+            }
+            let folder = self.state.library.path().to_owned();
+            let (path, hash) = (folder.join(own.base()), told.hash);
+            // It may have been put there before its peer was killed, and not been looked at since, and its name not been
+            // synced; its files were.
+            let is_it =
+                move || Ok(list_of(&path)? == Some(hash) && place::sync_folder(&folder).is_ok());
+            if blocking(is_it).await.unwrap_or(false) {
+                assembly.leave();
+                return Ok(Named::Itself(own));
+            }
+            number = next(number)?;
+        }
     }
 
     /// The list of the folder's files; it is what was told.

@@ -15,7 +15,7 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use crate::content::{ContentHash, Outline, outline_of};
 use crate::fetch::Target;
-use crate::folder::{Folder, make_file, open_below};
+use crate::folder::{make_file, open_below};
 use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX};
 use crate::manifest::{Entry, Manifest};
 use crate::names::{FileName, PART_PREFIX};
@@ -24,7 +24,8 @@ use crate::staged::{SUFFIX, sync_all};
 
 const LIST: &str = "list";
 const FILES: &str = "files";
-const LOCK: &str = "lock";
+/// Held by whoever is at it.
+pub(crate) const LOCK: &str = "lock";
 
 /// See the module.
 #[derive(Debug)]
@@ -51,15 +52,21 @@ impl Assembly {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
         let outer_name = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
-        let outer = open_or_make(&dir, &outer_name)?;
+        let outer = open_or_make(&dir, &outer_name).map_err(busy)?;
         let mut options = OpenOptions::new();
         options.create(true).write(true).follow(FollowSymlinks::No);
-        let lock = outer.open_with(LOCK, &options)?.into_std();
+        let lock = outer.open_with(LOCK, &options).map_err(busy)?.into_std();
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
+        // Whoever was at it may have put it away since it was opened.
+        if !is_at(&dir, &outer_name, &outer) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // What nobody has been at for the longest is cleared up first; a wrong time harms nothing else.
+        let _ = lock.set_modified(std::time::SystemTime::now());
         open_or_make(&outer, FILES)?;
         let path = parent.join(&outer_name);
         Ok(Self { parent: dir, name: outer_name, path, outer, _lock: lock })
@@ -198,7 +205,7 @@ impl Assembly {
         place::rename_folder(&self.outer, FILES, &self.parent, name.base())?;
         place::sync(&self.parent)?;
         // The folder is there: what is left is a list that nobody needs.
-        let _ = self.parent.remove_dir_all(&self.name);
+        self.abandon();
         Ok(())
     }
 
@@ -212,7 +219,12 @@ impl Assembly {
 
     /// Nothing of it is wanted. Blocks.
     pub fn abandon(&self) {
-        let _ = self.parent.remove_dir_all(&self.name);
+        // Put away at once first, so that nobody begins in what is being deleted; what is left of it goes in another life.
+        let away = format!("{PART_PREFIX}{:016x}{SUFFIX}", rand::random::<u64>());
+        let renamed = self.parent.rename(&self.name, &self.parent, &away);
+        let name = if renamed.is_ok() { &away } else { &self.name };
+        // Somebody who had opened it before may put a file into it just now.
+        let _ = (0..3).find(|_| self.parent.remove_dir_all(name).is_ok());
     }
 
     fn files(&self) -> io::Result<Dir> {
@@ -220,23 +232,25 @@ impl Assembly {
     }
 }
 
-/// The hash of the list of the files in a folder, which are read for it; `None` where they are no folder that could be shared.
-/// Blocks.
-///
-/// # Errors
-/// Of reading, and where it is no folder or a link.
-pub fn list_of(path: &Path) -> io::Result<Option<ContentHash>> {
-    if !std::fs::symlink_metadata(path)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
+/// What is gone again was put away by whoever was at it: it is tried again.
+fn busy(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound { io::ErrorKind::WouldBlock.into() } else { error }
+}
+
+/// Whether a folder still has this name.
+fn is_at(parent: &Dir, name: &str, dir: &Dir) -> bool {
+    let (Ok(named), Ok(own)) = (parent.symlink_metadata(name), dir.dir_metadata()) else {
+        return false;
+    };
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        (named.dev(), named.ino()) == (own.dev(), own.ino())
     }
-    let folder = Folder::open(path)?;
-    let mut entries = Vec::new();
-    for (path, stamp) in folder.scan()?.files {
-        let outline = outline_of(folder.read(&path)?.0)?;
-        entries.push(Entry { path, size: stamp.size, hash: outline.hash() });
+    #[cfg(not(unix))]
+    {
+        named.is_dir() && own.is_dir()
     }
-    let list = Manifest::new(entries).ok();
-    Ok(list.map(|list| ContentHash::of(&list.write())))
 }
 
 /// A folder that is no link.
@@ -357,5 +371,67 @@ mod tests {
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left beside it");
         open().unwrap().leave();
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing was begun");
+    }
+
+    #[test]
+    fn what_somebody_puts_away_meanwhile_is_busy_and_two_are_never_at_it() {
+        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+        let root = tempfile::tempdir().unwrap();
+        let (hash, taken) = (ContentHash::of(b"x"), AtomicBool::new(false));
+        let one = || {
+            let mut begun = 0;
+            while begun < 300 {
+                match Assembly::open(root.path(), hash) {
+                    Ok(assembly) => {
+                        assert!(!taken.swap(true, SeqCst), "two are at it");
+                        std::fs::write(assembly.path.join(LIST), "x").expect("it is there");
+                        taken.store(false, SeqCst);
+                        assembly.abandon();
+                        begun += 1;
+                    }
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(one)));
+        });
+        let own = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
+        assert!(!root.path().join(own).exists());
+    }
+
+    #[test]
+    fn what_an_earlier_try_left_is_synced_before_it_is_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let manifest = manifest(&[("a", "uno"), ("b", "dos")]);
+        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
+        for (path, content) in [("a", "uno"), ("b", "DOS")] {
+            std::fs::write(assembly.path(&name(path)), content).unwrap();
+        }
+        let here = |assembly: &Assembly| assembly.prepare(&manifest).unwrap().len();
+        let synced = place::faults::synced();
+        assert_eq!((here(&assembly), place::faults::synced() - synced), (1, 1));
+        place::faults::fail_sync(true);
+        assert_eq!(here(&assembly), 0, "what cannot be synced is not there");
+        place::faults::fail_sync(false);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_parts_have_on_the_disk_already_needs_no_space() {
+        let root = tempfile::tempdir().unwrap();
+        let text = "x".repeat(1_000_000);
+        let manifest = manifest(&[("a", &text)]);
+        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
+        let left = assembly.path(&name("a")).with_file_name(".tertulia-00.part");
+        std::fs::write(&left, &text[..800_000]).unwrap();
+        std::fs::File::open(&left).unwrap().sync_all().unwrap();
+        for (free, fits) in [(250_000, true), (100_000, false)] {
+            place::faults::set_free(Some(free));
+            let prepared = assembly.prepare(&manifest);
+            place::faults::set_free(None);
+            let kind = prepared.map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(kind, if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull) }, "{free}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use crate::content::{ContentHash, Outline, outline_of};
 use crate::fetch::Target;
-use crate::folder::{Folder, make_file, open_below};
+use crate::folder::{make_file, open_below};
 use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX};
 use crate::manifest::{Entry, Manifest};
 use crate::names::{FileName, PART_PREFIX};
@@ -24,7 +24,8 @@ use crate::staged::{SUFFIX, sync_all};
 
 const LIST: &str = "list";
 const FILES: &str = "files";
-const LOCK: &str = "lock";
+/// Held by whoever is at it.
+pub(crate) const LOCK: &str = "lock";
 
 /// See the module.
 #[derive(Debug)]
@@ -46,27 +47,34 @@ impl Assembly {
     /// Opens what an earlier try has left, or begins. Blocks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] where `name` is taken in `parent`; [`io::ErrorKind::WouldBlock`] where another program is
-    /// fetching the same folder to the same place.
-    pub fn open(parent: &Path, name: &FileName, hash: ContentHash) -> io::Result<Self> {
+    /// [`io::ErrorKind::WouldBlock`] where another program is fetching the same folder into the same one.
+    pub fn open(parent: &Path, hash: ContentHash) -> io::Result<Self> {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
-        if dir.symlink_metadata(name.base()).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
         let outer_name = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
-        let outer = open_or_make(&dir, &outer_name)?;
+        let outer = open_or_make(&dir, &outer_name).map_err(busy)?;
         let mut options = OpenOptions::new();
         options.create(true).write(true).follow(FollowSymlinks::No);
-        let lock = outer.open_with(LOCK, &options)?.into_std();
+        let lock = outer.open_with(LOCK, &options).map_err(busy)?.into_std();
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
+        // Whoever was at it may have put it away since it was opened.
+        if !is_at(&dir, &outer_name, &outer) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // What nobody has been at for the longest is cleared up first; a wrong time harms nothing else.
+        let _ = lock.set_modified(std::time::SystemTime::now());
         open_or_make(&outer, FILES)?;
         let path = parent.join(&outer_name);
         Ok(Self { parent: dir, name: outer_name, path, outer, _lock: lock })
+    }
+
+    /// Whether something has this name where the folder will be: it could not be finished. Blocks.
+    pub fn is_taken(&self, name: &FileName) -> bool {
+        self.parent.symlink_metadata(name.base()).is_ok()
     }
 
     /// Where the list of the files is to be fetched to.
@@ -197,13 +205,26 @@ impl Assembly {
         place::rename_folder(&self.outer, FILES, &self.parent, name.base())?;
         place::sync(&self.parent)?;
         // The folder is there: what is left is a list that nobody needs.
-        let _ = self.parent.remove_dir_all(&self.name);
+        self.abandon();
         Ok(())
+    }
+
+    /// It does not go on for now: where none of its files has been begun, nothing stays. Blocks.
+    pub fn leave(&self) {
+        let is_empty = self.files().and_then(|files| Ok(files.entries()?.next().is_none()));
+        if is_empty.unwrap_or(false) {
+            self.abandon();
+        }
     }
 
     /// Nothing of it is wanted. Blocks.
     pub fn abandon(&self) {
-        let _ = self.parent.remove_dir_all(&self.name);
+        // Put away at once first, so that nobody begins in what is being deleted; what is left of it goes in another life.
+        let away = format!("{PART_PREFIX}{:016x}{SUFFIX}", rand::random::<u64>());
+        let renamed = self.parent.rename(&self.name, &self.parent, &away);
+        let name = if renamed.is_ok() { &away } else { &self.name };
+        // Somebody who had opened it before may put a file into it just now.
+        let _ = (0..3).find(|_| self.parent.remove_dir_all(name).is_ok());
     }
 
     fn files(&self) -> io::Result<Dir> {
@@ -211,23 +232,25 @@ impl Assembly {
     }
 }
 
-/// The hash of the list of the files in a folder, which are read for it; `None` where they are no folder that could be shared.
-/// Blocks.
-///
-/// # Errors
-/// Of reading, and where it is no folder or a link.
-pub fn list_of(path: &Path) -> io::Result<Option<ContentHash>> {
-    if !std::fs::symlink_metadata(path)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
+/// What is gone again was put away by whoever was at it: it is tried again.
+fn busy(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound { io::ErrorKind::WouldBlock.into() } else { error }
+}
+
+/// Whether a folder still has this name.
+fn is_at(parent: &Dir, name: &str, dir: &Dir) -> bool {
+    let (Ok(named), Ok(own)) = (parent.symlink_metadata(name), dir.dir_metadata()) else {
+        return false;
+    };
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        (named.dev(), named.ino()) == (own.dev(), own.ino())
     }
-    let folder = Folder::open(path)?;
-    let mut entries = Vec::new();
-    for (path, stamp) in folder.scan()?.files {
-        let outline = outline_of(folder.read(&path)?.0)?;
-        entries.push(Entry { path, size: stamp.size, hash: outline.hash() });
+    #[cfg(not(unix))]
+    {
+        named.is_dir() && own.is_dir()
     }
-    let list = Manifest::new(entries).ok();
-    Ok(list.map(|list| ContentHash::of(&list.write())))
 }
 
 /// A folder that is no link.
@@ -300,7 +323,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let manifest = manifest(&[("a/b.txt", "uno"), ("a/c.txt", "dos"), ("d.txt", "uno")]);
         let (target, hash) = (name("fotos"), ContentHash::of(&manifest.write()));
-        let open = || Assembly::open(root.path(), &target, hash);
+        let open = || Assembly::open(root.path(), hash);
         let assembly = open().unwrap();
         assert_eq!(open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(assembly.list(hash).unwrap(), None);
@@ -335,7 +358,9 @@ mod tests {
         std::fs::create_dir(root.path().join("fotos")).unwrap();
         let taken = assembly.finish(&manifest, &target).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(open().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(assembly.is_taken(&target) && !assembly.is_taken(&name("otras")));
+        assembly.leave();
+        assert!(assembly.path.exists(), "what was begun stays");
         assembly.finish(&manifest, &name("otras")).unwrap();
         let read = |path: &str| std::fs::read_to_string(root.path().join("otras").join(path));
         assert_eq!(
@@ -344,5 +369,69 @@ mod tests {
         );
         assert_eq!(std::fs::read_dir(root.path().join("otras/a")).unwrap().count(), 2);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left beside it");
+        open().unwrap().leave();
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing was begun");
+    }
+
+    #[test]
+    fn what_somebody_puts_away_meanwhile_is_busy_and_two_are_never_at_it() {
+        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+        let root = tempfile::tempdir().unwrap();
+        let (hash, taken) = (ContentHash::of(b"x"), AtomicBool::new(false));
+        let one = || {
+            let mut begun = 0;
+            while begun < 300 {
+                match Assembly::open(root.path(), hash) {
+                    Ok(assembly) => {
+                        assert!(!taken.swap(true, SeqCst), "two are at it");
+                        std::fs::write(assembly.path.join(LIST), "x").expect("it is there");
+                        taken.store(false, SeqCst);
+                        assembly.abandon();
+                        begun += 1;
+                    }
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(one)));
+        });
+        let own = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
+        assert!(!root.path().join(own).exists());
+    }
+
+    #[test]
+    fn what_an_earlier_try_left_is_synced_before_it_is_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let manifest = manifest(&[("a", "uno"), ("b", "dos")]);
+        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
+        for (path, content) in [("a", "uno"), ("b", "DOS")] {
+            std::fs::write(assembly.path(&name(path)), content).unwrap();
+        }
+        let here = |assembly: &Assembly| assembly.prepare(&manifest).unwrap().len();
+        let synced = place::faults::synced();
+        assert_eq!((here(&assembly), place::faults::synced() - synced), (1, 1));
+        place::faults::fail_sync(true);
+        assert_eq!(here(&assembly), 0, "what cannot be synced is not there");
+        place::faults::fail_sync(false);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_parts_have_on_the_disk_already_needs_no_space() {
+        let root = tempfile::tempdir().unwrap();
+        let text = "x".repeat(1_000_000);
+        let manifest = manifest(&[("a", &text)]);
+        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
+        let left = assembly.path(&name("a")).with_file_name(".tertulia-00.part");
+        std::fs::write(&left, &text[..800_000]).unwrap();
+        std::fs::File::open(&left).unwrap().sync_all().unwrap();
+        for (free, fits) in [(250_000, true), (100_000, false)] {
+            place::faults::set_free(Some(free));
+            let prepared = assembly.prepare(&manifest);
+            place::faults::set_free(None);
+            let kind = prepared.map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(kind, if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull) }, "{free}");
+        }
     }
 }

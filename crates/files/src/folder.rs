@@ -6,13 +6,14 @@ use std::path::Path;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
+use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 
-use crate::content::{Outline, Outliner};
-use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX};
+use crate::assembly::LOCK;
+use crate::content::{ContentHash, Outline, Outliner};
+use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, LEFT_MAX};
 use crate::names::{FileName, PART_PREFIX};
 use crate::place;
-use crate::staged::is_left_over;
+use crate::staged::{SUFFIX, sync_all};
 
 /// What a file looks like from outside: as long as this is the same, its content is taken to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -54,6 +55,10 @@ pub struct Found {
 
 /// Digits in the name of a file that is being saved.
 const STAGED_DIGITS: usize = 16;
+/// Digits in the name of one that is being fetched: it goes on in another life.
+const FETCHED_DIGITS: usize = 32;
+/// What the name of a file that is being saved or fetched ends with.
+const PART_SUFFIX: &str = ".part";
 /// Things left out that are named.
 pub const LEFT_OUT_MAX: usize = 20;
 
@@ -96,59 +101,18 @@ impl Folder {
     /// # Errors
     /// Where the folder itself cannot be read.
     pub fn scan(&self) -> io::Result<Found> {
-        let mut found = Found::default();
-        let mut folders = vec![(self.dir.try_clone()?, None::<FileName>, 0)];
-        while let Some((dir, name, depth)) = folders.pop() {
-            let entries = match dir.entries() {
-                Ok(entries) => entries,
-                Err(error) if name.is_none() => return Err(error),
-                Err(error) => {
-                    found.leave_out(name.as_ref().map_or("", FileName::as_str), error.to_string());
-                    continue;
-                }
-            };
-            for entry in entries {
-                let Ok(entry) = entry else { continue };
-                let file_name = entry.file_name();
-                if is_hidden(&file_name) {
-                    continue;
-                }
-                let shown = file_name.to_string_lossy();
-                let child = match below(name.as_ref(), &file_name) {
-                    Ok(child) => child,
-                    Err(why) => {
-                        found.leave_out(&shown, why.to_string());
-                        continue;
-                    }
-                };
-                // Of the link itself, where it is one.
-                let Ok(metadata) = dir.symlink_metadata(&file_name) else { continue };
-                if metadata.is_dir() {
-                    match dir.open_dir_nofollow(&file_name) {
-                        _ if depth >= DEPTH_MAX => {
-                            found.leave_out(child.as_str(), "it is too deep");
-                        }
-                        Ok(inner) => folders.push((inner, Some(child), depth + 1)),
-                        Err(error) => found.leave_out(child.as_str(), error.to_string()),
-                    }
-                } else if metadata.is_file() {
-                    if metadata.len() > FILE_BYTES_MAX {
-                        found.leave_out(child.as_str(), "it is too large");
-                    } else if found.files.len() >= FILES_MAX {
-                        found.leave_out(
-                            child.as_str(),
-                            format!("there are more than {FILES_MAX} files"),
-                        );
-                    } else {
-                        found.files.push((child, Stamp::of(&metadata)));
-                    }
-                } else {
-                    found.leave_out(child.as_str(), "it is a link, or no plain file");
-                }
-            }
-        }
-        found.files.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(found)
+        scan(self.dir.try_clone()?, None)
+    }
+
+    /// The same of one folder in it, with whole names. Blocks.
+    ///
+    /// # Errors
+    /// Where there is no such folder.
+    pub fn scan_below(&self, name: &FileName) -> io::Result<Found> {
+        scan(
+            open_below(&self.dir, name, false)?.open_dir_nofollow(name.base())?,
+            Some(name.clone()),
+        )
     }
 
     /// The folder itself.
@@ -176,6 +140,41 @@ impl Folder {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok((file.into_std(), Stamp::of(&metadata)))
+    }
+
+    /// Syncs a file that looks like this, whoever wrote it; `false` where it does not, or is not there. Blocks.
+    ///
+    /// # Errors
+    /// Of syncing it.
+    pub(crate) fn sync_file(&self, name: &FileName, stamp: Stamp) -> io::Result<bool> {
+        match self.read(name) {
+            Ok((file, now)) if now == stamp => place::sync_content(&file).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Syncs the names of the folders that a file is in, and its own. Blocks.
+    ///
+    /// # Errors
+    /// Of opening and syncing them.
+    pub(crate) fn sync_names(&self, name: &FileName) -> io::Result<()> {
+        let mut dir = self.dir.try_clone()?;
+        place::sync(&dir)?;
+        let components: Vec<&str> = name.components().collect();
+        for component in &components[..components.len() - 1] {
+            dir = dir.open_dir_nofollow(component)?;
+            place::sync(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs the names of a folder and of all that is in it. Blocks.
+    ///
+    /// # Errors
+    /// Of opening and syncing them.
+    pub(crate) fn sync_folder(&self, name: &FileName) -> io::Result<()> {
+        self.sync_names(name)?;
+        sync_all(&open_below(&self.dir, name, false)?.open_dir_nofollow(name.base())?)
     }
 
     /// Begins a file that gets its name when it is complete.
@@ -221,23 +220,64 @@ impl Folder {
         let _ = self.dir.remove_file(&staged.name);
     }
 
-    /// Deletes what an earlier life left unfinished.
+    /// Deletes what an earlier life left unfinished; of what may still go on, the [`LEFT_MAX`] youngest stay. Blocks.
     pub fn clear_up(&self) {
         let Ok(entries) = self.dir.entries() else { return };
+        let mut left = Vec::new();
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            // Longer ones are of files that are being fetched, and go on.
-            let middle = name.to_str().and_then(|name| name.strip_prefix(PART_PREFIX));
-            let middle = middle.and_then(|name| name.strip_suffix(".part"));
-            let is_part = middle.is_some_and(|middle| middle.len() == STAGED_DIGITS);
-            let kind = entry.file_type();
-            if is_part && kind.as_ref().is_ok_and(FileType::is_file) {
-                let _ = self.dir.remove_file(&name);
+            let (name, Ok(kind)) = (entry.file_name(), entry.file_type()) else { continue };
+            let Some((name, is_folder)) =
+                name.to_str().and_then(|name| Some((name, is_left(name)?)))
+            else {
+                continue;
+            };
+            if is_folder != kind.is_dir() || !is_folder && !kind.is_file() {
+                continue;
             }
-            let is_folder = name.to_str().is_some_and(is_left_over);
-            if is_folder && kind.as_ref().is_ok_and(FileType::is_dir) {
-                let _ = self.dir.remove_dir_all(&name);
+            let digits = name.len()
+                - PART_PREFIX.len()
+                - if is_folder { SUFFIX.len() } else { PART_SUFFIX.len() };
+            if digits == STAGED_DIGITS {
+                self.clear(name, is_folder);
+                continue;
             }
+            // Of a folder, when somebody was at it the last time.
+            let touched = if is_folder { format!("{name}/{LOCK}") } else { name.to_owned() };
+            let at = self.dir.symlink_metadata(touched).map(|data| Stamp::of(&data).modified_ns);
+            left.push((at.unwrap_or(i128::MIN), name.to_owned(), is_folder));
+        }
+        left.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, name, is_folder) in left.iter().skip(LEFT_MAX) {
+            let lock = if *is_folder { format!("{name}/{LOCK}") } else { name.clone() };
+            if self.is_nobodys(&lock) {
+                self.clear(name, *is_folder);
+            }
+        }
+    }
+
+    fn clear(&self, name: &str, is_folder: bool) {
+        let _ = if is_folder { self.dir.remove_dir_all(name) } else { self.dir.remove_file(name) };
+    }
+
+    /// Deletes the part of a file that is not fetched any more.
+    pub(crate) fn clear_part(&self, name: &str) {
+        if self.is_nobodys(name) {
+            self.clear(name, false);
+        }
+    }
+
+    /// Whether no program is at what is locked by this file; it is there, or not.
+    fn is_nobodys(&self, lock: &str) -> bool {
+        let mut options = OpenOptions::new();
+        options.write(true).follow(FollowSymlinks::No);
+        #[cfg(unix)]
+        {
+            use cap_std::fs::OpenOptionsExt as _;
+            options.custom_flags(place::O_NONBLOCK);
+        }
+        match self.dir.open_with(lock, &options) {
+            Ok(file) => file.into_std().try_lock().is_ok(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
 
@@ -280,6 +320,64 @@ impl Staged {
     }
 }
 
+/// Looks through a folder, which has this name in the shared one, where it is not that itself.
+fn scan(dir: Dir, name: Option<FileName>) -> io::Result<Found> {
+    let mut found = Found::default();
+    let depth = name.as_ref().map_or(0, |name| name.components().count());
+    let mut folders = vec![(dir, name, depth)];
+    while let Some((dir, name, depth)) = folders.pop() {
+        let entries = match dir.entries() {
+            Ok(entries) => entries,
+            Err(error) if name.is_none() => return Err(error),
+            Err(error) => {
+                found.leave_out(name.as_ref().map_or("", FileName::as_str), error.to_string());
+                continue;
+            }
+        };
+        for entry in entries {
+            let Ok(entry) = entry else { continue };
+            let file_name = entry.file_name();
+            if is_hidden(&file_name) {
+                continue;
+            }
+            let shown = file_name.to_string_lossy();
+            let child = match below(name.as_ref(), &file_name) {
+                Ok(child) => child,
+                Err(why) => {
+                    found.leave_out(&shown, why.to_string());
+                    continue;
+                }
+            };
+            // Of the link itself, where it is one.
+            let Ok(metadata) = dir.symlink_metadata(&file_name) else { continue };
+            if metadata.is_dir() {
+                match dir.open_dir_nofollow(&file_name) {
+                    _ if depth >= DEPTH_MAX => {
+                        found.leave_out(child.as_str(), "it is too deep");
+                    }
+                    Ok(inner) => folders.push((inner, Some(child), depth + 1)),
+                    Err(error) => found.leave_out(child.as_str(), error.to_string()),
+                }
+            } else if metadata.is_file() {
+                if metadata.len() > FILE_BYTES_MAX {
+                    found.leave_out(child.as_str(), "it is too large");
+                } else if found.files.len() >= FILES_MAX {
+                    found.leave_out(
+                        child.as_str(),
+                        format!("there are more than {FILES_MAX} files"),
+                    );
+                } else {
+                    found.files.push((child, Stamp::of(&metadata)));
+                }
+            } else {
+                found.leave_out(child.as_str(), "it is a link, or no plain file");
+            }
+        }
+    }
+    found.files.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
 /// The folder of a name below another one, component by component, none of which is a link.
 pub(crate) fn open_below(dir: &Dir, name: &FileName, make: bool) -> io::Result<Dir> {
     let mut dir = dir.try_clone()?;
@@ -301,6 +399,22 @@ pub(crate) fn make_file(dir: &Dir, name: &str) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create_new(true).write(true).read(true).follow(FollowSymlinks::No);
     dir.open_with(name, &options)
+}
+
+/// What a file is called while it is fetched.
+pub(crate) fn part_name(hash: ContentHash) -> String {
+    format!("{PART_PREFIX}{}{PART_SUFFIX}", &hash.to_string()[..FETCHED_DIGITS])
+}
+
+/// Whether it is the name of something that was left unfinished, and whether of a folder.
+fn is_left(name: &str) -> Option<bool> {
+    let middle = name.strip_prefix(PART_PREFIX)?;
+    let (middle, is_folder) = match middle.strip_suffix(SUFFIX) {
+        Some(middle) => (middle, true),
+        None => (middle.strip_suffix(PART_SUFFIX)?, false),
+    };
+    let is_hex = middle.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hex && matches!(middle.len(), STAGED_DIGITS | FETCHED_DIGITS)).then_some(is_folder)
 }
 
 /// Hidden files are private until somebody says otherwise.
@@ -435,5 +549,33 @@ mod tests {
         drop(staged);
         folder.clear_up();
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_what_may_go_on_the_youngest_stay_and_what_somebody_is_at() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let part = |number: usize| {
+            let name = part_name(ContentHash::of(&number.to_le_bytes()));
+            root.path().join(name)
+        };
+        let begun = std::time::SystemTime::UNIX_EPOCH;
+        let mut kept = Vec::new();
+        for number in 0..LEFT_MAX + 3 {
+            let file = std::fs::File::create(part(number)).unwrap();
+            file.set_modified(begun + std::time::Duration::from_secs(number as u64)).unwrap();
+            kept.push(file);
+        }
+        // Somebody is at the oldest one.
+        kept.truncate(1);
+        kept[0].try_lock().unwrap();
+        folder.clear_up();
+        let there: Vec<usize> = (0..LEFT_MAX + 3).filter(|number| part(*number).exists()).collect();
+        let right: Vec<usize> = [0].into_iter().chain(3..LEFT_MAX + 3).collect();
+        assert_eq!(there, right);
+        folder.clear_part(part(0).file_name().unwrap().to_str().unwrap());
+        assert!(part(0).exists(), "it is being fetched");
+        folder.clear_part(part(3).file_name().unwrap().to_str().unwrap());
+        assert!(!part(3).exists());
     }
 }

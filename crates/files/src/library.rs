@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::cache::Cache;
 use crate::content::{ContentHash, Outline, outline_of};
-use crate::folder::{Folder, Found, Staged, Stamp};
+use crate::folder::{Folder, Found, Staged, Stamp, part_name};
 use crate::limits::{FILES_MAX, FOLDER_FILES_MAX, RESCAN, SETTLE};
 use crate::manifest::{BadManifest, Entry, Manifest};
 use crate::names::FileName;
@@ -83,19 +83,26 @@ impl Files {
         true
     }
 
-    /// The list of what is shared of a folder.
-    fn list(&self, folder: &str) -> Result<Manifest, BadManifest> {
-        let prefix = format!("{folder}/");
-        let Ok(first) = FileName::new(folder) else { return Err(BadManifest::Empty) };
+    /// What is shared of a folder: one more than there may be, so that it is seen that there are too many.
+    fn below(&self, folder: &FileName) -> Vec<SharedFile> {
+        let prefix = format!("{}/", folder.as_str());
         // Names that begin so come one after the other, a few that sort between the folder and its `/` before them.
-        let after = self.by_name.range(first..).skip_while(|(name, _)| *name.as_str() < *prefix);
-        let within = after.map_while(|(name, file)| {
-            let path = FileName::new(name.as_str().strip_prefix(&prefix)?).ok()?;
-            Some(Entry { path, size: file.outline.size(), hash: file.outline.hash() })
-        });
-        // One more than there may be, so that it is seen that there are too many.
-        Manifest::new(within.take(FOLDER_FILES_MAX + 1).collect())
+        let after = self.by_name.range(folder.clone()..).map(|(_, file)| file);
+        let within = after
+            .skip_while(|file| *file.name.as_str() < *prefix)
+            .take_while(|file| file.name.as_str().starts_with(&prefix));
+        within.take(FOLDER_FILES_MAX + 1).cloned().collect()
     }
+}
+
+/// The list of these files, which are below a folder.
+fn list(folder: &FileName, files: &[SharedFile]) -> Result<Manifest, BadManifest> {
+    let entries = files.iter().filter_map(|file| {
+        let path = file.name.as_str().strip_prefix(folder.as_str())?.strip_prefix('/')?;
+        let path = FileName::new(path).ok()?;
+        Some(Entry { path, size: file.outline.size(), hash: file.outline.hash() })
+    });
+    Manifest::new(entries.collect())
 }
 
 /// See the module.
@@ -213,7 +220,10 @@ impl Library {
         let stale = std::mem::take(&mut self.write().stale);
         let mut is_news = false;
         for folder in stale {
-            let list = self.read().list(&folder);
+            let list = match FileName::new(&folder) {
+                Ok(name) => list(&name, &self.read().below(&name)),
+                Err(_) => Err(BadManifest::Empty),
+            };
             is_news |=
                 self.whole.write().unwrap_or_else(PoisonError::into_inner).set(&folder, list);
         }
@@ -229,11 +239,6 @@ impl Library {
     /// Every folder that is shared as a whole, by name.
     pub fn folders(&self) -> Vec<SharedFolder> {
         self.whole().folders().cloned().collect()
-    }
-
-    /// The folder whose files have this list.
-    pub fn folder_of(&self, hash: ContentHash) -> Option<SharedFolder> {
-        self.whole().folders().find(|folder| folder.outline.hash() == hash).cloned()
     }
 
     /// Everything that the node is to be told of: files by their names, folders by theirs with `/` at the end.
@@ -319,6 +324,71 @@ impl Library {
             (stamp == shared.stamp).then_some((file, shared.outline))
         });
         named.or_else(|| self.early(hash)).or_else(|| self.whole().content(hash))
+    }
+
+    /// A file with this content that is in the folder: it is looked at now, and synced, whoever put it there. Blocks.
+    pub fn find_synced(&self, hash: ContentHash) -> Option<SharedFile> {
+        let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
+        let mut files = names.iter().filter_map(|name| self.named(name));
+        files.find(|file| file.outline.hash() == hash && self.is_synced(file))
+    }
+
+    /// The same for a folder whose files have this list. Blocks.
+    pub fn find_folder_synced(&self, hash: ContentHash) -> Option<FileName> {
+        let is_it = |folder: &&SharedFolder| folder.outline.hash() == hash;
+        let names: Vec<_> =
+            self.whole().folders().filter(is_it).map(|folder| folder.name.clone()).collect();
+        names.into_iter().find(|name| {
+            let files = self.read().below(name);
+            self.are_synced(name, &files, hash)
+        })
+    }
+
+    /// Whether the file of this name has this content now; it is synced then. It is hashed only where its size is this, and it
+    /// was not hashed before. Blocks.
+    pub fn is_file(&self, name: &FileName, size: u64, hash: ContentHash) -> bool {
+        let Ok((_, stamp)) = self.folder.read(name) else { return false };
+        if stamp.size != size {
+            return false;
+        }
+        let Some(outline) = self.outline(name, stamp) else { return false };
+        outline.hash() == hash && self.is_synced(&SharedFile { name: name.clone(), outline, stamp })
+    }
+
+    /// The same for a folder: of this list, its files of so many bytes. Blocks.
+    pub fn is_folder(&self, name: &FileName, bytes: u64, hash: ContentHash) -> bool {
+        let Ok(Found { files, .. }) = self.folder.scan_below(name) else { return false };
+        let sum = files.iter().fold(0_u64, |sum, (_, stamp)| sum.saturating_add(stamp.size));
+        if sum != bytes || files.len() > FOLDER_FILES_MAX {
+            return false;
+        }
+        let files = files.into_iter().map(|(name, stamp)| {
+            let outline = self.outline(&name, stamp)?;
+            Some(SharedFile { name, outline, stamp })
+        });
+        let files: Option<Vec<SharedFile>> = files.collect();
+        files.is_some_and(|files| self.are_synced(name, &files, hash))
+    }
+
+    /// The outline of a file that looks like this.
+    fn outline(&self, name: &FileName, stamp: Stamp) -> Option<Arc<Outline>> {
+        let known = self.named(name).filter(|file| file.stamp == stamp).map(|file| file.outline);
+        known.or_else(|| self.cache().get(name, &stamp)).or_else(|| self.hash(name, stamp))
+    }
+
+    fn is_synced(&self, file: &SharedFile) -> bool {
+        self.folder.sync_file(&file.name, file.stamp).unwrap_or(false)
+            && self.folder.sync_names(&file.name).is_ok()
+    }
+
+    /// Whether these files of a folder have this list and are there, all of them synced.
+    fn are_synced(&self, folder: &FileName, files: &[SharedFile], hash: ContentHash) -> bool {
+        let is_it = list(folder, files).is_ok_and(|list| ContentHash::of(&list.write()) == hash);
+        is_it
+            && files
+                .iter()
+                .all(|file| self.folder.sync_file(&file.name, file.stamp).unwrap_or(false))
+            && self.folder.sync_folder(folder).is_ok()
     }
 
     fn early(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
@@ -443,6 +513,11 @@ impl Library {
         self.cache().put(name.clone(), stamp, Arc::clone(&outline));
         self.write().put(SharedFile { name, outline, stamp });
         Ok(())
+    }
+
+    /// What an earlier fetch of a file has left is not needed any more; where one is at it, it stays. Blocks.
+    pub fn clear_part(&self, hash: ContentHash) {
+        self.folder.clear_part(&part_name(hash));
     }
 
     /// The folder's path, as it was opened.
@@ -581,6 +656,78 @@ mod tests {
         std::fs::remove_dir_all(shared.join("f.d")).unwrap();
         library.look().unwrap();
         assert_eq!(folders(&library), []);
+    }
+
+    /// A library in which `a`, `f/b` and `f/c` are shared.
+    fn with_files(root: &Path) -> (Library, impl Fn(&str, &str)) {
+        let shared = root.join("shared");
+        let library = Library::open(&shared, &root.join("hashes")).unwrap();
+        let write = move |name: &str, text: &str| {
+            let path = shared.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // Another file each time, as when somebody replaces it.
+            let new = path.with_extension("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(new, path).unwrap();
+        };
+        [("a", "uno"), ("f/b", "dos"), ("f/c", "tres")]
+            .iter()
+            .for_each(|(at, text)| write(at, text));
+        library.look().unwrap();
+        (library, write)
+    }
+
+    #[test]
+    fn what_has_gone_or_changed_since_the_last_look_is_not_confirmed() {
+        let root = tempfile::tempdir().unwrap();
+        let (library, write) = with_files(root.path());
+        let uno = ContentHash::of(b"uno");
+        let list = library.folders()[0].outline.hash();
+        let (file, folder) =
+            (|| library.find_synced(uno).is_some(), || library.find_folder_synced(list).is_some());
+        let before = crate::place::faults::synced();
+        assert!(file() && folder());
+        assert_eq!(crate::place::faults::synced() - before, 3);
+        crate::place::faults::fail_sync(true);
+        assert!(!file() && !folder(), "what cannot be synced is not confirmed");
+        crate::place::faults::fail_sync(false);
+        write("a", "UNO");
+        write("f/c", "TRES");
+        assert!(!file() && !folder());
+        write("a", "uno");
+        write("f/c", "tres");
+        library.look().unwrap();
+        assert!(file() && folder());
+        for name in ["a", "f/b"] {
+            std::fs::remove_file(root.path().join("shared").join(name)).unwrap();
+        }
+        assert!(!file() && !folder());
+    }
+
+    #[test]
+    fn nothing_is_hashed_to_learn_that_it_has_another_size() {
+        let root = tempfile::tempdir().unwrap();
+        let (library, write) = with_files(root.path());
+        let list = library.folders()[0].outline.hash();
+        let name = |text: &str| FileName::new(text).unwrap();
+        // Hashed already, and not yet.
+        write("new", "nuevo");
+        write("g/b", "dos");
+        write("g/c", "tres");
+        let is_known = |text: &str| {
+            let (_, stamp) = library.folder.read(&name(text)).unwrap();
+            library.cache().get(&name(text), &stamp).is_some()
+        };
+        let nuevo = ContentHash::of(b"nuevo");
+        assert!(
+            !library.is_file(&name("new"), 6, nuevo) && !library.is_folder(&name("g"), 8, list)
+        );
+        assert!(!is_known("new") && !is_known("g/b") && !is_known("g/c"));
+        assert!(library.is_file(&name("new"), 5, nuevo) && library.is_folder(&name("g"), 7, list));
+        assert!(is_known("new") && is_known("g/b") && is_known("g/c"));
+        assert!(library.is_file(&name("a"), 3, ContentHash::of(b"uno")));
+        assert!(!library.is_file(&name("a"), 3, ContentHash::of(b"dos")));
+        assert!(!library.is_file(&name("f"), 3, list) && !library.is_folder(&name("a"), 3, list));
     }
 
     #[tokio::test]

@@ -61,6 +61,9 @@ pub const GIFT_MAX: usize = 16;
 pub const GIFT_WAIT: Duration = Duration::from_secs(30);
 /// Contents that a peer is fetching and says so, for others to fetch from it.
 pub const UNFINISHED_MAX: usize = 64;
+/// Files and folders whose fetching was broken off and may go on, each, that stay in a folder from one life of its peer to the
+/// next; of more, the ones that nobody was at for the longest are deleted.
+pub const LEFT_MAX: usize = 64;
 /// Contents that a peer has fetched and knows that it has; more are forgotten all at once.
 pub const FETCHED_KEPT: usize = 4_096;
 /// Who asks which pieces there are beside those that it knows is answered after so long at the latest.

@@ -57,16 +57,17 @@ pub fn sync(dir: &Dir) -> io::Result<()> {
 /// What is in a file that was opened for reading is on the disk, whoever wrote it; where the system lets only writers sync,
 /// it is left to them.
 pub fn sync_content(file: &std::fs::File) -> io::Result<()> {
+    #[cfg(test)]
+    faults::sync()?;
     if cfg!(unix) { file.sync_all() } else { Ok(()) }
-}
-
-/// [`sync`] for a folder that is known by its path.
-pub fn sync_folder(path: &std::path::Path) -> io::Result<()> {
-    sync(&Dir::open_ambient_dir(path, cap_std::ambient_authority())?)
 }
 
 /// Bytes that are free for us on a folder's disk; `None` where the system does not say.
 pub fn free_bytes(dir: &Dir) -> Option<u64> {
+    #[cfg(test)]
+    if let Some(free) = faults::free() {
+        return Some(free);
+    }
     #[cfg(unix)]
     {
         let stat = rustix::fs::fstatvfs(dir).ok()?;
@@ -118,6 +119,43 @@ pub fn write_at(file: &std::fs::File, bytes: &[u8], offset: u64) -> io::Result<(
         let mut file = file;
         file.seek(SeekFrom::Start(offset))?;
         file.write_all(bytes)
+    }
+}
+
+/// What a test makes of the disk, for its own thread.
+#[cfg(test)]
+pub mod faults {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static SYNCED: Cell<usize> = const { Cell::new(0) };
+        static IS_FAILING: Cell<bool> = const { Cell::new(false) };
+        static FREE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// How many contents this thread has synced.
+    pub fn synced() -> usize {
+        SYNCED.get()
+    }
+
+    /// Whether syncing a content fails from now on.
+    pub fn fail_sync(is_failing: bool) {
+        IS_FAILING.set(is_failing);
+    }
+
+    /// The bytes that are free, whatever the disk says.
+    pub fn set_free(free: Option<u64>) {
+        FREE.set(free);
+    }
+
+    pub(super) fn free() -> Option<u64> {
+        FREE.get()
+    }
+
+    pub(super) fn sync() -> io::Result<()> {
+        SYNCED.set(SYNCED.get() + 1);
+        if IS_FAILING.get() { Err(io::Error::other("the disk fails")) } else { Ok(()) }
     }
 }
 

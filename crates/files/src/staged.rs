@@ -121,12 +121,6 @@ impl StagedFolder {
     }
 }
 
-/// Whether it is the name of a folder that an earlier life left unfinished.
-pub fn is_left_over(name: &str) -> bool {
-    let middle = name.strip_prefix(PART_PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
-    middle.is_some_and(|middle| middle.len() == DIGITS)
-}
-
 /// The names in a folder and in all below it are on the disk.
 pub fn sync_all(dir: &Dir) -> io::Result<()> {
     for entry in dir.entries()? {

@@ -94,6 +94,8 @@ struct Table {
     begun: HashMap<ContentHash, Arc<Begun>>,
     /// Contents that this peer has not had from the beginning.
     fetched: HashSet<ContentHash>,
+    /// How many want a content now: a group may be told of one several times.
+    wanted: HashMap<ContentHash, usize>,
 }
 
 impl Unfinished {
@@ -123,6 +125,12 @@ impl Unfinished {
         Some(Listed { all: Arc::clone(self), begun })
     }
 
+    /// Somebody wants a content, as long as what is returned is kept.
+    pub(crate) fn want(self: &Arc<Self>, hash: ContentHash) -> Wanting {
+        *self.table().wanted.entry(hash).or_default() += 1;
+        Wanting { all: Arc::clone(self), hash }
+    }
+
     /// What is here of a content that is being fetched.
     pub fn find(&self, hash: ContentHash) -> Option<Arc<Begun>> {
         self.table().begun.get(&hash).cloned()
@@ -145,6 +153,32 @@ impl Unfinished {
     /// Tells of every change of [`Unfinished::files`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+/// Somebody wants a content.
+#[derive(Debug)]
+pub(crate) struct Wanting {
+    all: Arc<Unfinished>,
+    hash: ContentHash,
+}
+
+impl Wanting {
+    /// Whether nobody else does.
+    pub(crate) fn is_only(&self) -> bool {
+        self.all.table().wanted.get(&self.hash).is_none_or(|count| *count <= 1)
+    }
+}
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        let mut table = self.all.table();
+        if let Some(count) = table.wanted.get_mut(&self.hash) {
+            *count -= 1;
+            if *count == 0 {
+                table.wanted.remove(&self.hash);
+            }
+        }
     }
 }
 

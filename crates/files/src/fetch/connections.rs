@@ -19,7 +19,7 @@ use crate::limits::CONNECT_WAIT;
 use crate::tls;
 
 /// Who could not be reached, or was silent, is not tried for the next content before so long.
-const FAILED_KEPT: Duration = Duration::from_secs(30);
+const FAILED_KEPT: Duration = Duration::from_secs(10);
 
 /// See the module. Shared by all that fetch with one certificate.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::state::State;
-use crate::content::{ContentHash, outline_of};
+use crate::blocking::blocking;
+use crate::content::ContentHash;
 use crate::fetch::{
     self, Connections, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target,
 };
@@ -20,7 +21,6 @@ use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
 use crate::node::NodeError;
-use crate::place;
 use crate::right::Right;
 
 /// The shortest and the longest pause before it is tried again.
@@ -63,7 +63,8 @@ pub struct ToldFetched {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ToldFailed {
-    /// A few words for the receipt: `no space`, `bad name`, `too large`, `no holders`, `bad folder`, `cannot write`.
+    /// A few words for the receipt: `no space`, `bad name`, `name taken`, `too large`, `no holders`, `bad folder`,
+    /// `cannot write`.
     pub code: &'static str,
     /// The same for people; safe to show.
     pub message: String,
@@ -95,6 +96,8 @@ pub(super) struct Wanted {
     pub target: Target,
     /// Others fetch it, too, and from here.
     pub many: bool,
+    /// Those of other contents that are fetched with it; of one that is fetched by itself, new ones at each try.
+    pub connections: Option<Arc<Connections>>,
 }
 
 impl Wanted {
@@ -103,8 +106,57 @@ impl Wanted {
     }
 }
 
-pub(super) fn is_liar((_, why): &(Holder, Failed)) -> bool {
-    why.is_lie()
+/// Why a content is not here.
+pub(super) enum NotHere {
+    /// Something else has its name.
+    Taken,
+    /// It will not be.
+    Failed(ToldFailed),
+}
+
+impl From<ToldFailed> for NotHere {
+    fn from(why: ToldFailed) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// The pauses between tries, which grow, and their end when nothing has come for long.
+struct Waiting {
+    /// Bytes that were here at most.
+    here: u64,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { here: 0, pause: PAUSES.0, until: Instant::now() + PATIENCE }
+    }
+
+    /// So many bytes are here: more than ever is a new beginning.
+    fn came(&mut self, here: u64) {
+        if here > self.here {
+            *self = Self { here, ..Self::new() };
+        }
+    }
+
+    async fn pause(&mut self) -> Result<(), ToldFailed> {
+        if Instant::now() > self.until {
+            return Err(failed("no holders", "for a long time nobody was there who has it"));
+        }
+        // Not all who wait for their turn come back at once.
+        sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        self.pause = (self.pause * 3 / 2).min(PAUSES.1);
+        Ok(())
+    }
+}
+
+pub(super) fn failed(code: &'static str, message: impl Into<String>) -> ToldFailed {
+    ToldFailed { code, message: message.into() }
+}
+
+pub(super) fn locked(liars: &Mutex<Vec<Holder>>) -> MutexGuard<'_, Vec<Holder>> {
+    liars.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The right to fetch, until it is asked for anew.
@@ -129,126 +181,111 @@ impl Fetcher {
     /// Fetches, however often that has to be tried. May be dropped: what is right of it by then is kept for another try.
     ///
     /// # Errors
-    /// [`ToldFailed`]
+    /// [`ToldFailed`]; nothing of it stays in the folder then.
     pub async fn fetch(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
         if told.name.ends_with('/') {
-            return self.fetch_folder(told).await;
+            self.fetch_folder(told).await
+        } else {
+            self.fetch_file(told).await
         }
-        let failed = |code, message: String| Err(ToldFailed { code, message });
-        if told.size > FILE_BYTES_MAX {
-            return failed("too large", "it is larger than a file may be (1 TiB)".to_owned());
-        }
-        let name = match FileName::new(&told.name).and_then(|name| FileName::new(name.base())) {
-            Ok(name) if name.as_str() == told.name => name,
-            Ok(_) => return failed("bad name", "its name has folders in it".to_owned()),
-            Err(why) => return failed("bad name", why.to_string()),
+    }
+
+    async fn fetch_file(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
+        let name = name_of(told)?;
+        let wanting = self.state.unfinished.want(told.hash);
+        let fetched = self.file_named(told, &name).await;
+        // Whether it is there or given up: what an earlier try has left is not needed any more.
+        let (library, hash) = (Arc::clone(&self.state.library), told.hash);
+        let clearing = move || {
+            if wanting.is_only() {
+                library.clear_part(hash);
+            }
+            Ok(())
         };
-        if let Some(name) = self.found(told.hash) {
-            let liars = Vec::new();
-            let (kept, from, is_folder) = (told.size, Vec::new(), false);
-            return Ok(ToldFetched { name, kept, from, liars, is_folder });
+        blocking(clearing).await?;
+        fetched
+    }
+
+    /// Under the first of its names that is free, or that it has already.
+    async fn file_named(&self, told: &Told, name: &FileName) -> Result<ToldFetched, ToldFailed> {
+        let (library, hash, size) = (&self.state.library, told.hash, told.size);
+        let liars = Mutex::default();
+        let there = |name| {
+            let (from, liars, is_folder) = (Vec::new(), locked(&liars).clone(), false);
+            ToldFetched { name, kept: size, from, liars, is_folder }
+        };
+        let looking = Arc::clone(library);
+        if let Some(file) = blocking(move || Ok(looking.find_synced(hash))).await? {
+            return Ok(there(file.name));
         }
-        let (mut liars, mut kept): (Vec<Holder>, Option<Kept>) = (Vec::new(), None);
-        let (mut here, mut pause, mut number) = (0, PAUSES.0, 1);
-        let mut until = Instant::now() + PATIENCE;
+        for number in 1..=NAMES_TRIED {
+            let own = numbered(name, number, false)?;
+            let folder = library.path().to_owned();
+            let target = Target { folder, name: own.clone(), replace: false };
+            let wanted = Wanted { hash, size: Some(size), target, many: true, connections: None };
+            match self.content(&wanted, &liars, &watch::Sender::default()).await {
+                Ok(fetched) => {
+                    self.adopt(&own, &fetched).await;
+                    let Fetched { kept, from, .. } = fetched;
+                    return Ok(ToldFetched { kept, from, ..there(own) });
+                }
+                Err(NotHere::Failed(why)) => return Err(why),
+                Err(NotHere::Taken) => {
+                    let (looking, as_name) = (Arc::clone(library), own.clone());
+                    if blocking(move || Ok(looking.is_file(&as_name, size, hash))).await? {
+                        return Ok(there(own));
+                    }
+                }
+            }
+        }
+        Err(failed("name taken", "all names like it are taken"))
+    }
+
+    async fn adopt(&self, name: &FileName, fetched: &Fetched) {
+        let (library, name) = (Arc::clone(&self.state.library), name.clone());
+        let outline = Arc::clone(&fetched.outline);
+        if let Err(error) = blocking(move || library.adopt(&name, outline)).await {
+            tracing::warn!("what was fetched is not shared yet: {error}");
+        }
+    }
+
+    /// Fetches one content, however often that has to be tried; it is not shared yet.
+    pub(super) async fn content(
+        &self,
+        wanted: &Wanted,
+        liars: &Mutex<Vec<Holder>>,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Fetched, NotHere> {
+        let (mut kept, mut waiting) = (None, Waiting::new());
+        let lied = |dropped: Vec<(Holder, Failed)>| {
+            let lied = dropped.into_iter().filter(|(_, why)| why.is_lie());
+            locked(liars).extend(lied.map(|(holder, _)| holder));
+        };
         loop {
-            let target_name = numbered(&name, number)
-                .map_err(|why| ToldFailed { code: "bad name", message: why.to_string() })?;
-            let known = liars.iter().map(|liar| liar.fingerprint).collect();
-            match self.once(told, &target_name, &known, &mut kept).await {
-                Ok(Some(fetched)) => {
-                    let Fetched { kept, from, dropped, .. } = fetched;
-                    liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
-                    let (name, is_folder) = (target_name, false);
-                    return Ok(ToldFetched { name, kept, from, liars, is_folder });
+            let known = locked(liars).iter().map(|liar| liar.fingerprint).collect();
+            match self.tried(wanted, &known, &mut kept, progress.clone()).await {
+                Ok(Some(mut fetched)) => {
+                    lied(std::mem::take(&mut fetched.dropped));
+                    return Ok(fetched);
                 }
                 // Nobody has it yet, or the node cannot be asked just now.
                 Ok(None) => {}
-                Err(NotFetched::NoHolders { dropped, here: now }) => {
-                    liars.extend(dropped.into_iter().filter(is_liar).map(|(holder, _)| holder));
-                    if now > here {
-                        (here, pause, until) = (now, PAUSES.0, Instant::now() + PATIENCE);
-                    }
+                Err(NotFetched::NoHolders { dropped, here }) => {
+                    lied(dropped);
+                    waiting.came(here);
                 }
-                Err(NotFetched::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if self.is_there(&target_name, told.hash).await {
-                        let kept = told.size;
-                        return Ok(ToldFetched {
-                            name: target_name,
-                            kept,
-                            from: Vec::new(),
-                            liars,
-                            is_folder: false,
-                        });
-                    }
-                    number += 1;
-                    if number > NAMES_TRIED {
-                        return failed("name taken", "all names like it are taken".to_owned());
-                    }
-                    continue;
-                }
-                // The same file was told twice, and is being fetched.
-                Err(NotFetched::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(NotFetched::Io(error)) => return Err(of_io(&error)),
+                Err(NotFetched::Io(error)) => match error.kind() {
+                    io::ErrorKind::AlreadyExists => return Err(NotHere::Taken),
+                    // The same was told twice, and is being fetched.
+                    io::ErrorKind::WouldBlock => {}
+                    _ => return Err(of_io(&error).into()),
+                },
                 Err(NotFetched::TooLarge) => {
-                    return failed("too large", "it is larger than a file may be".to_owned());
+                    return Err(failed("too large", "it is larger than a file may be").into());
                 }
             }
-            if Instant::now() > until {
-                let message = "for a long time nobody was there who has it".to_owned();
-                return failed("no holders", message);
-            }
-            // Not all who wait for their turn come back at once.
-            sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
+            waiting.pause().await?;
         }
-    }
-
-    /// The name of a file with this content in the folder.
-    fn found(&self, hash: ContentHash) -> Option<FileName> {
-        let files = self.state.library.files();
-        files.into_iter().find(|file| file.outline.hash() == hash).map(|file| file.name)
-    }
-
-    /// Whether the file of this name has this content.
-    async fn is_there(&self, name: &FileName, hash: ContentHash) -> bool {
-        let folder = self.state.library.path().to_owned();
-        let path = folder.join(name.base());
-        let is_it = move || {
-            let is_plain = std::fs::symlink_metadata(&path).is_ok_and(|data| data.is_file());
-            let file = std::fs::File::open(&path).ok().filter(|_| is_plain);
-            let Some(file) = file else { return false };
-            // Its peer may have been killed before the file or its name was synced; it is confirmed now.
-            outline_of(&file).is_ok_and(|it| it.hash() == hash)
-                && place::sync_content(&file).is_ok()
-                && place::sync_folder(&folder).is_ok()
-        };
-        tokio::task::spawn_blocking(is_it).await.unwrap_or(false)
-    }
-
-    /// Tries once; `None` where there was nobody to ask.
-    async fn once(
-        &self,
-        told: &Told,
-        name: &FileName,
-        liars: &HashSet<Fingerprint>,
-        kept: &mut Option<Kept>,
-    ) -> Result<Option<Fetched>, NotFetched> {
-        let target = Target {
-            folder: self.state.library.path().to_owned(),
-            name: name.clone(),
-            replace: false,
-        };
-        let wanted = Wanted { hash: told.hash, size: Some(told.size), target, many: true };
-        let fetched = self.tried(&wanted, liars, kept, watch::Sender::default()).await?;
-        let Some(fetched) = fetched else { return Ok(None) };
-        let (library, name) = (Arc::clone(&self.state.library), name.clone());
-        let outline = Arc::clone(&fetched.outline);
-        let adopted = tokio::task::spawn_blocking(move || library.adopt(&name, outline)).await;
-        if let Ok(Err(error)) = adopted {
-            tracing::warn!("what was fetched is not shared yet: {error}");
-        }
-        Ok(Some(fetched))
     }
 
     /// Tries once to fetch a content; `None` where there was nobody to ask. It is not shared yet.
@@ -263,7 +300,7 @@ impl Fetcher {
         let Ok(Some((holders, capability))) = self.sources(wanted, liars, kept).await else {
             return Ok(None);
         };
-        let connections = Connections::new(Arc::clone(&state.identity));
+        let connections = wanted.connections.clone().unwrap_or_else(|| self.connections());
         let right = self.right(wanted.hash, &capability);
         let (found, more) = mpsc::channel(1);
         let many = Many { unfinished: Arc::clone(&state.unfinished), more };
@@ -287,6 +324,11 @@ impl Fetcher {
                 state.node.capability(&token, hash, own).await.ok()
             })
         })
+    }
+
+    /// Connections for what is fetched together.
+    pub(super) fn connections(&self) -> Arc<Connections> {
+        Connections::new(Arc::clone(&self.state.identity))
     }
 
     /// Who has it, or some of it, and the right to fetch it; `None` where nobody is logged in, or nobody has it.
@@ -361,15 +403,34 @@ impl Fetcher {
     }
 }
 
-/// `a.txt`, `a (2).txt`, …
-pub(super) fn numbered(name: &FileName, number: u32) -> Result<FileName, crate::names::BadName> {
+/// The file's name, which has no folders in it.
+fn name_of(told: &Told) -> Result<FileName, ToldFailed> {
+    if told.size > FILE_BYTES_MAX {
+        return Err(failed("too large", "it is larger than a file may be (1 TiB)"));
+    }
+    let name = FileName::new(&told.name).map_err(|why| failed("bad name", why.to_string()))?;
+    if name.as_str() != told.name || name.base() != told.name {
+        return Err(failed("bad name", "its name has folders in it"));
+    }
+    Ok(name)
+}
+
+/// `a.txt`, `a (2).txt`, …; of a folder, in whose name a dot begins nothing, `a.b (2)`.
+pub(super) fn numbered(
+    name: &FileName,
+    number: u32,
+    is_folder: bool,
+) -> Result<FileName, ToldFailed> {
     if number == 1 {
         return Ok(name.clone());
     }
     let base = name.base();
-    let (stem, extension) = base.rsplit_once('.').unwrap_or((base, ""));
-    let dot = if extension.is_empty() { "" } else { "." };
-    FileName::new(&format!("{stem} ({number}){dot}{extension}"))
+    let (stem, extension) = match base.rsplit_once('.') {
+        Some((stem, extension)) if !is_folder => (stem, format!(".{extension}")),
+        _ => (base, String::new()),
+    };
+    let numbered = FileName::new(&format!("{stem} ({number}){extension}"));
+    numbered.map_err(|why| failed("bad name", why.to_string()))
 }
 
 /// What the operating system would not do, in the words of a receipt.
@@ -389,10 +450,14 @@ mod tests {
 
     #[test]
     fn names_that_are_taken_are_numbered() {
-        let named = |text: &str, number| numbered(&FileName::new(text).unwrap(), number).unwrap();
+        let of = |text: &str, number, is_folder| {
+            numbered(&FileName::new(text).unwrap(), number, is_folder).unwrap()
+        };
+        let named = |text, number| of(text, number, false);
         assert_eq!(named("a.tar.gz", 1).as_str(), "a.tar.gz");
         assert_eq!(named("a.tar.gz", 2).as_str(), "a.tar (2).gz");
         assert_eq!(named("LEEME", 3).as_str(), "LEEME (3)");
+        assert_eq!(of("fotos 1.2", 2, true).as_str(), "fotos 1.2 (2)");
     }
 
     #[test]

@@ -2,23 +2,23 @@
 //! that members get it from each other; then all of it gets its name at once.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::told::{
-    Fetcher, NAMES_TRIED, PAUSES, Told, ToldFailed, ToldFetched, Wanted, is_liar, numbered, of_io,
+    Fetcher, NAMES_TRIED, NotHere, PAUSES, Told, ToldFailed, ToldFetched, Wanted, failed, locked,
+    numbered, of_io,
 };
-use crate::assembly::{Assembly, list_of};
+use crate::assembly::Assembly;
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
-use crate::fetch::{self, Fetched, Holder, NotFetched, Progress, Target};
+use crate::fetch::{self, Connections, Fetched, Holder, Progress, Target};
 use crate::gather::{FetchFiles, Gathered, gather};
-use crate::limits::{FILE_BYTES_MAX, PATIENCE};
+use crate::limits::FILE_BYTES_MAX;
 use crate::manifest::{Entry, Manifest};
 use crate::names::FileName;
-use crate::place;
 
 /// Ends when the folder is there or given up: what was shared of it under its names is shared so no more.
 struct Early<'a> {
@@ -39,6 +39,7 @@ struct Fetching {
     assembly: Arc<Assembly>,
     name: FileName,
     liars: Arc<Mutex<Vec<Holder>>>,
+    connections: Arc<Connections>,
 }
 
 impl FetchFiles for Fetching {
@@ -65,8 +66,9 @@ impl FetchFiles for Fetching {
             return Ok(fetched);
         }
         let (hash, size) = (entry.hash, Some(entry.size));
-        let wanted = Wanted { hash, size, target, many: true };
-        self.fetcher.content(&wanted, &self.liars, &progress).await
+        let connections = Some(Arc::clone(&self.connections));
+        let wanted = Wanted { hash, size, target, many: true, connections };
+        self.fetcher.content(&wanted, &self.liars, &progress).await.map_err(final_of)
     }
 
     fn came(&self, entry: &Entry, outline: &Arc<Outline>) {
@@ -77,67 +79,88 @@ impl FetchFiles for Fetching {
     }
 }
 
-fn failed(code: &'static str, message: impl Into<String>) -> ToldFailed {
-    ToldFailed { code, message: message.into() }
+/// How fetching a folder begins.
+enum Begun {
+    /// It is there under this name.
+    Here(FileName),
+    /// It is put together here.
+    Assembly(Arc<Assembly>),
+}
+
+/// Which name a folder has, or may have.
+enum Named {
+    /// That with this number is free.
+    Free(u32),
+    /// The folder is there under this one.
+    Itself(FileName),
 }
 
 impl Fetcher {
     pub(super) async fn fetch_folder(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
         let name = name_of(told)?;
-        let library = &self.state.library;
-        let there = |name: FileName| ToldFetched {
-            name,
-            kept: told.size,
-            from: Vec::new(),
-            liars: Vec::new(),
-            is_folder: true,
+        let assembly = match self.assembly(told.hash).await? {
+            Begun::Here(name) => return Ok(there(told, name)),
+            Begun::Assembly(assembly) => assembly,
         };
-        let (mut number, mut pause) = (1, PAUSES.0);
-        let assembly = loop {
-            if let Some(folder) = library.folder_of(told.hash) {
-                return Ok(there(folder.name));
-            }
-            let own = numbered(&name, number).map_err(|why| failed("bad name", why.to_string()))?;
-            let (parent, opening, hash) = (library.path().to_owned(), own.clone(), told.hash);
-            match blocking(move || Assembly::open(&parent, &opening, hash)).await {
-                Ok(assembly) => break Arc::new(assembly),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let (path, hash) = (library.path().join(own.base()), told.hash);
-                    let folder = library.path().to_owned();
-                    // It may have been put there before its peer was killed, and not been looked at since, and its name not
-                    // been synced; its files were.
-                    let is_it = move || {
-                        Ok(list_of(&path)? == Some(hash) && place::sync_folder(&folder).is_ok())
-                    };
-                    if blocking(is_it).await.unwrap_or(false) {
-                        return Ok(there(own));
-                    }
-                    number = next(number)?;
-                }
+        let fetched = self.assembled(told, &name, &assembly).await;
+        if fetched.is_err() {
+            // It is not tried again. Whoever comes back is told, and begins anew.
+            blocking(move || {
+                assembly.abandon();
+                Ok(())
+            })
+            .await?;
+        }
+        fetched
+    }
+
+    /// Where it is put together, unless it is there. Nobody else is at it then.
+    async fn assembly(&self, hash: ContentHash) -> Result<Begun, ToldFailed> {
+        let mut pause = PAUSES.0;
+        loop {
+            let library = Arc::clone(&self.state.library);
+            let opening = move || match library.find_folder_synced(hash) {
+                Some(name) => Ok(Begun::Here(name)),
+                None => Ok(Begun::Assembly(Arc::new(Assembly::open(library.path(), hash)?))),
+            };
+            match blocking(opening).await {
                 // The same folder was told twice, and is being fetched.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     sleep(pause).await;
                     pause = (pause * 3 / 2).min(PAUSES.1);
                 }
-                Err(error) => return Err(of_io(&error)),
+                begun => return Ok(begun?),
             }
+        }
+    }
+
+    async fn assembled(
+        &self,
+        told: &Told,
+        name: &FileName,
+        assembly: &Arc<Assembly>,
+    ) -> Result<ToldFetched, ToldFailed> {
+        let number = match self.first_name(told, assembly, name).await? {
+            Named::Free(number) => number,
+            Named::Itself(own) => return Ok(there(told, own)),
         };
         let liars = Arc::default();
-        let manifest = Arc::new(self.list(told, &assembly, &liars).await?);
-        let own = numbered(&name, number).map_err(|why| failed("bad name", why.to_string()))?;
+        let manifest = Arc::new(self.list(told, assembly, &liars).await?);
+        let own = numbered(name, number, true)?;
         for entry in manifest.entries() {
             own.child_path(&entry.path).map_err(|why| failed("bad name", why.to_string()))?;
         }
         let early = Early { fetcher: self, name: own };
         let fetching = Fetching {
             fetcher: self.clone(),
-            assembly: Arc::clone(&assembly),
+            assembly: Arc::clone(assembly),
             name: early.name.clone(),
             liars: Arc::clone(&liars),
+            connections: self.connections(),
         };
-        let gathered = gather(&assembly, &manifest, watch::Sender::default(), fetching).await?;
-        let own = self.finish(&assembly, &manifest, &name, number).await?;
-        let (library, adopting) = (Arc::clone(library), own.clone());
+        let gathered = gather(assembly, &manifest, watch::Sender::default(), fetching).await?;
+        let own = self.finish(assembly, &manifest, name, number).await?;
+        let (library, adopting) = (Arc::clone(&self.state.library), own.clone());
         let Gathered { kept, from, files, .. } = gathered;
         let adopted = blocking(move || library.adopt_folder(&adopting, files)).await;
         if let Err(error) = adopted {
@@ -146,6 +169,31 @@ impl Fetcher {
         drop(early);
         let liars = locked(&liars).clone();
         Ok(ToldFetched { name: own, kept, from, liars, is_folder: true })
+    }
+
+    /// The first of the folder's names that is free, or that the folder itself has already.
+    async fn first_name(
+        &self,
+        told: &Told,
+        assembly: &Arc<Assembly>,
+        name: &FileName,
+    ) -> Result<Named, ToldFailed> {
+        let mut number = 1;
+        loop {
+            let own = numbered(name, number, true)?;
+            let (asking, as_name) = (Arc::clone(assembly), own.clone());
+            if !blocking(move || Ok(asking.is_taken(&as_name))).await? {
+                return Ok(Named::Free(number));
+            }
+            // It may have been put there before its peer was killed, and not been looked at since.
+            let (library, as_name) = (Arc::clone(&self.state.library), own.clone());
+            let (size, hash) = (told.size, told.hash);
+            if blocking(move || Ok(library.is_folder(&as_name, size, hash))).await? {
+                assembly.abandon();
+                return Ok(Named::Itself(own));
+            }
+            number = next(number)?;
+        }
     }
 
     /// The list of the folder's files; it is what was told.
@@ -165,8 +213,8 @@ impl Fetcher {
             None => {
                 let target = assembly.list_target();
                 // It is small, and nobody can begin without it: nobody waits for others.
-                let wanted = Wanted { hash, size: None, target, many: false };
-                self.content(&wanted, liars, &watch::Sender::default()).await?;
+                let wanted = Wanted { hash, size: None, target, many: false, connections: None };
+                self.content(&wanted, liars, &watch::Sender::default()).await.map_err(final_of)?;
                 let list = read(assembly).await?;
                 list.ok_or_else(|| failed("cannot write", "the list of its files is gone"))?
             }
@@ -176,10 +224,7 @@ impl Fetcher {
             true => Ok(manifest),
             false => Err(format!("it has {} bytes, not {}", manifest.bytes(), told.size)),
         });
-        manifest.map_err(|why| {
-            assembly.abandon();
-            failed("bad folder", why)
-        })
+        manifest.map_err(|why| failed("bad folder", why))
     }
 
     /// What the peer shares already is copied.
@@ -209,7 +254,7 @@ impl Fetcher {
         mut number: u32,
     ) -> Result<FileName, ToldFailed> {
         loop {
-            let own = numbered(name, number).map_err(|why| failed("bad name", why.to_string()))?;
+            let own = numbered(name, number, true)?;
             let (finishing, list, as_name) =
                 (Arc::clone(assembly), Arc::clone(manifest), own.clone());
             match blocking(move || finishing.finish(&list, &as_name)).await {
@@ -221,52 +266,20 @@ impl Fetcher {
             }
         }
     }
-
-    /// Fetches one content, however often that has to be tried.
-    async fn content(
-        &self,
-        wanted: &Wanted,
-        liars: &Mutex<Vec<Holder>>,
-        progress: &watch::Sender<Progress>,
-    ) -> Result<Fetched, ToldFailed> {
-        let (mut kept, mut here, mut pause) = (None, 0, PAUSES.0);
-        let mut until = Instant::now() + PATIENCE;
-        loop {
-            let known = locked(liars).iter().map(|liar| liar.fingerprint).collect();
-            let tried = self.tried(wanted, &known, &mut kept, progress.clone()).await;
-            match tried {
-                Ok(Some(mut fetched)) => {
-                    let dropped = std::mem::take(&mut fetched.dropped);
-                    let lied = dropped.into_iter().filter(is_liar);
-                    locked(liars).extend(lied.map(|(holder, _)| holder));
-                    return Ok(fetched);
-                }
-                // Nobody has it yet, or the node cannot be asked just now.
-                Ok(None) => {}
-                Err(NotFetched::NoHolders { dropped, here: now }) => {
-                    let lied = dropped.into_iter().filter(is_liar);
-                    locked(liars).extend(lied.map(|(holder, _)| holder));
-                    if now > here {
-                        (here, pause, until) = (now, PAUSES.0, Instant::now() + PATIENCE);
-                    }
-                }
-                Err(NotFetched::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(NotFetched::Io(error)) => return Err(of_io(&error)),
-                Err(NotFetched::TooLarge) => {
-                    return Err(failed("too large", "it is larger than a file may be"));
-                }
-            }
-            if Instant::now() > until {
-                return Err(failed("no holders", "for a long time nobody was there who has it"));
-            }
-            sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
-        }
-    }
 }
 
-fn locked(liars: &Mutex<Vec<Holder>>) -> MutexGuard<'_, Vec<Holder>> {
-    liars.lock().unwrap_or_else(PoisonError::into_inner)
+/// The folder is there, and was before.
+fn there(told: &Told, name: FileName) -> ToldFetched {
+    let (from, liars, is_folder) = (Vec::new(), Vec::new(), true);
+    ToldFetched { name, kept: told.size, from, liars, is_folder }
+}
+
+/// In an assembly no name is taken: what is there goes.
+fn final_of(why: NotHere) -> ToldFailed {
+    match why {
+        NotHere::Failed(why) => why,
+        NotHere::Taken => of_io(&io::ErrorKind::AlreadyExists.into()),
+    }
 }
 
 /// The folder's name, without `/`.

@@ -1,5 +1,7 @@
 //! `files get`: fetches a file from all who have it, and puts it in its place once it is whole and right.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +12,9 @@ use tertulia_files::fetch::{
     self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
 };
 use tertulia_files::identity::Identity;
-use tertulia_files::limits::MANIFEST_BYTES_MAX;
 use tertulia_files::names::FileName;
-use tertulia_files::own::OwnPeer;
+use tertulia_files::own::{OwnPeer, Sources};
+use tertulia_files::right::Right;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::sharing::FileLine;
 use tertulia_wire::text::{elapsed_text, size_text};
@@ -20,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::files::{bar, short, show, shown_size};
-use super::get_folder::{self, Folder, FolderJob, says_folder};
+use super::get_folder::{self, Folder, may_be_folder, says_folder};
 use crate::failure::Failure;
 use crate::input::{self, Lines};
 use crate::output::Output;
@@ -78,6 +80,62 @@ pub struct Outcome<'a> {
     pub dropped: &'a [(Holder, Failed)],
 }
 
+/// What is to be fetched.
+pub struct GetJob<'a> {
+    /// The content; of a folder, the list of its files.
+    pub hash: ContentHash,
+    /// What it was asked for by.
+    pub asked: &'a str,
+    /// Who says that it has it.
+    pub sources: Sources,
+    /// The right to fetch it.
+    pub right: Arc<Right>,
+    /// Over what the holders are asked.
+    pub connections: Arc<Connections>,
+    /// Where the user wants it.
+    pub place: Place,
+}
+
+/// Where something is to be.
+pub struct Place {
+    /// The folder; it is there.
+    pub folder: PathBuf,
+    /// The name that the user says; else it is what its holders call it.
+    pub name: Option<FileName>,
+}
+
+impl Place {
+    fn of(output: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = output else {
+            return Ok(Self { folder: PathBuf::from("."), name: None });
+        };
+        if path.is_dir() {
+            return Ok(Self { folder: path.to_owned(), name: None });
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = FileName::new(name)
+            .map_err(|why| Failure::failed("BAD_NAME", format!("{}: {why}", path.display())))?;
+        let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_owned);
+        Ok(Self { folder, name: Some(name) })
+    }
+}
+
+/// What a content is wanted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+    /// A hash says nothing about it, and what holders say may be wrong: the content itself decides.
+    Either,
+}
+
+impl Kind {
+    const fn of(file: &FileLine) -> Self {
+        if file.files.is_some() { Self::Folder } else { Self::File }
+    }
+}
+
 /// Fetches one file, or one folder.
 pub async fn run(
     peer: &mut OwnPeer,
@@ -86,42 +144,55 @@ pub async fn run(
     force: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let by_hash = file.parse::<ContentHash>().ok();
-    let (hash, is_folder) = match by_hash {
-        Some(hash) => (hash, false),
-        None => {
-            let found = find(peer, file, out).await?;
-            let hash = found.hash.parse();
-            let hash = hash.map_err(|_| Failure::failed("PROTOCOL", "the peer says no hash"))?;
-            (hash, found.files.is_some())
-        }
-    };
+    let (hash, kind) = asked(peer, file, out).await?;
     let identity =
         Identity::ephemeral().map_err(|error| Failure::io("cannot make a certificate", &error))?;
-    let identity = Arc::new(identity);
-    let mut sources = peer.sources(hash, identity.fingerprint()).await?;
-    let is_small = |holder: &Holder| holder.size <= MANIFEST_BYTES_MAX as u64;
-    let might_be = sources.holders.iter().any(|one| says_folder(one) && is_small(one));
-    if is_folder || by_hash.is_some() && might_be {
-        let identity = Arc::clone(&identity);
-        let job = FolderJob { hash, asked: file, sources, identity, output };
-        match get_folder::run(peer, job, out).await? {
+    let own = identity.fingerprint();
+    let sources = peer.sources(hash, own).await?;
+    let right = peer.right(vec![hash], own, &sources.capability);
+    let connections = Connections::new(Arc::new(identity));
+    let place = Place::of(output)?;
+    let job = GetJob { hash, asked: file, sources, right, connections, place };
+    let holders = &job.sources.holders;
+    if kind == Kind::Folder || kind == Kind::Either && holders.iter().any(may_be_folder) {
+        let has_file = holders.iter().any(|holder| !says_folder(holder));
+        let why = match get_folder::run(peer, &job, out).await? {
             Folder::Got => return Ok(()),
-            Folder::None(still) => sources = still,
-        }
+            Folder::NoList(why) if kind == Kind::Either => why,
+            Folder::NotToBeHad(why) if kind == Kind::Either && has_file => why,
+            Folder::NoList(why) | Folder::NotToBeHad(why) => return Err(why),
+        };
+        out.note(&format!("somebody calls it a folder, but: {}", why.message()));
     }
-    // A folder of the same content is none, for who asks for a file.
-    sources.holders.retain(|holder| !says_folder(holder));
-    let target = target(output, file, &sources.holders, force)?;
+    get_file(job, force, out).await
+}
+
+/// What is meant: by its hash, or by a name.
+async fn asked(
+    peer: &mut OwnPeer,
+    file: &str,
+    out: &mut Output,
+) -> Result<(ContentHash, Kind), Failure> {
+    if let Ok(hash) = file.parse() {
+        return Ok((hash, Kind::Either));
+    }
+    let (found, kind) = find(peer, file, out).await?;
+    let hash = found.hash.parse();
+    Ok((hash.map_err(|_| Failure::failed("PROTOCOL", "the peer says no hash"))?, kind))
+}
+
+async fn get_file(job: GetJob<'_>, force: bool, out: &mut Output) -> Result<(), Failure> {
+    let GetJob { hash, asked, mut sources, right, connections, place } = job;
+    // Who calls it a folder has the content, too, but is not who to ask first.
+    sources.holders.sort_by_key(says_folder);
+    let holders = sources.holders;
+    let target = target(place, asked, &holders, force)?;
     let (name, path) = (target.name.clone(), target.folder.join(target.name.base()));
-    let (capability, holders) = (sources.capability, sources.holders);
     let size = holders.first().map_or(0, |holder| holder.size);
     let bar = bar(size, name.base(), out);
     let (progress, told) = watch::channel(Progress::default());
     let drawing = drawn(&bar, told);
     let started = Instant::now();
-    let right = peer.right(vec![hash], identity.fingerprint(), &capability);
-    let connections = Connections::new(identity);
     let job = Job { hash, holders, right, connections, target, many: None };
     let fetched = fetch::fetch(job, progress).await;
     bar.finish_and_clear();
@@ -192,7 +263,11 @@ pub fn say_got(outcome: &Outcome<'_>, took: Duration, out: &mut Output) -> Resul
 }
 
 /// The file that a name means; a person is asked where it may mean several.
-async fn find(peer: &mut OwnPeer, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
+async fn find(
+    peer: &mut OwnPeer,
+    name: &str,
+    out: &mut Output,
+) -> Result<(FileLine, Kind), Failure> {
     let (found, _) = peer.search(name, LOOKED_AT).await?;
     // A folder is meant by its name with and without the `/`; a file is never meant by one with it.
     let is_called_so = |file: &&FileLine| {
@@ -205,18 +280,32 @@ async fn find(peer: &mut OwnPeer, name: &str, out: &mut Output) -> Result<FileLi
     };
     let exact: Vec<FileLine> = found.iter().filter(is_called_so).cloned().collect();
     let mut found = if exact.is_empty() { found } else { exact };
-    // The same content under several names is one file.
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|file| seen.insert(file.hash.clone()));
-    if found.len() > 1 {
-        return choose(found, name, out).await;
-    }
-    found.pop().ok_or_else(|| {
+    // The same content under several names is one file; where it is called a file and a folder, one of them is wrong.
+    let mut kinds: HashMap<String, Kind> = HashMap::new();
+    found.retain(|file| match kinds.entry(file.hash.clone()) {
+        Entry::Vacant(new) => {
+            new.insert(Kind::of(file));
+            true
+        }
+        Entry::Occupied(mut known) => {
+            if *known.get() != Kind::of(file) {
+                known.insert(Kind::Either);
+            }
+            false
+        }
+    });
+    let chosen = match found.len() {
+        0 | 1 => found.pop(),
+        _ => Some(choose(found, name, out).await?),
+    };
+    let chosen = chosen.ok_or_else(|| {
         let text = format!(
             "no file of a peer that is online is called {name:?}; try: tertulia files search WORDS"
         );
         Failure::failed("NO_SUCH_FILE", text)
-    })
+    })?;
+    let kind = kinds.get(&chosen.hash).copied().unwrap_or(Kind::Either);
+    Ok((chosen, kind))
 }
 
 async fn choose(found: Vec<FileLine>, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
@@ -246,12 +335,7 @@ async fn choose(found: Vec<FileLine>, name: &str, out: &mut Output) -> Result<Fi
 }
 
 /// Where the file is to be: what the user says, or its own name here, made safe.
-fn target(
-    output: Option<&Path>,
-    asked: &str,
-    holders: &[Holder],
-    replace: bool,
-) -> Result<Target, Failure> {
+fn target(place: Place, asked: &str, holders: &[Holder], replace: bool) -> Result<Target, Failure> {
     let own = || {
         // What it was asked for by, where a holder calls it so; else what the first one with a fit name calls it.
         let names = || holders.iter().filter_map(|holder| FileName::new(&holder.name).ok());
@@ -262,19 +346,10 @@ fn target(
             let text = "what its holders call it is not fit to be a file's name here; say -o PATH";
             Failure::failed("BAD_NAME", text)
         })?;
-        FileName::new(name.base()).map_err(|why| Failure::failed("BAD_NAME", why.to_string()))
+        Ok::<_, Failure>(name.own())
     };
-    let (folder, name) = match output {
-        None => (PathBuf::from("."), own()?),
-        Some(path) if path.is_dir() => (path.to_owned(), own()?),
-        Some(path) => {
-            let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let name = FileName::new(name)
-                .map_err(|why| Failure::failed("BAD_NAME", format!("{}: {why}", path.display())))?;
-            (if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }, name)
-        }
-    };
+    let Place { folder, name } = place;
+    let name = name.map_or_else(own, Ok)?;
     Ok(Target { folder, name, replace })
 }
 

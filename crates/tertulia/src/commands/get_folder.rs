@@ -1,7 +1,8 @@
 //! `files get` of a folder: the list of its files first, then the files, beside their place until all of them are there.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -12,40 +13,28 @@ use tertulia_files::fetch::{
     self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
 };
 use tertulia_files::gather::{FetchFiles, Gathered, gather};
-use tertulia_files::identity::{Fingerprint, Identity};
+use tertulia_files::identity::Fingerprint;
 use tertulia_files::limits::{MANIFEST_BYTES_MAX, PIECE_BYTES};
 use tertulia_files::manifest::{Entry, Manifest};
 use tertulia_files::names::FileName;
-use tertulia_files::own::{OwnPeer, Refused, Sources};
+use tertulia_files::own::{OwnPeer, Refused};
 use tertulia_files::right::Right;
 use tertulia_wire::safe::make_safe;
 use tokio::sync::watch;
 
 use super::files::bar;
-use super::get::{Outcome, drawn, failure, say_got};
+use super::get::{GetJob, Outcome, drawn, failure, say_got};
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// What is fetched, and to where.
-pub struct FolderJob<'a> {
-    /// The list of the folder's files.
-    pub hash: ContentHash,
-    /// What it was asked for by.
-    pub asked: &'a str,
-    /// Who says that it has it.
-    pub sources: Sources,
-    /// What is shown to the holders.
-    pub identity: Arc<Identity>,
-    /// Where the user wants it.
-    pub output: Option<&'a Path>,
-}
-
-/// What the list of a folder is of, where a hash may be of a file, too.
+/// What came of it.
 pub enum Folder {
-    /// It was fetched.
+    /// It is there.
     Got,
-    /// Who calls it a folder is wrong: it is no list of files.
-    None(Sources),
+    /// The content is no list of files: who calls it a folder is wrong.
+    NoList(Failure),
+    /// Nobody gives the list or a file in it, or what its holders call it is no name: who calls it a folder may be wrong.
+    NotToBeHad(Failure),
 }
 
 /// Why a file of the folder was not fetched.
@@ -60,103 +49,159 @@ impl From<std::io::Error> for NotGot {
     }
 }
 
+impl NotGot {
+    /// Nobody has it, whoever says that there is such a folder.
+    fn is_nowhere(&self) -> bool {
+        match self {
+            Self::Fetch(why) => matches!(why, NotFetched::NoHolders { .. }),
+            Self::Refused(why) => why.code == "NO_HOLDERS",
+        }
+    }
+}
+
 /// Who of the holders calls it a folder.
 pub fn says_folder(holder: &Holder) -> bool {
     holder.name.ends_with('/')
 }
 
-/// Fetches one folder.
-pub async fn run(peer: &OwnPeer, job: FolderJob<'_>, out: &mut Output) -> Result<Folder, Failure> {
-    let FolderJob { hash, asked, mut sources, identity, output } = job;
-    let connections = Connections::new(identity);
-    let (parent, name) = target(output, asked, &sources.holders)?;
-    let path = parent.join(name.base());
-    let failed = |why| match why {
-        NotFetched::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+/// Whether what this holder says may be true: a list is small.
+pub fn may_be_folder(holder: &Holder) -> bool {
+    says_folder(holder) && is_small(holder)
+}
+
+fn is_small(holder: &Holder) -> bool {
+    holder.size <= MANIFEST_BYTES_MAX as u64
+}
+
+/// Fetches one folder: its list first, which says whether it is one, and only then is it looked where it is to be.
+pub async fn run(peer: &OwnPeer, job: &GetJob<'_>, out: &mut Output) -> Result<Folder, Failure> {
+    let (opening, hash) = (job.place.folder.clone(), job.hash);
+    let assembly = blocking(move || Assembly::open(&opening, hash)).await;
+    let assembly = assembly.map_err(|error| failed(error.into(), Path::new(job.asked)))?;
+    let assembly = Arc::new(assembly);
+    let started = Instant::now();
+    let (list, dropped) = match list(&assembly, job).await {
+        Ok(list) => list,
+        Err(NotFetched::Io(error)) => return Err(failed(error.into(), Path::new(job.asked))),
+        Err(why) => {
+            assembly.leave();
+            return Ok(Folder::NotToBeHad(failed(why, Path::new(job.asked))));
+        }
+    };
+    let manifest = match Manifest::read(&list) {
+        Ok(manifest) => Arc::new(manifest),
+        Err(why) => {
+            assembly.abandon();
+            let text = format!("{} is no folder: {why}", make_safe(job.asked, 200));
+            return Ok(Folder::NoList(Failure::failed("BAD_FOLDER", text)));
+        }
+    };
+    let name = match name(job) {
+        Ok(name) => name,
+        Err(why) => {
+            assembly.leave();
+            return Ok(Folder::NotToBeHad(why));
+        }
+    };
+    let path = job.place.folder.join(name.base());
+    if assembly.is_taken(&name) {
+        assembly.leave();
+        return Err(failed(std::io::Error::from(ErrorKind::AlreadyExists).into(), &path));
+    }
+    let mut gathered = match files(peer, job, &assembly, &manifest, (&name, out)).await {
+        Ok(gathered) => gathered,
+        Err(why) => {
+            let is_nowhere = why.is_nowhere();
+            let why = match why {
+                NotGot::Fetch(why) => failed(why, &path),
+                NotGot::Refused(refused) => refused.into(),
+            };
+            return if is_nowhere { Ok(Folder::NotToBeHad(why)) } else { Err(why) };
+        }
+    };
+    gathered.dropped.extend(dropped);
+    let (list, own) = (Arc::clone(&manifest), name.clone());
+    let finished = blocking(move || assembly.finish(&list, &own)).await;
+    finished.map_err(|error| failed(error.into(), &path))?;
+    say(&gathered, &manifest, (&name, &path), (job.hash, started), out)?;
+    Ok(Folder::Got)
+}
+
+fn failed(why: NotFetched, path: &Path) -> Failure {
+    match why {
+        NotFetched::Io(error) if error.kind() == ErrorKind::AlreadyExists => {
             let shown = path.display();
             let text =
                 format!("{shown} is there already, and a folder is never replaced; say -o PATH");
             Failure::failed("EXISTS", text)
         }
-        why => failure(why, &path),
-    };
-    let opening = (parent.clone(), name.clone());
-    let assembly = blocking(move || Assembly::open(&opening.0, &opening.1, hash)).await;
-    let assembly = Arc::new(assembly.map_err(|error| failed(error.into()))?);
-    let started = Instant::now();
-    let all = sources.holders.clone();
-    sources.holders.retain(|holder| holder.size <= MANIFEST_BYTES_MAX as u64);
-    let (list, dropped) =
-        list(&assembly, peer, hash, &sources, &connections).await.map_err(failed)?;
-    let manifest = match Manifest::read(&list) {
-        Ok(manifest) => Arc::new(manifest),
-        Err(why) => {
-            assembly.abandon();
-            // By its name it is a folder, or nothing.
-            if asked.parse::<ContentHash>().is_err() {
-                let text = format!("{} is no folder: {why}", make_safe(asked, 200));
-                return Err(Failure::failed("BAD_FOLDER", text));
-            }
-            return Ok(Folder::None(Sources { holders: all, ..sources }));
-        }
-    };
-    let bar = bar(manifest.bytes(), name.base(), out);
-    let (progress, told) = watch::channel(Progress::default());
-    let drawing = drawn(&bar, told);
-    let fetching = Fetching { peer: peer.clone(), connections, liars: Arc::default() };
-    let gathered = gather(&assembly, &manifest, progress, fetching).await;
-    bar.finish_and_clear();
-    drawing.abort();
-    let mut gathered = gathered.map_err(|why| match why {
-        NotGot::Fetch(why) => failed(why),
-        NotGot::Refused(refused) => refused.into(),
-    })?;
-    gathered.dropped.extend(dropped);
-    let (finishing, list, own) = (Arc::clone(&assembly), Arc::clone(&manifest), name.clone());
-    let finished = blocking(move || finishing.finish(&list, &own)).await;
-    finished.map_err(|error| failed(error.into()))?;
+        why => failure(why, path),
+    }
+}
+
+fn say(
+    gathered: &Gathered,
+    manifest: &Manifest,
+    (name, path): (&FileName, &Path),
+    (hash, started): (ContentHash, Instant),
+    out: &mut Output,
+) -> Result<(), Failure> {
     let Gathered { kept, fetched, from, dropped, .. } = gathered;
-    let shown = format!("{}/", name.as_str());
     let outcome = Outcome {
-        name: &shown,
-        path: &path,
+        name: &format!("{}/", name.as_str()),
+        path,
         hash,
         size: manifest.bytes(),
         files: Some(manifest.entries().len() as u64),
-        kept,
-        fetched,
-        from: &from,
-        dropped: &dropped,
+        kept: *kept,
+        fetched: *fetched,
+        from,
+        dropped,
     };
-    say_got(&outcome, started.elapsed(), out)?;
-    Ok(Folder::Got)
+    say_got(&outcome, started.elapsed(), out)
 }
 
 /// The list: what an earlier try has left, or from whoever has it.
 async fn list(
     assembly: &Arc<Assembly>,
-    peer: &OwnPeer,
-    hash: ContentHash,
-    sources: &Sources,
-    connections: &Arc<Connections>,
+    job: &GetJob<'_>,
 ) -> Result<(Vec<u8>, Vec<(Holder, Failed)>), NotFetched> {
-    let reading = Arc::clone(assembly);
+    let (reading, hash) = (Arc::clone(assembly), job.hash);
     if let Some(list) = blocking(move || reading.list(hash)).await? {
         return Ok((list, Vec::new()));
     }
     let job = Job {
         hash,
-        holders: sources.holders.clone(),
-        right: peer.right(vec![hash], connections.identity().fingerprint(), &sources.capability),
-        connections: Arc::clone(connections),
+        holders: job.sources.holders.iter().filter(|holder| is_small(holder)).cloned().collect(),
+        right: Arc::clone(&job.right),
+        connections: Arc::clone(&job.connections),
         target: assembly.list_target(),
         many: None,
     };
     let fetched = fetch::fetch(job, watch::Sender::default()).await?;
     let reading = Arc::clone(assembly);
     let list = blocking(move || reading.list(hash)).await?;
-    let list = list.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))?;
+    let list = list.ok_or_else(|| std::io::Error::from(ErrorKind::InvalidData))?;
     Ok((list, fetched.dropped))
+}
+
+/// The files, shown as they come.
+async fn files(
+    peer: &OwnPeer,
+    job: &GetJob<'_>,
+    assembly: &Arc<Assembly>,
+    manifest: &Arc<Manifest>,
+    (name, out): (&FileName, &Output),
+) -> Result<Gathered, NotGot> {
+    let bar = bar(manifest.bytes(), name.base(), out);
+    let (progress, told) = watch::channel(Progress::default());
+    let drawing = drawn(&bar, told);
+    let connections = Arc::clone(&job.connections);
+    let fetching = Fetching { peer: peer.clone(), connections, liars: Arc::default() };
+    let gathered = gather(assembly, manifest, progress, fetching).await;
+    bar.finish_and_clear();
+    drawing.abort();
+    gathered
 }
 
 /// What fetching each file needs.
@@ -207,34 +252,19 @@ impl FetchFiles for Fetching {
     }
 }
 
-/// Where the folder is to be: its parent, and its name there.
-fn target(
-    output: Option<&Path>,
-    asked: &str,
-    holders: &[Holder],
-) -> Result<(PathBuf, FileName), Failure> {
-    let bad = |text: String| Failure::failed("BAD_NAME", text);
-    let own = || {
-        let names = holders.iter().filter(|holder| says_folder(holder));
-        let mut names =
-            names.filter_map(|holder| FileName::new(holder.name.trim_end_matches('/')).ok());
-        let asked = asked.trim_end_matches('/');
-        let name = names.clone().find(|name| name.as_str() == asked).or_else(|| names.next());
-        let name = name.map(|name| name.own()).filter(|name| !name.as_str().starts_with('.'));
-        name.ok_or_else(|| {
-            bad("what its holders call it is not fit to be a folder's name here; say -o PATH"
-                .into())
-        })
-    };
-    match output {
-        None => Ok((PathBuf::from("."), own()?)),
-        Some(path) if path.is_dir() => Ok((path.to_owned(), own()?)),
-        Some(path) => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let name =
-                FileName::new(name).map_err(|why| bad(format!("{}: {why}", path.display())))?;
-            Ok((parent.map_or_else(|| PathBuf::from("."), Path::to_owned), name))
-        }
+/// The folder's name: what the user says, or what its holders call it.
+fn name(job: &GetJob<'_>) -> Result<FileName, Failure> {
+    if let Some(name) = &job.place.name {
+        return Ok(name.clone());
     }
+    let names = job.sources.holders.iter().filter(|holder| says_folder(holder));
+    let mut names =
+        names.filter_map(|holder| FileName::new(holder.name.trim_end_matches('/')).ok());
+    let asked = job.asked.trim_end_matches('/');
+    let name = names.clone().find(|name| name.as_str() == asked).or_else(|| names.next());
+    let name = name.map(|name| name.own()).filter(|name| !name.as_str().starts_with('.'));
+    name.ok_or_else(|| {
+        let text = "what its holders call it is not fit to be a folder's name here; say -o PATH";
+        Failure::failed("BAD_NAME", text)
+    })
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use tertulia_files::content::ContentHash;
+use tertulia_files::identity::Fingerprint;
 use tertulia_files::manifest::{Entry, Manifest};
 use tertulia_files::names::FileName;
+use tertulia_wire::sharing::{FileHeld, FolderHeld};
 
 use crate::files::{Sharer, content, read};
 use crate::files_group::{GROUP, account, as_it_stands, fetching, folder, missing, tell, teller};
@@ -324,4 +326,66 @@ fn lists_that_somebody_made_up_write_nothing() {
     assert_eq!(missing(&as_it_stands(&node, seq)), open);
     let left = names(&folder(&pia, "pia"));
     assert!(left.iter().all(|name| name.starts_with(".tertulia-")), "{left:?}");
+}
+
+/// Waits until something is found under exactly this name.
+fn known(sharer: &Sharer, name: &str) {
+    let until = std::time::Instant::now() + crate::support::WITHIN;
+    loop {
+        let found = sharer.files(&["search", name, "--json"]).expect(0).objects();
+        if found.iter().any(|line| line["name"] == name) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "{name}: {found:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// Somebody calls a file a folder, as which it cannot be had: whoever wants it has it all the same.
+#[test]
+fn who_calls_a_file_a_folder_keeps_nobody_from_getting_it() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let (ana, luis) = (Sharer::start(&node, "0"), Sharer::start(&node, "0"));
+    ana.log_in("ana");
+    luis.log_in("luis");
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    // Lists of files that nobody has.
+    let list = |path| format!("tertulia folder 1\n1 {} {path}\n", ContentHash::of(b"x"));
+    // What it is called by who has it, what eva calls it, and what is there already where it is to be.
+    let cases = [
+        ("foto.png", "foto/", b"a picture".to_vec(), Some("foto")),
+        ("mapa.png", "../../mapa/", b"a map".to_vec(), None),
+        ("plano", "plano/", b"a plan".to_vec(), None),
+        ("lista.txt", "docs/", list("a").into_bytes(), None),
+        ("indice.txt", "../indice/", list("b").into_bytes(), None),
+        ("grande.bin", "grande/", content((4 << 20) + 1), None),
+    ];
+    for (at, (name, lie, content, there)) in cases.into_iter().enumerate() {
+        let hash = ContentHash::of(&content).to_string();
+        if content.len() < 1 << 20 {
+            runtime.block_on(eva.share(lie, &content, Box::new(|_, part| part)));
+        } else {
+            // That it is small is not true, either.
+            let folder = Some(FolderHeld { files: 1, bytes: 1 });
+            let held = FileHeld { name: lie.into(), size: 99, hash: hash.clone(), folder };
+            runtime.block_on(eva.announce(Fingerprint([9; 32]), 9, vec![held], Vec::new()));
+        }
+        std::fs::write(ana.folder.join(name), &content).unwrap();
+        known(&luis, name);
+        let out = luis.user.home.path().join(format!("out{at}"));
+        std::fs::create_dir(&out).unwrap();
+        if let Some(there) = there {
+            std::fs::create_dir(out.join(there)).unwrap();
+        }
+        let to = out.to_str().unwrap();
+        // By its hash, and by its name, which may be the folder's, too.
+        for asked in [&*hash, name] {
+            let got = luis.files(&["get", asked, "-o", to, "--json"]).expect(0).objects().remove(0);
+            assert_eq!((&got["name"], &got["files"]), (&name.into(), &serde_json::Value::Null));
+            assert!(read(&out.join(name)) == content, "{name}");
+            std::fs::remove_file(out.join(name)).unwrap();
+        }
+        std::fs::remove_file(ana.folder.join(name)).unwrap();
+    }
 }

@@ -53,8 +53,9 @@ pub const SOURCES_MAX: usize = 16;
 pub const GIVEN_AGAIN: Duration = Duration::from_secs(2);
 /// ... and once more only so long after that.
 pub const GIVEN_AGAIN_LATER: Duration = Duration::from_secs(60);
-/// Contents for which it is known what was given; of more, the one that was asked for the longest ago is forgotten.
-pub const GIVEN_CONTENTS_MAX: usize = 256;
+/// Pieces, of all contents, of which it is known that they were given within the last minute; beyond that nothing new is given
+/// until some of them are past, so that no piece goes oftener than it may.
+pub const GIVEN_PIECES_MAX: usize = 128 << 10;
 /// Pieces that one answer gives of those that somebody wants; of more, some.
 pub const GIFT_MAX: usize = 16;
 /// A piece that was given and has not gone for so long is given to somebody else.

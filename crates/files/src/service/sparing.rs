@@ -1,67 +1,85 @@
 //! Who had a content first gives it to many at once sparingly: each piece to one of them, as far as it can; they give it to
 //! each other. So a file that a group is told of costs its first holder less than twice its size (1.6 times, measured), however many
-//! members there are; and never more than that within a minute.
+//! members there are; and never more than that within a minute, however many contents are asked for at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::content::ContentHash;
-use crate::limits::{GIFT_WAIT, GIVEN_AGAIN, GIVEN_AGAIN_LATER, GIVEN_CONTENTS_MAX};
+use crate::limits::{GIFT_WAIT, GIVEN_AGAIN, GIVEN_AGAIN_LATER, GIVEN_PIECES_MAX};
 use crate::pieces::PieceSet;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Sparing {
-    by_content: Mutex<HashMap<ContentHash, Given>>,
+    table: Mutex<Table>,
 }
 
-/// What was given of one content.
-#[derive(Debug)]
-struct Given {
-    pieces: Vec<Once>,
-    begun: Instant,
-    last: Instant,
+#[derive(Debug, Default)]
+struct Table {
+    by_content: HashMap<ContentHash, HashMap<u64, Once>>,
+    /// Pieces of all contents.
+    count: usize,
+    /// When what is over was forgotten the last time.
+    swept: Option<Instant>,
 }
 
-/// Of one piece.
+/// Of one piece that was given, or is being given.
 #[derive(Clone, Copy, Debug, Default)]
 struct Once {
     times: u8,
-    /// When it went the last time, since [`Given::begun`].
-    gone_ms: u32,
+    /// When it went the last time.
+    gone: Option<Instant>,
     /// Since when it is on its way to somebody.
-    begun_ms: Option<u32>,
+    begun: Option<Instant>,
+}
+
+fn is_over(since: Instant, wait: Duration, now: Instant) -> bool {
+    now.saturating_duration_since(since) >= wait
 }
 
 impl Once {
-    fn is_free(self, now_ms: u32) -> bool {
-        let is_over = |since: u32, wait: Duration| {
-            u128::from(now_ms.saturating_sub(since)) >= wait.as_millis()
-        };
-        let may_go = match self.times {
-            0 => true,
-            1 => is_over(self.gone_ms, GIVEN_AGAIN),
-            _ => is_over(self.gone_ms, GIVEN_AGAIN_LATER),
-        };
-        may_go && self.begun_ms.is_none_or(|since| is_over(since, GIFT_WAIT))
+    fn is_free(self, now: Instant) -> bool {
+        let wait = if self.times <= 1 { GIVEN_AGAIN } else { GIVEN_AGAIN_LATER };
+        self.gone.is_none_or(|gone| is_over(gone, wait, now))
+            && self.begun.is_none_or(|begun| is_over(begun, GIFT_WAIT, now))
+    }
+
+    /// Whether nothing follows from it any more: forgotten, it goes no oftener than it would go otherwise.
+    fn is_past(self, now: Instant) -> bool {
+        self.begun.is_none() && self.gone.is_none_or(|gone| is_over(gone, GIVEN_AGAIN_LATER, now))
     }
 }
 
-impl Given {
-    fn now_ms(&self, now: Instant) -> u32 {
-        let elapsed = now.saturating_duration_since(self.begun);
-        u32::try_from(elapsed.as_millis()).unwrap_or(u32::MAX)
+impl Table {
+    /// Forgets what is past: once in a while, and more often where there is no room.
+    fn sweep(&mut self, now: Instant) {
+        let is_full = self.count >= GIVEN_PIECES_MAX;
+        let pause = if is_full { SWEEP_FULL } else { GIVEN_AGAIN_LATER / 4 };
+        if self.swept.is_some_and(|swept| !is_over(swept, pause, now)) {
+            return;
+        }
+        self.swept = Some(now);
+        self.by_content.retain(|_, pieces| {
+            pieces.retain(|_, piece| !piece.is_past(now));
+            !pieces.is_empty()
+        });
+        self.count = self.by_content.values().map(HashMap::len).sum();
     }
 }
+
+/// How often a full table is looked through.
+const SWEEP_FULL: Duration = Duration::from_millis(500);
 
 impl Sparing {
-    fn by_content(&self) -> MutexGuard<'_, HashMap<ContentHash, Given>> {
-        self.by_content.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Chooses at most `max` of the pieces that somebody wants, of a content that has `pieces`: those that were given the
-    /// least. They are on their way until they are [`Gift::sent`], or the gift is dropped.
+    /// least. They are on their way until they are [`Gift::sent`], or the gift is dropped. Where more is remembered than there is room for, only what was given
+    /// before can be given: the others wait.
     pub fn give(
         self: &Arc<Self>,
         hash: ContentHash,
@@ -70,37 +88,35 @@ impl Sparing {
         max: usize,
         now: Instant,
     ) -> Gift {
-        let mut by_content = self.by_content();
-        by_content.retain(|_, given| {
-            let is_old = now.saturating_duration_since(given.last) >= GIVEN_AGAIN_LATER;
-            !is_old || given.pieces.iter().any(|piece| piece.begun_ms.is_some())
-        });
-        if by_content.len() >= GIVEN_CONTENTS_MAX && !by_content.contains_key(&hash) {
-            let oldest = by_content.iter().min_by_key(|(_, given)| given.last);
-            let oldest = oldest.map(|(hash, _)| *hash);
-            oldest.and_then(|oldest| by_content.remove(&oldest));
-        }
-        let given = by_content.entry(hash).or_insert_with(|| {
-            let pieces = usize::try_from(pieces).unwrap_or(usize::MAX);
-            Given { pieces: vec![Once::default(); pieces], begun: now, last: now }
-        });
-        given.last = now;
-        let now_ms = given.now_ms(now);
-        let mut numbers = Vec::new();
-        for times in 0..=2 {
-            let rest = max - numbers.len();
-            let free = wanted.iter().filter(|number| {
-                let piece = usize::try_from(*number).ok().and_then(|at| given.pieces.get(at));
-                piece.is_some_and(|piece| piece.times.min(2) == times && piece.is_free(now_ms))
+        let mut guard = self.table();
+        let table = &mut *guard;
+        table.sweep(now);
+        let room = GIVEN_PIECES_MAX.saturating_sub(table.count);
+        let given = table.by_content.entry(hash).or_default();
+        let asked = || wanted.iter().filter(|number| *number < pieces);
+        let mut numbers: Vec<u64> =
+            asked().filter(|number| !given.contains_key(number)).take(max.min(room)).collect();
+        let rest = max - numbers.len();
+        if rest > 0 {
+            let free = asked().filter_map(|number| {
+                let piece = given.get(&number).filter(|piece| piece.is_free(now))?;
+                Some((piece.times.min(2), number))
             });
-            numbers.extend(free.take(rest));
+            let mut free: Vec<(u8, u64)> = free.collect();
+            free.sort_unstable();
+            numbers.extend(free.into_iter().take(rest).map(|(_, number)| number));
         }
+        let before = given.len();
         for number in &numbers {
-            if let Some(piece) = given.pieces.get_mut(*number as usize) {
-                piece.begun_ms = Some(now_ms);
-            }
+            given.entry(*number).or_default().begun = Some(now);
         }
-        drop(by_content);
+        let added = given.len() - before;
+        let is_empty = given.is_empty();
+        table.count += added;
+        if is_empty {
+            table.by_content.remove(&hash);
+        }
+        drop(guard);
         Gift { sparing: Arc::clone(self), hash, numbers, sent: 0 }
     }
 }
@@ -124,26 +140,40 @@ impl Gift {
     pub fn sent(&mut self, now: Instant) {
         let Some(number) = self.numbers.get(self.sent) else { return };
         self.sent += 1;
-        let mut by_content = self.sparing.by_content();
-        let Some(given) = by_content.get_mut(&self.hash) else { return };
-        let now_ms = given.now_ms(now);
-        if let Some(piece) = given.pieces.get_mut(*number as usize) {
-            piece.times = piece.times.saturating_add(1);
-            (piece.gone_ms, piece.begun_ms) = (now_ms, None);
-        }
+        let mut guard = self.sparing.table();
+        let table = &mut *guard;
+        let pieces = table.by_content.entry(self.hash).or_default();
+        // Somebody else to whom it was given meanwhile may have left.
+        let before = pieces.len();
+        let piece = pieces.entry(*number).or_default();
+        piece.times = piece.times.saturating_add(1);
+        (piece.gone, piece.begun) = (Some(now), None);
+        table.count += pieces.len() - before;
     }
 }
 
 impl Drop for Gift {
     fn drop(&mut self) {
         let rest = self.numbers.get(self.sent..).unwrap_or_default();
-        let mut by_content = self.sparing.by_content();
-        let Some(given) = by_content.get_mut(&self.hash) else { return };
+        let mut guard = self.sparing.table();
+        let table = &mut *guard;
+        let mut dropped = 0;
+        let Some(pieces) = table.by_content.get_mut(&self.hash) else { return };
         for number in rest {
-            if let Some(piece) = given.pieces.get_mut(*number as usize) {
-                piece.begun_ms = None;
+            if let Some(piece) = pieces.get_mut(number) {
+                piece.begun = None;
+                // What nobody was given is not remembered.
+                if piece.times == 0 {
+                    pieces.remove(number);
+                    dropped += 1;
+                }
             }
         }
+        let is_empty = pieces.is_empty();
+        if is_empty {
+            table.by_content.remove(&self.hash);
+        }
+        table.count -= dropped;
     }
 }
 
@@ -195,17 +225,44 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn no_piece_goes_oftener_however_many_contents_are_asked_for_at_once() {
         let (sparing, begin) = (Arc::new(Sparing::default()), Instant::now());
-        for number in 0..2 * GIVEN_CONTENTS_MAX as u64 {
-            let hash = ContentHash::of(&number.to_le_bytes());
-            let mut gift = sparing.give(hash, 1, &set(1, [0]), 1, begin);
-            assert_eq!(gift.numbers(), [0]);
-            gift.sent(begin);
+        let content = |number: u64| ContentHash::of(&number.to_le_bytes());
+        let give = |number, now| {
+            let mut gift = sparing.give(content(number), 1, &set(1, [0]), 1, now);
+            let count = gift.numbers().len();
+            gift.sent(now);
+            count
+        };
+        for (after, given) in [(Duration::ZERO, 1), (Duration::ZERO, 0), (GIVEN_AGAIN, 1)] {
+            for number in 0..2_000 {
+                assert_eq!(give(number, begin + after), given, "{number} after {after:?}");
+            }
         }
-        assert_eq!(sparing.by_content().len(), GIVEN_CONTENTS_MAX);
-        let later = begin + GIVEN_AGAIN_LATER;
-        drop(sparing.give(ContentHash::of(b""), 1, &set(1, [0]), 1, later));
-        assert_eq!(sparing.by_content().len(), 1);
+        let soon = begin + GIVEN_AGAIN * 2;
+        assert!((0..2_000).all(|number| give(number, soon) == 0), "not more than twice");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_beyond_it_nothing_is_given() {
+        let (sparing, begin) = (Arc::new(Sparing::default()), Instant::now());
+        let most = GIVEN_PIECES_MAX as u64;
+        let (hash, all) = (ContentHash::of(b"1"), set(most + 10, 0..most + 10));
+        let mut given = sparing.give(hash, most + 10, &all, GIVEN_PIECES_MAX + 10, begin);
+        assert_eq!(given.numbers().len(), GIVEN_PIECES_MAX);
+        let other = |now| sparing.give(ContentHash::of(b"2"), 1, &set(1, [0]), 1, now);
+        assert!(other(begin).numbers().is_empty());
+        // One that has not gone makes room.
+        (1..most).for_each(|_| given.sent(begin));
+        drop(given);
+        let mut one = other(begin);
+        assert_eq!(one.numbers(), [0]);
+        one.sent(begin);
+        drop(one);
+        assert_eq!(sparing.table().count, GIVEN_PIECES_MAX);
+        // And everything, once it is past.
+        drop(other(begin + GIVEN_AGAIN_LATER));
+        let table = sparing.table();
+        assert_eq!((table.count, table.by_content.len()), (0, 0));
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::codegen::http::HeaderValue;
 
+use crate::limits::NODE_WAIT;
+
 /// A capability that is this old is about to end: the node gives it ten minutes.
 const OLD: Duration = Duration::from_secs(300);
 /// Between two times that another one is asked for.
@@ -78,7 +80,9 @@ impl Right {
             }
             held.asked = Some(Instant::now());
         }
-        let bearer = header(&(self.ask)().await?)?;
+        // Somebody who does not answer keeps nobody from going on with what there is.
+        let asked = tokio::time::timeout(NODE_WAIT, (self.ask)()).await;
+        let bearer = header(&asked.ok()??)?;
         let mut held = self.held();
         (held.bearer, held.since) = (Some(bearer.clone()), Instant::now());
         Some(bearer)

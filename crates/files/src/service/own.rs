@@ -164,7 +164,7 @@ pub async fn sources(state: &State, asked: SourcesRequest) -> Result<SourcesRepl
         }
         state.hurry.notify_one();
         if Instant::now() >= until || timeout_at(until, told.changed()).await.is_err() {
-            return Err(refused(Code::NotFound, "NO_HOLDERS", "no peer that is online has it"));
+            return Err(no_holders());
         }
     };
     let capability = state.node.capability(&token, hash, Fingerprint(fingerprint)).await;
@@ -188,11 +188,18 @@ async fn sources_of_many(
         hashes.push(ContentHash::try_from(&**hash).map_err(|error| bad(&error.to_string()))?);
     }
     let given = state.node.capability_for(token, &hashes, fingerprint).await;
-    let (capability, holders) = given.map_err(|error| not_done(&error))?;
+    let (capability, holders) = given.map_err(|error| match &*error.code {
+        "NO_SUCH_MESSAGE" => no_holders(),
+        _ => not_done(&error),
+    })?;
     let mut holders = holders.into_iter().map(holders_of);
     let first = holders.next().unwrap_or_default();
     let more = holders.map(|holders| Holders { holders }).collect();
     Ok(SourcesReply { holders: first, capability, more })
+}
+
+fn no_holders() -> Status {
+    refused(Code::NotFound, "NO_HOLDERS", "no peer that is online has it")
 }
 
 fn holders_of(lines: Vec<HolderLine>) -> Vec<Holder> {

@@ -373,10 +373,9 @@ pub fn failure(why: NotFetched, path: &Path) -> Failure {
                 0 => String::new(),
                 here => format!("; {} are here and kept, try again later", size_text(here)),
             };
-            Failure::failed(
-                "NO_HOLDERS",
-                format!("nobody is left who has it: {}{kept}", dropped.join("; ")),
-            )
+            let colon = if dropped.is_empty() { "" } else { ": " };
+            let text = format!("nobody is left who has it{colon}{}{kept}", dropped.join("; "));
+            Failure::failed("NO_HOLDERS", text)
         }
         NotFetched::Io(error) => match error.kind() {
             std::io::ErrorKind::AlreadyExists => Failure::failed(

@@ -13,8 +13,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
 use crate::content::{ContentHash, Outline};
+use crate::folder::part_name;
 use crate::limits::PIECE_BYTES;
-use crate::names::{FileName, PART_PREFIX};
+use crate::names::FileName;
 use crate::place;
 
 /// See the module.
@@ -49,7 +50,7 @@ impl Part {
         if !target.replace && dir.symlink_metadata(target.name.base()).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let name = format!("{PART_PREFIX}{}.part", &hash.to_string()[..32]);
+        let name = part_name(hash);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).follow(FollowSymlinks::No);
         #[cfg(unix)]

@@ -5,10 +5,19 @@ use tertulia_files::proto::{Piece, pieces_reply::Part};
 
 use crate::files::{Sharer, read};
 use crate::files_scripted::{Account, Bend};
-use crate::support::{Node, object};
+use crate::support::{Node, WITHIN, object};
 
 /// As many as a lot of contents for which the holders are asked at once, and some.
 const FILES: usize = 3 * 16 + 5;
+
+/// Tries until it is so; fails where that takes too long.
+#[track_caller]
+fn until(is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + WITHIN;
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it has not come to that");
+    }
+}
 
 #[test]
 fn a_folder_of_small_files_takes_one_connection_and_few_questions() {
@@ -72,7 +81,7 @@ fn a_content_of_one_piece_that_is_another_one_is_refused_and_who_sent_it_named()
         ana.log_in(&format!("ana-{name}"));
         std::fs::write(ana.folder.join(name), bytes).unwrap();
         ana.finds(name, 1);
-        while luis.files(&get).code() != Some(0) {}
+        until(|| luis.files(&get).code() == Some(0));
         assert_eq!(read(&to), bytes);
     }
 }
@@ -94,7 +103,7 @@ fn nobody_waits_for_who_is_silent_where_others_have_it() {
         let found = luis.finds("acta", 1);
         found[0]["holders"].as_array().unwrap().len() == holders
     };
-    while !found(4) {}
+    until(|| found(4));
     let to = luis.user.home.path().join("acta.txt");
     let hash = ContentHash::of(b"acta").to_string();
     let get = ["get", &hash, "-o", to.to_str().unwrap(), "--json"];

@@ -146,11 +146,6 @@ impl Connections {
         }
     }
 
-    /// Whether there is a connection to a holder, broken or not.
-    pub(super) async fn is_there(&self, holder: &Holder) -> bool {
-        matches!(self.known(holder).state.lock().await.now, Now::There(_))
-    }
-
     /// A holder is said to be there again.
     pub(super) async fn again(&self, holder: &Holder) {
         let known = self.known(holder);

@@ -86,26 +86,28 @@ pub(super) async fn fetch(
     }
 }
 
-/// Asks one holder, once more where its connection broke.
+/// Asks one holder, once more where a connection broke that was there before.
 async fn ask<'a>(
     holder: &'a Holder,
     connections: &Arc<Connections>,
     hash: ContentHash,
     right: &Arc<Right>,
 ) -> (&'a Holder, Result<Content, Failed>) {
-    let once = async || {
+    let content = async {
         let mut source = Source::connect(holder, connections, hash, right).await?;
-        let mut pieces = source.pieces(0, 1).await?;
-        let (_, content) = pieces.next().await?.unwrap_or_default();
-        Ok(content)
-    };
-    let mut came = once().await;
-    if let Err(why @ Failed::Unreachable(_)) = &came {
-        let is_old = connections.is_there(holder).await;
-        connections.failed(holder, why).await;
-        if is_old {
-            came = once().await;
+        match content_of(&mut source).await {
+            Err(why @ Failed::Unreachable(_)) => {
+                source.connect_again(why).await?;
+                content_of(&mut source).await
+            }
+            came => came,
         }
-    }
-    (holder, came)
+    };
+    (holder, content.await)
+}
+
+async fn content_of(source: &mut Source) -> Result<Content, Failed> {
+    let mut pieces = source.pieces(0, 1).await?;
+    let (_, content) = pieces.next().await?.unwrap_or_default();
+    Ok(content)
 }

@@ -127,6 +127,19 @@ impl Source {
         Ok(Self { connections, holder: Arc::new(holder.clone()), connection, right, hash })
     }
 
+    /// Goes on over another connection, after `why`, where the one that broke had been there before; however many find it broken
+    /// at once, one makes the other.
+    ///
+    /// # Errors
+    /// `why` where it was new: then it is the holder that is gone; [`Failed::Unreachable`].
+    pub async fn connect_again(&mut self, why: Failed) -> Result<(), Failed> {
+        if self.connection.is_new {
+            return Err(why);
+        }
+        self.connection = self.connections.instead(&self.connection, &self.holder).await?;
+        Ok(())
+    }
+
     async fn bearer(&self) -> Result<HeaderValue, Failed> {
         let bearer = self.right.bearer().await;
         bearer.ok_or_else(|| Failed::Refused("what the node gave is no capability".to_owned()))
@@ -140,11 +153,8 @@ impl Source {
         tried: &mut Tried,
     ) -> Result<(), Failed> {
         match why {
-            Failed::Unreachable(_)
-                if !self.connection.is_new && !std::mem::replace(&mut tried.connecting, true) =>
-            {
-                self.connection = self.connections.instead(&self.connection, &self.holder).await?;
-                Ok(())
+            Failed::Unreachable(_) if !std::mem::replace(&mut tried.connecting, true) => {
+                self.connect_again(why).await
             }
             Failed::NotGranted(_) if !std::mem::replace(&mut tried.renewing, true) => {
                 *bearer = self.right.other_than(bearer).await.ok_or(why)?;

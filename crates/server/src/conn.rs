@@ -37,8 +37,8 @@ pub(crate) struct Conn {
     /// What it is here by right of; none where each of its requests is looked at by itself.
     pass: Option<Pass>,
     closing: Cell<Option<Closing>>,
-    /// A heartbeat is due.
-    beat: Cell<bool>,
+    /// Its peer's host does not answer any more.
+    is_gone: Cell<bool>,
     /// Bytes that were written since the last beat.
     pub wrote: Cell<u64>,
     /// The place in the window that it has come to; past everything while it does not read there.
@@ -57,7 +57,7 @@ impl Conn {
             wake,
             pass,
             closing: Cell::new(None),
-            beat: Cell::new(false),
+            is_gone: Cell::new(false),
             wrote: Cell::new(0),
             place: Cell::new(u64::MAX),
         }
@@ -127,13 +127,14 @@ impl Conn {
         self.pass.as_ref().is_none_or(Pass::sees_names)
     }
 
-    /// A second has passed: asks for a heartbeat where nothing else was written.
-    pub fn beat(&self) {
-        self.beat.set(true);
+    /// Its peer's host does not answer any more: nobody reads a last frame there.
+    pub fn host_is_gone(&self) {
+        self.is_gone.set(true);
         self.wake();
     }
 
-    pub fn take_beat(&self) -> bool {
-        self.beat.replace(false)
+    /// Whether [`Conn::host_is_gone`] was said.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.get()
     }
 }

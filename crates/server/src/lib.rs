@@ -2,6 +2,7 @@
 
 mod accounts;
 mod allocator;
+mod beating;
 mod budget;
 mod clock;
 mod config;

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use tertulia_wire::NodeFrame;
+
 use crate::conn::Conn;
 use crate::hosted::Hosted;
 use crate::outbox::{Outbox, Wrote};
@@ -15,11 +17,13 @@ pub(crate) struct Sending {
     pub outbox: Outbox,
     /// The session waits until the socket takes more.
     pub waits: bool,
+    /// Bytes of the last heartbeat.
+    beat_bytes: u64,
 }
 
 impl Sending {
     pub fn new(stream: Stream) -> Self {
-        Self { stream, outbox: Outbox::new(), waits: false }
+        Self { stream, outbox: Outbox::new(), waits: false, beat_bytes: 0 }
     }
 
     /// Bytes that wait here, but for those of the window.
@@ -44,6 +48,18 @@ impl Sending {
             Ok(Wrote::More | Wrote::Behind) | Err(_) => false,
         }
     }
+
+    /// Adds `heartbeat` where nothing was written since the one before; whether it has.
+    fn beat(&mut self, conn: &Conn, heartbeat: &NodeFrame) -> bool {
+        // The one before does not count as something else: a quiet connection gets one each second.
+        let wrote = conn.wrote.replace(0);
+        let is_due = wrote <= std::mem::take(&mut self.beat_bytes) && self.outbox.at_boundary();
+        if is_due {
+            heartbeat.encode(&mut self.outbox.control);
+            self.beat_bytes = self.outbox.control.len() as u64;
+        }
+        is_due
+    }
 }
 
 /// Sends `conn` what is new, where its session has nothing to say before it; otherwise wakes the session.
@@ -52,6 +68,16 @@ pub(crate) fn deliver(hosted: &Hosted, conn: &Conn) {
         && conn.sending.borrow_mut().as_mut().is_some_and(|sending| sending.deliver(hosted, conn));
     if !is_written {
         conn.wake();
+    }
+}
+
+/// A second has passed: sends `conn` a heartbeat where nothing else was written, while a session is at work.
+pub(crate) fn beat(hosted: &Hosted, conn: &Conn, heartbeat: &NodeFrame) {
+    let mut sending = conn.sending.borrow_mut();
+    let is_due = sending.as_mut().is_some_and(|sending| sending.beat(conn, heartbeat));
+    drop(sending);
+    if is_due {
+        deliver(hosted, conn);
     }
 }
 
@@ -107,5 +133,34 @@ mod tests {
         hosted.window.borrow_mut().push(entry(4, 100), 4, 4);
         deliver(&hosted, &conn);
         assert!(!is_woken(&conn).await);
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_wakes_no_session_and_is_left_out_after_anything_else() {
+        let hosted = testing::hosted(&testing::shared(NodeLimits::default()));
+        let conn = Conn::new(ConnId(1), Door::Native, IpAddr::V4(Ipv4Addr::LOCALHOST), None);
+        let heartbeat = NodeFrame::Heartbeat { epoch: 1, tail: 0 };
+        beat(&hosted, &conn, &heartbeat);
+        assert!(!is_woken(&conn).await, "no session is at work yet");
+
+        let (ours, mut client) = testing::narrow().await;
+        let mut sending = Sending::new(ours);
+        sending.outbox.start(1, Vec::new());
+        conn.sending.replace(Some(sending));
+        let mut expected = bytes::BytesMut::new();
+        heartbeat.encode(&mut expected);
+        expected.extend_from_slice(&entry(1, 100));
+        heartbeat.encode(&mut expected);
+        // Quiet; then an entry stands for the second one; then quiet again.
+        beat(&hosted, &conn, &heartbeat);
+        hosted.window.borrow_mut().push(entry(1, 100), 1, 1);
+        deliver(&hosted, &conn);
+        beat(&hosted, &conn, &heartbeat);
+        beat(&hosted, &conn, &heartbeat);
+        assert!(!is_woken(&conn).await);
+        let mut got = vec![0; expected.len()];
+        let read = tokio::time::timeout(testing::PATIENCE, client.read_exact(&mut got)).await;
+        read.expect("it comes").expect("it is read");
+        assert_eq!(got, expected);
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::accounts::Pass;
+use crate::beating::Beats;
 use crate::conn::Conn;
 use crate::directory::Directory;
 use crate::doors::{line_session, native_session};
@@ -184,6 +185,7 @@ impl Shard {
     async fn run(self, mut jobs: mpsc::Receiver<Job>) {
         let Some(mut stored) = self.stored_rx.borrow_mut().take() else { return };
         let mut beat = tokio::time::interval(Duration::from_secs(1));
+        let mut beats = Beats::default();
         let mut ending: Option<oneshot::Sender<()>> = None;
         while ending.is_none() {
             tokio::select! {
@@ -194,7 +196,15 @@ impl Shard {
                     Some(job) => self.work(job),
                     None => return,
                 },
-                _ = beat.tick() => self.beat(),
+                _ = beat.tick() => {
+                    let groups = self.groups.borrow();
+                    beats.begin(&groups);
+                    groups.values().for_each(keeping::look_after);
+                }
+                () = std::future::ready(()), if beats.is_due() => {
+                    beats.go_on();
+                    tokio::task::yield_now().await;
+                }
             }
         }
         let _ = tokio::time::timeout(END_WAIT, self.end(&mut stored)).await;
@@ -206,13 +216,6 @@ impl Shard {
         if let Some(hosted) = self.group(stored.key) {
             hosted.batch_done(stored.result);
             keeping::look_after(&hosted);
-        }
-    }
-
-    fn beat(&self) {
-        for hosted in self.groups.borrow().values() {
-            hosted.conns.borrow().values().for_each(|conn| conn.beat());
-            keeping::look_after(hosted);
         }
     }
 

@@ -409,7 +409,6 @@ impl Session<'_> {
     }
 
     fn take_inbox(&mut self) {
-        self.conn.take_beat();
         for output in self.conn.take_inbox() {
             match output {
                 Output::Welcome(_, welcome) => self.welcome(&welcome),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefMut};
 use std::io;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,9 +43,6 @@ const REFUSED_STEP_BYTES: usize = 64 << 10;
 const LAST_WORD_BYTES: usize = 64 << 10;
 /// What a connection that is being closed has to take its last bytes.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Nothing acknowledged for so long is dead, with an open window and with a closed one.
-const DEAD_MS: u32 = 30_000;
-const DEAD_CLOSED_MS: u32 = 300_000;
 
 /// What the joining knew and the session needs for its answer.
 pub(crate) struct Opening {
@@ -79,8 +75,6 @@ struct Session<'a> {
     finished: bool,
     /// Once set, no more is read, and what is left is written until then.
     last_call: Option<Instant>,
-    /// Bytes of the last heartbeat.
-    beat_bytes: u64,
     /// What it was refused; while too much, nothing is read.
     refused: Meter,
     /// Bytes of messages that it has sent since the group's last answers.
@@ -111,7 +105,6 @@ pub(crate) async fn run(
         held: hosted.shared.budget.holder(),
         finished: false,
         last_call: None,
-        beat_bytes: 0,
         refused: Meter::default(),
         offered_bytes: 0,
         is_bad: false,
@@ -429,8 +422,9 @@ impl<'a> Session<'a> {
         if let Some(closing) = self.conn.closing() {
             self.end(closing.code, closing.message);
         }
-        if self.conn.take_beat() {
-            self.beat();
+        if self.conn.is_gone() && self.last_call.is_none() {
+            // Nobody reads a last frame there.
+            self.last_call = Some(Instant::now());
         }
     }
 
@@ -538,26 +532,5 @@ impl<'a> Session<'a> {
             level: self.hosted.shared.level(),
         }));
         self.answer(&frame);
-    }
-
-    /// A second has passed: a heartbeat where nothing else was written, and a look at whether the host is still there.
-    fn beat(&mut self) {
-        // The beat before does not count as something else: a quiet connection gets one each second.
-        let wrote = self.conn.wrote.replace(0);
-        if wrote <= std::mem::take(&mut self.beat_bytes) && self.outbox().at_boundary() {
-            let group = self.hosted.group.borrow();
-            self.answer(&NodeFrame::Heartbeat { epoch: group.epoch(), tail: group.tail() });
-            self.beat_bytes = self.outbox().control.len() as u64;
-        }
-        let writing = self.conn.writing();
-        let socket = writing.stream.as_fd();
-        if let Some((silent_ms, under_way)) = crate::linux::last_acknowledged(socket) {
-            let waits = crate::linux::unacknowledged_bytes(socket).unwrap_or(0) > 0;
-            let dead_ms = if under_way > 0 { DEAD_MS } else { DEAD_CLOSED_MS };
-            if waits && silent_ms > dead_ms && self.last_call.is_none() {
-                // Nobody reads a last frame here.
-                self.last_call = Some(Instant::now());
-            }
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! The members of a group as they are after the last stored entry: who is in the view, how far each one's cursor is.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
 
 use crate::ids::{ById, ConnId, Door, Incarnation, SecretDigest, Seq};
 use crate::lowest::Lowest;
@@ -62,13 +63,37 @@ impl Member {
     }
 }
 
+/// A name, found by how it looks.
+#[derive(Clone, Debug)]
+struct Looks(Name);
+
+impl Borrow<str> for Looks {
+    fn borrow(&self) -> &str {
+        self.0.skeleton()
+    }
+}
+
+impl Hash for Looks {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.skeleton().hash(state);
+    }
+}
+
+impl PartialEq for Looks {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.skeleton() == other.0.skeleton()
+    }
+}
+
+impl Eq for Looks {}
+
 /// The members, findable by stay, connection and name. Slots are reused; the order of `iter` has no meaning.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Members {
     slots: Vec<Option<Member>>,
     free: Vec<usize>,
     by_key: ById<Incarnation, usize>,
-    by_skeleton: HashMap<Arc<str>, usize>,
+    by_skeleton: HashMap<Looks, usize>,
     lowest: Lowest,
     /// How many members are at work on a number that they were asked for.
     pub open_counts: BTreeMap<Seq, u32>,
@@ -118,7 +143,7 @@ impl Members {
             self.slots.len() - 1
         });
         self.by_key.insert(member.key, slot);
-        self.by_skeleton.insert(member.name.skeleton().into(), slot);
+        self.by_skeleton.insert(Looks(member.name.clone()), slot);
         self.slots[slot] = Some(member);
     }
 

@@ -3,6 +3,7 @@
 //! Shown as PRECIS UsernameCasePreserved, compared as UsernameCaseMapped (RFC 8265), told apart from look-alikes by the
 //! skeletons of Unicode Technical Standard 39.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,12 +13,14 @@ use unicode_normalization::char::is_combining_mark;
 
 use crate::limits::{NAME_BYTES_MAX, NAME_CHARS_MAX};
 
-/// A name that is fit to be shown and compared. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A name that is fit to be shown and compared. Cheap to clone, and small: everybody in a group has several.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name {
-    folded: Arc<str>,
-    shown: Arc<str>,
-    skeleton: Arc<str>,
+    /// As it is compared, as it is shown and as it looks, one after the other; the latter two only where they are different.
+    text: Arc<str>,
+    folded_bytes: u16,
+    /// None where it is shown as it is compared.
+    shown_bytes: u16,
 }
 
 /// Why a text is not a name; the text says what to do.
@@ -56,26 +59,52 @@ impl Name {
         let folded =
             UsernameCaseMapped::new().enforce(text).map_err(|_| NameError::BadCharacter)?;
         let skeleton: String = unicode_security::skeleton(&folded).collect();
+        let but = |part| if part == folded.as_ref() { "" } else { part };
+        let (shown, skeleton) = (but(shown.as_ref()), but(skeleton.as_str()));
+        let bytes = |part: &str| u16::try_from(part.len()).map_err(|_| NameError::TooLong);
         Ok(Self {
-            folded: folded.as_ref().into(),
-            shown: shown.as_ref().into(),
-            skeleton: skeleton.into(),
+            folded_bytes: bytes(&folded)?,
+            shown_bytes: bytes(shown)?,
+            text: [folded.as_ref(), shown, skeleton].concat().into(),
         })
+    }
+
+    /// What stands between these places of the text; where that is nothing, it is as it is compared.
+    fn part(&self, from: usize, to: usize) -> &str {
+        if from == to { self.folded() } else { &self.text[from..to] }
+    }
+
+    /// Where it ends as it is shown.
+    fn shown_end(&self) -> usize {
+        usize::from(self.folded_bytes) + usize::from(self.shown_bytes)
     }
 
     /// As it was written and is shown.
     pub fn as_str(&self) -> &str {
-        &self.shown
+        self.part(self.folded_bytes.into(), self.shown_end())
     }
 
     /// As it is compared: equal for names that differ in case only.
     pub fn folded(&self) -> &str {
-        &self.folded
+        &self.text[..self.folded_bytes.into()]
     }
 
     /// Equal for names that people cannot tell apart; equal names have equal skeletons.
     pub fn skeleton(&self) -> &str {
-        &self.skeleton
+        self.part(self.shown_end(), self.text.len())
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // How a name looks follows from how it is compared.
+        (self.folded(), self.as_str()).cmp(&(other.folded(), other.as_str()))
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -99,13 +128,13 @@ fn check_characters(text: &str) -> Result<(), NameError> {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Name({})", self.shown)
+        write!(f, "Name({})", self.as_str())
     }
 }
 

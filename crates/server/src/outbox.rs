@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 
+use arrayvec::ArrayVec;
 use bytes::{Buf, Bytes, BytesMut};
 use tertulia_group::entry::FLAG_AGAIN;
 use tertulia_group::{Input, Seq};
@@ -14,7 +15,7 @@ use tertulia_wire::NodeFrame;
 use crate::conn::Conn;
 use crate::hosted::{Hosted, Reading};
 use crate::stream::Stream;
-use crate::window::frame_ends;
+use crate::window::{PIECES_MAX, frame_ends};
 
 /// Written in one call, about.
 const WRITE_BYTES: usize = 256 << 10;
@@ -43,8 +44,6 @@ pub(crate) enum Wrote {
 pub(crate) struct Outbox {
     /// Frames that are not the log's: they go between the log's, at frame boundaries.
     pub control: BytesMut,
-    /// Those that come before what is in `control`: long ones as they are, so that the shard copies none.
-    before: VecDeque<Bytes>,
     /// Entries are written from here on; `None` for a sender from outside.
     next: Option<Seq>,
     /// The place of `next` in the window, while it reads there.
@@ -55,6 +54,15 @@ pub(crate) struct Outbox {
     rest: Bytes,
     /// `rest` is this one's own, and no part of the window's memory.
     rest_owned: bool,
+    /// Made when there is something in it: who is up to date and asks nothing has none.
+    backlog: Option<Box<Backlog>>,
+}
+
+/// What waits for a connection that is not up to date, or has asked something.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// Frames that come before what is in `control`: long ones as they are, so that the shard copies none.
+    before: VecDeque<Bytes>,
     /// Whole frames from the journal.
     chunks: VecDeque<Bytes>,
     /// Numbers that the member had not finished: sent again before the rest.
@@ -63,26 +71,35 @@ pub(crate) struct Outbox {
     again_read: bool,
 }
 
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.chunks.is_empty() && self.again.is_empty()
+    }
+}
+
 impl Outbox {
     pub fn new() -> Self {
         Self {
             control: BytesMut::new(),
-            before: VecDeque::new(),
             next: None,
             place: None,
             lagging: false,
             rest: Bytes::new(),
             rest_owned: false,
-            chunks: VecDeque::new(),
-            again: VecDeque::new(),
-            again_read: false,
+            backlog: None,
         }
+    }
+
+    fn backlog(&mut self) -> &mut Backlog {
+        self.backlog.get_or_insert_default()
     }
 
     /// From now on the log is written, after the numbers in `again`.
     pub fn start(&mut self, next: Seq, again: Vec<Seq>) {
         self.next = Some(next);
-        self.again = again.into();
+        if !again.is_empty() {
+            self.backlog().again = again.into();
+        }
     }
 
     /// The connection was sent everything up to here.
@@ -96,41 +113,46 @@ impl Outbox {
         if frame.len() <= COPIED_BYTES {
             return self.control.extend_from_slice(&frame);
         }
-        if !self.control.is_empty() {
-            self.before.push_back(self.control.split().freeze());
-        }
-        self.before.push_back(frame);
+        let control = self.control.split().freeze();
+        let before = &mut self.backlog().before;
+        before.extend(Some(control).filter(|control| !control.is_empty()));
+        before.push_back(frame);
     }
 
     /// Bytes of answers that wait for the socket.
     pub fn answers(&self) -> usize {
-        self.control.len() + self.before.iter().map(Bytes::len).sum::<usize>()
+        let before = self.backlog.iter().flat_map(|backlog| &backlog.before);
+        self.control.len() + before.map(Bytes::len).sum::<usize>()
     }
 
     /// Bytes that wait for the socket, but for those of the window.
     pub fn held(&self) -> usize {
-        let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
+        let chunks = self.backlog.iter().flat_map(|backlog| &backlog.chunks);
+        let chunks: usize = chunks.map(Bytes::len).sum();
         let rest = if self.rest_owned { self.rest.len() } else { 0 };
         self.answers() + rest + chunks
     }
 
     /// Gives up what can be read again.
     pub fn forget_chunks(&mut self) {
-        if !self.again_read {
-            self.chunks.clear();
+        if let Some(backlog) = self.backlog.as_mut().filter(|backlog| !backlog.again_read) {
+            backlog.chunks.clear();
         }
     }
 
     /// Nothing is half written.
     pub fn at_boundary(&self) -> bool {
-        self.rest.is_empty() && self.before.is_empty() && self.control.is_empty()
+        let before = self.backlog.as_ref().is_some_and(|backlog| !backlog.before.is_empty());
+        self.rest.is_empty() && !before && self.control.is_empty()
     }
 
     /// From now on no more of the log is written than what is half written.
     pub fn finish(&mut self) {
         self.next = None;
-        self.again.clear();
-        self.chunks.clear();
+        if let Some(backlog) = &mut self.backlog {
+            backlog.again.clear();
+            backlog.chunks.clear();
+        }
     }
 
     /// Writes what there is and the socket takes, at most a turn's worth.
@@ -144,11 +166,11 @@ impl Outbox {
         loop {
             let wrote = if !self.rest.is_empty() {
                 stream.try_write(&self.rest).inspect(|n| self.rest.advance(*n))
-            } else if let Some(frame) = self.before.front() {
+            } else if let Some(frame) = self.backlog.as_ref().and_then(|all| all.before.front()) {
                 stream.try_write(frame).inspect(|n| self.answer_written(*n))
             } else if !self.control.is_empty() {
                 stream.try_write(&self.control).inspect(|n| self.control_written(*n))
-            } else if let Some(chunk) = self.chunks.front() {
+            } else if let Some(chunk) = self.backlog.as_ref().and_then(|all| all.chunks.front()) {
                 let n = stream.try_write(&chunk[..chunk.len().min(WRITE_BYTES)]);
                 n.inspect(|n| self.chunk_written(*n))
             } else {
@@ -178,8 +200,11 @@ impl Outbox {
     /// Finds out where the next bytes come from.
     fn step(&mut self, hosted: &Hosted, conn: &Conn) -> Step {
         let Some(next) = self.next else { return Step::Done(Wrote::All) };
-        if !self.again.is_empty() {
-            return Step::Done(Wrote::Behind);
+        match &self.backlog {
+            Some(backlog) if !backlog.again.is_empty() => return Step::Done(Wrote::Behind),
+            // Done with: it is made again when there is something.
+            Some(backlog) if backlog.is_empty() => self.backlog = None,
+            _ => {}
         }
         let window = hosted.window.borrow();
         let place = self.place.filter(|place| window.holds(*place)).or_else(|| window.locate(next));
@@ -222,7 +247,7 @@ impl Outbox {
         place: u64,
     ) -> io::Result<usize> {
         let window = hosted.window.borrow();
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
+        let mut slices: ArrayVec<IoSlice<'_>, PIECES_MAX> = ArrayVec::new();
         let (bytes, last) = window.slices(place, WRITE_BYTES, &mut slices);
         let n = match &slices[..] {
             [piece] => stream.try_write(piece)?,
@@ -241,10 +266,11 @@ impl Outbox {
     }
 
     fn answer_written(&mut self, n: usize) {
-        let Some(frame) = self.before.front_mut() else { return };
+        let before = &mut self.backlog().before;
+        let Some(frame) = before.front_mut() else { return };
         frame.advance(n);
         if frame.is_empty() {
-            self.before.pop_front();
+            before.pop_front();
         }
     }
 
@@ -257,28 +283,31 @@ impl Outbox {
     }
 
     fn chunk_written(&mut self, n: usize) {
-        let Some(chunk) = self.chunks.front_mut() else { return };
+        let chunks = &mut self.backlog().chunks;
+        let Some(chunk) = chunks.front_mut() else { return };
         let Some((seq, end)) = frame_ends(chunk).find(|(_, end)| *end >= n) else { return };
-        (self.rest, self.rest_owned) = (Bytes::copy_from_slice(&chunk[n..end]), true);
+        let rest = Bytes::copy_from_slice(&chunk[n..end]);
         chunk.advance(end);
+        if chunk.is_empty() {
+            chunks.pop_front();
+        }
+        (self.rest, self.rest_owned) = (rest, true);
         // One that is sent again lies before `next`.
         self.next = self.next.map(|next| next.max(seq + 1));
-        if chunk.is_empty() {
-            self.chunks.pop_front();
-        }
     }
 
     /// Begins to read from the journal what is to be written next.
     pub fn read(&mut self, hosted: &Rc<Hosted>) -> Reading {
-        let from = self.again.front().copied().or(self.next).unwrap_or(1);
-        let bytes_max = if self.again.is_empty() { READ_BYTES } else { 1 };
-        hosted.read_behind(from, bytes_max)
+        let again = self.backlog.as_ref().and_then(|backlog| backlog.again.front().copied());
+        let bytes_max = if again.is_none() { READ_BYTES } else { 1 };
+        hosted.read_behind(again.or(self.next).unwrap_or(1), bytes_max)
     }
 
     /// Takes what was read. A gap is told; an error means that the connection cannot go on.
     pub fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) -> Result<(), ReadError> {
-        let again = self.again.pop_front();
-        self.again_read = again.is_some();
+        let backlog = self.backlog();
+        let again = backlog.again.pop_front();
+        backlog.again_read = again.is_some();
         let from = again.or(self.next).unwrap_or(1);
         let records = match read {
             Ok(records) => records,
@@ -290,10 +319,11 @@ impl Outbox {
             }
             Err(error) => return Err(error),
         };
+        let chunks = &mut self.backlog().chunks;
         for record in records.into_iter().filter(|record| record.count > 0) {
             match again {
-                Some(seq) => self.chunks.extend(frame_again(&record, seq)),
-                None => self.chunks.extend(from_number(&record, from)),
+                Some(seq) => chunks.extend(frame_again(&record, seq)),
+                None => chunks.extend(from_number(&record, from)),
             }
         }
         Ok(())

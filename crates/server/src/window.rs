@@ -4,11 +4,15 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use tertulia_group::{Header, Seq};
 
 /// Bytes that are kept even when nobody needs them any more, for those who come back in a moment.
 const KEPT_BYTES_MIN: usize = 256 << 10;
+
+/// Segments that are written in one call, at most.
+pub(crate) const PIECES_MAX: usize = 64;
 
 /// Frames are looked for from the nearest of the marks that are so far apart.
 const MARK_BYTES: usize = 4 << 10;
@@ -155,7 +159,7 @@ impl Window {
         &'a self,
         at: u64,
         bytes_max: usize,
-        out: &mut Vec<IoSlice<'a>>,
+        out: &mut ArrayVec<IoSlice<'a>, PIECES_MAX>,
     ) -> (usize, Seq) {
         // Nearly everybody is at the last one.
         let before = self.segments.len().saturating_sub(1);
@@ -168,7 +172,7 @@ impl Window {
         while let Some(segment) = self.segments.get(index) {
             let skip = usize::try_from(from - segment.start).expect("a place within a segment");
             let slice = &segment.bytes[skip..];
-            if taken > 0 && taken + slice.len() > bytes_max || out.len() >= 64 {
+            if taken > 0 && taken + slice.len() > bytes_max || out.is_full() {
                 break;
             }
             out.push(IoSlice::new(slice));
@@ -271,7 +275,7 @@ mod tests {
         assert_eq!((seq, end, rest.len() as u64), (2, 2 * len, len - 5));
         let (seq, end, rest) = window.stopped(0, 2 * len as usize).unwrap();
         assert_eq!((seq, end, rest.len()), (2, 2 * len, 0));
-        let mut slices = Vec::new();
+        let mut slices = ArrayVec::new();
         assert_eq!(
             window.slices(len, 1 << 20, &mut slices),
             (2 * len as usize + len as usize + 10, 4)

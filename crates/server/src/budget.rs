@@ -4,10 +4,10 @@
 //! that came last: who fills the budget and goes silent pays for it, and nobody else.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
+use crate::wake::Wake;
 
 /// Bytes of each connection that are not counted: an idle or well-behaved one never takes the lock.
 const FREE_BYTES: usize = 16 << 10;
@@ -35,21 +35,16 @@ struct Holders {
 #[derive(Debug)]
 struct Holder {
     bytes: usize,
-    call: Arc<Call>,
-}
-
-/// Asks a holder to give up.
-#[derive(Debug, Default)]
-struct Call {
-    made: AtomicBool,
-    wake: Notify,
+    /// Asks it to give up.
+    call: Arc<Wake>,
 }
 
 /// What one connection holds; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<Inner>,
-    call: Arc<Call>,
+    /// Asks it to give up; made when there is something, or somebody who waits.
+    call: OnceLock<Arc<Wake>>,
     /// Its place in the order of age; past everything before the first.
     age: u64,
     bytes: usize,
@@ -62,7 +57,7 @@ impl Budget {
 
     /// For a connection that holds nothing yet.
     pub fn holder(&self) -> Held {
-        Held { budget: Arc::clone(&self.0), call: Arc::default(), age: u64::MAX, bytes: 0 }
+        Held { budget: Arc::clone(&self.0), call: OnceLock::new(), age: u64::MAX, bytes: 0 }
     }
 }
 
@@ -87,21 +82,24 @@ impl Held {
         }
         self.bytes = counted;
         if counted > 0 {
-            let holder = Holder { bytes: counted, call: Arc::clone(&self.call) };
+            let holder = Holder { bytes: counted, call: Arc::clone(self.call()) };
             holders.bytes += counted;
             holders.by_age.insert(self.age, holder);
-        } else {
-            self.call.made.store(false, Ordering::Relaxed);
+        } else if let Some(call) = self.call.get() {
+            call.forget();
         }
         while holders.bytes > self.budget.bytes_max
             && let Some(oldest) = holders.by_age.first_key_value().map(|(age, _)| *age)
         {
             // It counts as given up from here on, so that nobody else has to pay for it too.
             if let Some(holder) = holders.take(oldest) {
-                holder.call.made.store(true, Ordering::Relaxed);
-                holder.call.wake.notify_one();
+                holder.call.wake();
             }
         }
+    }
+
+    fn call(&self) -> &Arc<Wake> {
+        self.call.get_or_init(Arc::default)
     }
 
     /// Whether it holds more than what is free.
@@ -111,31 +109,28 @@ impl Held {
 
     /// For whoever waits for the call without holding this.
     pub fn caller(&self) -> Caller {
-        Caller(Arc::clone(&self.call))
+        Caller(Arc::clone(self.call()))
     }
 
     /// Waits until this connection has to give up what it holds.
     pub async fn called(&self) {
-        self.call.made().await;
+        self.call().woken().await;
+    }
+
+    /// The same, for who waits for several things.
+    pub fn poll_called(&self, cx: &Context<'_>) -> Poll<()> {
+        self.call().poll_woken(cx)
     }
 }
 
 /// Hears the call to give up, for a [`Held`] that is somewhere else.
 #[derive(Debug)]
-pub(crate) struct Caller(Arc<Call>);
+pub(crate) struct Caller(Arc<Wake>);
 
 impl Caller {
     /// Waits until the connection has to give up what it holds.
     pub async fn called(&self) {
-        self.0.made().await;
-    }
-}
-
-impl Call {
-    async fn made(&self) {
-        while !self.made.swap(false, Ordering::Relaxed) {
-            self.wake.notified().await;
-        }
+        self.0.woken().await;
     }
 }
 
@@ -160,7 +155,7 @@ mod tests {
     use super::*;
 
     fn is_called(held: &Held) -> bool {
-        held.call.made.load(Ordering::Relaxed)
+        held.call.get().is_some_and(|call| call.is_due())
     }
 
     #[test]

@@ -1,14 +1,11 @@
 //! One connection of a group, as its driver sees it: an inbox for what the group says, and a way to wake its session.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::future::poll_fn;
-use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tertulia_group::{ConnId, Door, Output};
 use tertulia_wire::Code;
-use tokio::io::{Interest, Ready};
 
 use crate::accounts::Pass;
 use crate::sending::Sending;
@@ -24,6 +21,14 @@ pub(crate) struct Closing {
     pub message: &'static str,
 }
 
+/// What it is here by right of, and with it what wakes its session.
+#[derive(Debug)]
+enum Right {
+    Pass(Pass),
+    /// None: each of its requests is looked at by itself.
+    None(Box<Wake>),
+}
+
 /// See the module. Lives on the group's shard.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -33,9 +38,7 @@ pub(crate) struct Conn {
     inbox: RefCell<Vec<Output>>,
     /// Its socket and what is written there, while a native session is at work.
     pub sending: RefCell<Option<Sending>>,
-    wake: Arc<Wake>,
-    /// What it is here by right of; none where each of its requests is looked at by itself.
-    pass: Option<Pass>,
+    right: Right,
     closing: Cell<Option<Closing>>,
     /// Its peer's host does not answer any more.
     is_gone: Cell<bool>,
@@ -47,15 +50,13 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub fn new(id: ConnId, door: Door, address: IpAddr, pass: Option<Pass>) -> Self {
-        let wake = pass.as_ref().map_or_else(Arc::default, |pass| Arc::clone(pass.wake()));
         Self {
             id,
             door,
             address,
             inbox: RefCell::default(),
             sending: RefCell::default(),
-            wake,
-            pass,
+            right: pass.map_or_else(|| Right::None(Box::default()), Right::Pass),
             closing: Cell::new(None),
             is_gone: Cell::new(false),
             wrote: Cell::new(0),
@@ -93,18 +94,25 @@ impl Conn {
         })
     }
 
-    /// Waits until one of these is possible at its socket.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        poll_fn(|cx| self.writing().stream.poll_ready(interest, cx)).await
-    }
-
     pub fn wake(&self) {
-        self.wake.wake();
+        self.waker().wake();
     }
 
     /// Waits for [`Conn::wake`].
     pub async fn woken(&self) {
-        self.wake.woken().await;
+        self.waker().woken().await;
+    }
+
+    /// The same, for who waits for several things.
+    pub fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
+        self.waker().poll_woken(cx)
+    }
+
+    fn waker(&self) -> &Wake {
+        match &self.right {
+            Right::Pass(pass) => pass.wake(),
+            Right::None(wake) => wake,
+        }
     }
 
     pub fn close(&self, code: Code, message: &'static str) {
@@ -113,18 +121,21 @@ impl Conn {
     }
 
     pub fn closing(&self) -> Option<Closing> {
-        let ended = || self.pass.as_ref().and_then(Pass::ended);
+        let ended = || self.pass().and_then(Pass::ended);
         self.closing.get().or_else(ended)
     }
 
     /// What it is here by right of.
     pub const fn pass(&self) -> Option<&Pass> {
-        self.pass.as_ref()
+        match &self.right {
+            Right::Pass(pass) => Some(pass),
+            Right::None(_) => None,
+        }
     }
 
     /// Whether its receipts name members.
     pub fn sees_names(&self) -> bool {
-        self.pass.as_ref().is_none_or(Pass::sees_names)
+        self.pass().is_none_or(Pass::sees_names)
     }
 
     /// Its peer's host does not answer any more: nobody reads a last frame there.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,12 @@ pub(crate) struct Attachment {
 pub(crate) enum AttachedDoor {
     Native(native_session::Opening),
     Line(LineSplitter),
+}
+
+/// A session at work.
+enum Served {
+    Native(Box<native_session::Session>),
+    Line(Pin<Box<dyn Future<Output = bool>>>),
 }
 
 /// What a shard can be asked.
@@ -334,14 +341,20 @@ impl Shard {
         let Ok(stream) = stream.attach() else { return hosted.leave(id) };
         let directory = Arc::clone(&self.directory);
         let (is_member, since) = (hosted.group.borrow().stay(id).is_some(), Instant::now());
+        let of = (Rc::clone(&hosted), conn);
+        // A task has room for what is moved into it and for what it awaits, each for itself: so only pointers are moved.
+        let mut session = match door {
+            AttachedDoor::Native(opening) => Served::Native(Box::new(
+                native_session::Session::new(of.0, of.1, stream, inbound, opening, directory),
+            )),
+            AttachedDoor::Line(splitter) => Served::Line(Box::pin(line_session::run(
+                of.0, of.1, stream, inbound, splitter, directory,
+            ))),
+        };
         tokio::task::spawn_local(async move {
-            let is_bad = match door {
-                AttachedDoor::Native(opening) => {
-                    native_session::run(&hosted, &conn, stream, inbound, opening, directory).await
-                }
-                AttachedDoor::Line(splitter) => {
-                    line_session::run(&hosted, &conn, stream, inbound, splitter, directory).await
-                }
+            let is_bad = match &mut session {
+                Served::Native(session) => session.run().await,
+                Served::Line(session) => session.await,
             };
             if is_bad || is_member && since.elapsed() < hosted.shared.config.limits.short_stay {
                 counted.ends_badly();

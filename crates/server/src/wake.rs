@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
@@ -21,20 +21,33 @@ impl Wake {
         }
     }
 
+    /// There is nothing to wake for any more.
+    pub fn forget(&self) {
+        self.is_due.store(false, Ordering::Release);
+    }
+
+    /// Whether the next wait ends at once.
+    #[cfg(test)]
+    pub fn is_due(&self) -> bool {
+        self.is_due.load(Ordering::Acquire)
+    }
+
     /// Waits for [`Wake::wake`]; several calls of it since the last wait are one.
     pub async fn woken(&self) {
-        poll_fn(|cx| {
-            if self.is_due.swap(false, Ordering::AcqRel) {
-                return Poll::Ready(());
-            }
-            self.waker.register(cx.waker());
-            // Who came in between has found no waker, or the one before.
-            match self.is_due.swap(false, Ordering::AcqRel) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
+        poll_fn(|cx| self.poll_woken(cx)).await;
+    }
+
+    /// The same, for who waits for several things.
+    pub fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_due.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(());
+        }
+        self.waker.register(cx.waker());
+        // Who came in between has found no waker, or the one before.
+        match self.is_due.swap(false, Ordering::AcqRel) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }
 

@@ -24,6 +24,11 @@ use clap::error::ErrorKind;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
+/// Keeps what is of one size together. With the C library's, half of what idle members take was holes: large blocks that live for a
+/// moment while somebody joins leave them between small ones that stay (ADR 5).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -33,7 +33,7 @@ struct Entry {
     /// Whether it may see who is in the group.
     sees_names: AtomicBool,
     ended: OnceLock<Closing>,
-    wake: Arc<Wake>,
+    wake: Wake,
 }
 
 impl Entry {
@@ -88,7 +88,7 @@ impl Pass {
     }
 
     /// What is notified when it ends.
-    pub fn wake(&self) -> &Arc<Wake> {
+    pub fn wake(&self) -> &Wake {
         &self.entry.wake
     }
 }
@@ -112,7 +112,7 @@ impl Passes {
             opened,
             sees_names: AtomicBool::new(sees_names(role)),
             ended: OnceLock::new(),
-            wake: Arc::default(),
+            wake: Wake::default(),
         });
         self.lock().insert(number, Arc::clone(&entry));
         Pass { all: self.clone(), number, entry }

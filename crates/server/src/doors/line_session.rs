@@ -111,13 +111,15 @@ enum Answer {
 
 /// Runs until the connection ends; whether that was its own fault.
 pub(crate) async fn run(
-    hosted: &Rc<Hosted>,
-    conn: &Conn,
+    hosted: Rc<Hosted>,
+    conn: Rc<Conn>,
     stream: Stream,
     inbound: BytesMut,
     splitter: LineSplitter,
     directory: Arc<Directory>,
 ) -> bool {
+    let held = hosted.shared.budget.holder();
+    let (hosted, conn) = (&hosted, &*conn);
     let mut session = Session {
         hosted,
         conn,
@@ -141,7 +143,7 @@ pub(crate) async fn run(
         unanswered: BTreeMap::new(),
         answers: BTreeMap::new(),
         marks: Marks::default(),
-        held: hosted.shared.budget.holder(),
+        held,
         refused: Meter::default(),
         last_call: None,
         is_bad: false,

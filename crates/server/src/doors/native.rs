@@ -291,8 +291,7 @@ impl Lobby {
                 })
             }
         };
-        let opening =
-            Opening { id: join.id, group: listed.name.to_string(), secret, from: self.from() };
+        let opening = Opening { id: join.id, secret, from: self.from() };
         let input = Input::Join(
             self.arrival.id,
             Box::new(tertulia_group::Join {
@@ -327,7 +326,6 @@ impl Lobby {
         };
         let opening = Opening {
             id: open.id,
-            group: listed.name.to_string(),
             secret: Secret([0; 32]),
             from: requests::From { sender: Some(name.to_string()), ..self.from() },
         };

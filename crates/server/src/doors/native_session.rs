@@ -1,21 +1,24 @@
 //! A native connection that is in a group: reads publishes and acknowledgements, writes the log and the group's answers.
 
 use std::cell::{Cell, RefMut};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tertulia_group::{
     Ack, CompleteRun, Input, LeaveReason, Moved, Output, Run, SenderReady, StoredRun, Welcome,
 };
-use tertulia_journal::ReadError;
+use tertulia_journal::{ReadError, Record};
 use tertulia_wire::native::{self, Confirmed, How, Secret};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
-use tokio::io::Interest;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::io::{Interest, Ready};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::requests;
 use crate::budget::Held;
@@ -47,7 +50,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What the joining knew and the session needs for its answer.
 pub(crate) struct Opening {
     pub id: u32,
-    pub group: String,
     /// The secret of the stay.
     pub secret: Secret,
     /// Who asks, where it asks something else.
@@ -59,22 +61,39 @@ thread_local! {
     static ROOM: Cell<BytesMut> = Cell::default();
 }
 
-struct Session<'a> {
-    hosted: &'a Rc<Hosted>,
-    conn: &'a Conn,
+/// What a session waits for.
+enum Event {
+    /// The node has no room for what waits here.
+    Called,
+    /// A request was answered.
+    Replied(Result<Bytes, JoinError>),
+    /// The journal was read.
+    Read(Result<Vec<Record>, ReadError>),
+    /// The socket may be read or written.
+    Ready(Ready),
+    /// The group has said something, or a time has come.
+    Woken,
+}
+
+/// See the module. Small, since everybody in a group has one: what only some need is made when they do.
+pub(crate) struct Session {
+    hosted: Rc<Hosted>,
+    conn: Rc<Conn>,
     inbound: BytesMut,
     /// For the next read.
     room: usize,
     opening: Opening,
     directory: Arc<Directory>,
     reading: Option<Reading>,
-    /// Requests that are being answered; they end with the session.
-    asking: JoinSet<Bytes>,
+    /// Requests that are being answered; they end with the session. None while there are none.
+    asking: Option<JoinSet<Bytes>>,
     held: Held,
     /// A frame was finished since `held` was told last.
     finished: bool,
     /// Once set, no more is read, and what is left is written until then.
     last_call: Option<Instant>,
+    /// Until the last call, or until it is read again. On the heap: hardly anybody has one.
+    pause: Option<Pin<Box<Sleep>>>,
     /// What it was refused; while too much, nothing is read.
     refused: Meter,
     /// Bytes of messages that it has sent since the group's last answers.
@@ -83,51 +102,56 @@ struct Session<'a> {
     is_bad: bool,
 }
 
-/// Runs until the connection ends; whether that was its own fault.
-pub(crate) async fn run(
-    hosted: &Rc<Hosted>,
-    conn: &Conn,
-    stream: Stream,
-    inbound: BytesMut,
-    opening: Opening,
-    directory: Arc<Directory>,
-) -> bool {
-    conn.sending.replace(Some(Sending::new(stream)));
-    let mut session = Session {
-        hosted,
-        conn,
-        inbound,
-        room: SMALL_ROOM_BYTES,
-        opening,
-        directory,
-        reading: None,
-        asking: JoinSet::new(),
-        held: hosted.shared.budget.holder(),
-        finished: false,
-        last_call: None,
-        refused: Meter::default(),
-        offered_bytes: 0,
-        is_bad: false,
-    };
-    session.answer_inbox();
-    session.take_in();
-    let served = session.serve().await;
-    let is_bad = session.is_bad;
-    let sending = conn.sending.take();
-    match served {
-        Ok(()) => {
-            if let Some(Sending { stream, .. }) = sending {
-                super::farewell(stream).await;
+impl Session {
+    /// Of a connection that has become a member or a sender: `inbound` came after its request.
+    pub fn new(
+        hosted: Rc<Hosted>,
+        conn: Rc<Conn>,
+        stream: Stream,
+        inbound: BytesMut,
+        opening: Opening,
+        directory: Arc<Directory>,
+    ) -> Self {
+        conn.sending.replace(Some(Sending::new(stream)));
+        let held = hosted.shared.budget.holder();
+        Self {
+            hosted,
+            conn,
+            inbound,
+            room: SMALL_ROOM_BYTES,
+            opening,
+            directory,
+            reading: None,
+            asking: None,
+            held,
+            finished: false,
+            last_call: None,
+            pause: None,
+            refused: Meter::default(),
+            offered_bytes: 0,
+            is_bad: false,
+        }
+    }
+
+    /// Runs until the connection ends; whether that was its own fault.
+    pub async fn run(&mut self) -> bool {
+        self.answer_inbox();
+        self.take_in();
+        let served = self.serve().await;
+        let sending = self.conn.sending.take();
+        match (served, sending) {
+            // On the heap, so that it takes no room for as long as the connection lives.
+            (Ok(()), Some(Sending { stream, .. })) => Box::pin(super::farewell(stream)).await,
+            (Ok(()), None) => {}
+            (Err(error), _) => {
+                tracing::debug!(%error, conn = self.conn.id.0, "a connection ended");
             }
         }
-        Err(error) => tracing::debug!(%error, conn = conn.id.0, "a connection ended"),
+        self.is_bad
     }
-    is_bad
-}
 
-impl<'a> Session<'a> {
     /// Never held while something else is done here.
-    fn outbox(&self) -> RefMut<'a, Outbox> {
+    fn outbox(&self) -> RefMut<'_, Outbox> {
         RefMut::map(self.conn.writing(), |sending| &mut sending.outbox)
     }
 
@@ -151,7 +175,8 @@ impl<'a> Session<'a> {
                     continue;
                 }
                 Wrote::Behind if self.reading.is_none() => {
-                    self.reading = Some(self.outbox().read(self.hosted));
+                    let reading = self.outbox().read(&self.hosted);
+                    self.reading = Some(reading);
                 }
                 _ => {}
             }
@@ -193,38 +218,64 @@ impl<'a> Session<'a> {
             (false, true) => Some(Interest::WRITABLE),
             (false, false) => None,
         };
-        let until = self.last_call.or(paused);
-        // In this order, so that who waits for a reply, or has to give up, is not kept from it by reading. Each branch costs
-        // something each time: most are there only while there is something to wait for.
-        tokio::select! {
-            biased;
-            () = self.held.called(), if self.held.is_counted() => self.give_up()?,
-            Some(reply) = self.asking.join_next(), if !self.asking.is_empty() => {
-                // One that has failed was told to the log by its panic.
-                if let (Ok(reply), None) = (reply, self.last_call) {
-                    self.outbox().answer(reply);
-                }
-            }
-            read = async { self.reading.as_mut().expect("only polled when there is one").await }, if self.reading.is_some() => {
-                self.reading = None;
-                let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
-                let taken = self.outbox().take_read(read);
-                if let Err(error) = taken {
-                    self.hosted.unreadable(&error);
-                    let is_damage = matches!(error, ReadError::Damaged(_));
-                    let code = if is_damage { Code::Damaged } else { Code::StoreFailed };
-                    self.end(code, error.to_string());
-                }
-            }
-            () = self.conn.woken() => {}
-            ready = self.conn.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
-                if ready?.is_readable() && reads {
-                    self.read()?;
-                }
-            }
-            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+        self.pause = self.last_call.or(paused).map(|until| Box::pin(sleep_until(until)));
+        match poll_fn(|cx| self.poll_event(interest, cx)).await? {
+            Event::Called => self.give_up()?,
+            // One that has failed was told to the log by its panic.
+            Event::Replied(Ok(reply)) if self.last_call.is_none() => self.outbox().answer(reply),
+            Event::Read(read) => self.take_read(read),
+            Event::Ready(ready) if ready.is_readable() && reads => self.read()?,
+            Event::Replied(_) | Event::Ready(_) | Event::Woken => {}
         }
         Ok(())
+    }
+
+    /// What comes first, in this order: who waits for a reply, or has to give up, is not kept from it by reading. Each costs
+    /// something each time, so most are looked at only while there is something to wait for.
+    fn poll_event(
+        &mut self,
+        interest: Option<Interest>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Event>> {
+        if self.held.is_counted() && self.held.poll_called(cx).is_ready() {
+            return Poll::Ready(Ok(Event::Called));
+        }
+        if let Some(asking) = &mut self.asking {
+            match asking.poll_join_next(cx) {
+                Poll::Ready(Some(reply)) => return Poll::Ready(Ok(Event::Replied(reply))),
+                Poll::Ready(None) => self.asking = None,
+                Poll::Pending => {}
+            }
+        }
+        if let Some(reading) = &mut self.reading
+            && let Poll::Ready(read) = Pin::new(reading).poll(cx)
+        {
+            self.reading = None;
+            let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
+            return Poll::Ready(Ok(Event::Read(read)));
+        }
+        if self.conn.poll_woken(cx).is_ready() {
+            return Poll::Ready(Ok(Event::Woken));
+        }
+        if let Some(interest) = interest
+            && let Poll::Ready(ready) = self.conn.writing().stream.poll_ready(interest, cx)
+        {
+            return Poll::Ready(ready.map(Event::Ready));
+        }
+        match &mut self.pause {
+            Some(pause) => pause.as_mut().poll(cx).map(|()| Ok(Event::Woken)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) {
+        let taken = self.outbox().take_read(read);
+        if let Err(error) = taken {
+            self.hosted.unreadable(&error);
+            let is_damage = matches!(error, ReadError::Damaged(_));
+            let code = if is_damage { Code::Damaged } else { Code::StoreFailed };
+            self.end(code, error.to_string());
+        }
     }
 
     fn write(&mut self) -> io::Result<Wrote> {
@@ -232,7 +283,7 @@ impl<'a> Session<'a> {
             // Only what makes the last frame readable; the log goes on at the next connection.
             self.outbox().finish();
         }
-        self.conn.writing().write(self.hosted, self.conn)
+        self.conn.writing().write(&self.hosted, &self.conn)
     }
 
     fn read(&mut self) -> io::Result<()> {
@@ -336,7 +387,7 @@ impl<'a> Session<'a> {
     fn answer_receipt(&mut self, frame: &ClientFrame) -> bool {
         let ClientFrame::Receipt { id, group, seq, wait_ms: 0 } = frame else { return false };
         // Who may not know who is in the group is answered by the table.
-        if *group != self.opening.group || !self.conn.sees_names() {
+        if *group != self.hosted.name.as_str() || !self.conn.sees_names() {
             return false;
         }
         let header = self.hosted.window.borrow().header(*seq);
@@ -360,7 +411,7 @@ impl<'a> Session<'a> {
 
     /// Has a request answered away from the shard.
     fn ask(&mut self, id: u32, frame: ClientFrame) {
-        if self.asking.len() >= REQUESTS_MAX {
+        if self.asking.as_ref().map_or(0, JoinSet::len) >= REQUESTS_MAX {
             self.was_refused(1);
             let message = "too many requests at once; wait for the answers".to_owned();
             self.answer(&NodeFrame::Error { id, code: Code::Limit, message });
@@ -372,7 +423,8 @@ impl<'a> Session<'a> {
             requests::answer(&directory, &from, id, frame).await.encode(&mut out);
             out.freeze()
         };
-        self.asking.spawn_on(answer, &self.hosted.shared.main);
+        let asking = self.asking.get_or_insert_default();
+        asking.spawn_on(answer, &self.hosted.shared.main);
     }
 
     /// The last frame; what is written before it goes out first.
@@ -429,7 +481,7 @@ impl<'a> Session<'a> {
     }
 
     fn encode_runs(&mut self, stored: &mut Vec<StoredRun>, complete: &mut Vec<CompleteRun>) {
-        let control = &mut self.outbox().control;
+        let control = &mut self.conn.writing().outbox.control;
         NodeFrame::encode_stored(control, stored);
         NodeFrame::encode_complete(control, complete);
         stored.clear();
@@ -488,7 +540,7 @@ impl<'a> Session<'a> {
             id: self.opening.id,
             resumed: welcome.resumed,
             cut_back: welcome.moved == Some(Moved::CutBack),
-            group: self.opening.group.clone(),
+            group: self.hosted.name.to_string(),
             name: welcome.name.to_string(),
             log: identity.log,
             epoch: identity.epoch,
@@ -512,7 +564,7 @@ impl<'a> Session<'a> {
             self.answer(&NodeFrame::Gap { first: welcome.next, last: first - 1 });
         }
         self.outbox().start(welcome.next.max(first), welcome.open);
-        let (group, name) = (self.opening.group.clone(), welcome.name.to_string());
+        let (group, name) = (self.hosted.name.to_string(), welcome.name.to_string());
         let (address, door) = (self.conn.address, self.conn.door);
         self.hosted.shared.notice(Notice::Joined { group, name, address, door });
     }
@@ -521,7 +573,7 @@ impl<'a> Session<'a> {
         let identity = self.hosted.group.borrow().identity();
         let frame = NodeFrame::SenderReady(Box::new(native::SenderReady {
             id: self.opening.id,
-            group: self.opening.group.clone(),
+            group: self.hosted.name.to_string(),
             name: ready.name.to_string(),
             log: identity.log,
             epoch: identity.epoch,

@@ -73,6 +73,10 @@ pub(crate) fn deliver(hosted: &Hosted, conn: &Conn) {
 
 /// A second has passed: sends `conn` a heartbeat where nothing else was written, while a session is at work.
 pub(crate) fn beat(hosted: &Hosted, conn: &Conn, heartbeat: &NodeFrame) {
+    // What the group has said goes first: nobody hears a heartbeat before its WELCOME. The session is awake for it, and writes.
+    if !conn.is_quiet() {
+        return;
+    }
     let mut sending = conn.sending.borrow_mut();
     let is_due = sending.as_mut().is_some_and(|sending| sending.beat(conn, heartbeat));
     drop(sending);
@@ -119,6 +123,8 @@ mod tests {
         // What the group has said goes first, and is the session's to write.
         conn.push(Output::Refused(ConnId(1), Refusal::BadAck));
         assert!(is_woken(&conn).await);
+        beat(&hosted, &conn, &NodeFrame::Heartbeat { epoch: 1, tail: 1 });
+        assert!(conn.writing().outbox.control.is_empty(), "a heartbeat has overtaken an answer");
         hosted.window.borrow_mut().push(entry(2, 100), 2, 2);
         deliver(&hosted, &conn);
         assert!(is_woken(&conn).await);

@@ -291,7 +291,7 @@ impl Lobby {
                 })
             }
         };
-        let opening = Opening { id: join.id, secret, from: self.from() };
+        let opening = Opening { id: join.id, secret, caller: caller.clone(), sender: None };
         let input = Input::Join(
             self.arrival.id,
             Box::new(tertulia_group::Join {
@@ -327,7 +327,8 @@ impl Lobby {
         let opening = Opening {
             id: open.id,
             secret: Secret([0; 32]),
-            from: requests::From { sender: Some(name.to_string()), ..self.from() },
+            caller: self.caller.clone(),
+            sender: Some(name.as_str().into()),
         };
         let (known, follow) = (open.known, open.follow);
         let sender = tertulia_group::OpenSender { name, id: open.sender, known, follow };

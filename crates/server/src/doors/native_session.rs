@@ -21,6 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::requests;
+use crate::accounts::Caller;
 use crate::budget::Held;
 use crate::conn::Conn;
 use crate::directory::Directory;
@@ -53,7 +54,9 @@ pub(crate) struct Opening {
     /// The secret of the stay.
     pub secret: Secret,
     /// Who asks, where it asks something else.
-    pub from: requests::From,
+    pub caller: Caller,
+    /// What a sender from outside is called.
+    pub sender: Option<Box<str>>,
 }
 
 thread_local! {
@@ -82,7 +85,11 @@ pub(crate) struct Session {
     inbound: BytesMut,
     /// For the next read.
     room: usize,
-    opening: Opening,
+    /// Until it is answered.
+    opening: Option<Box<Opening>>,
+    caller: Caller,
+    /// What a sender from outside is called.
+    sender: Option<Box<str>>,
     directory: Arc<Directory>,
     reading: Option<Reading>,
     /// Requests that are being answered; they end with the session. None while there are none.
@@ -119,7 +126,9 @@ impl Session {
             conn,
             inbound,
             room: SMALL_ROOM_BYTES,
-            opening,
+            caller: opening.caller.clone(),
+            sender: opening.sender.clone(),
+            opening: Some(Box::new(opening)),
             directory,
             reading: None,
             asking: None,
@@ -417,7 +426,11 @@ impl Session {
             self.answer(&NodeFrame::Error { id, code: Code::Limit, message });
             return;
         }
-        let (directory, from) = (Arc::clone(&self.directory), self.opening.from.clone());
+        // Whose socket has no address any more has no use for an answer.
+        let Ok(dialled) = self.conn.writing().stream.socket().local_addr() else { return };
+        let sender = self.sender.as_ref().map(|sender| sender.to_string());
+        let from = requests::From { caller: self.caller.clone(), dialled, sender };
+        let directory = Arc::clone(&self.directory);
         let answer = async move {
             let mut out = BytesMut::new();
             requests::answer(&directory, &from, id, frame).await.encode(&mut out);
@@ -533,11 +546,12 @@ impl Session {
     }
 
     fn welcome(&mut self, welcome: Welcome) {
+        let Some(opening) = self.opening.take() else { return };
         let group = self.hosted.group.borrow();
         let (identity, first) = (group.identity(), group.first());
         drop(group);
         let frame = NodeFrame::Welcome(Box::new(native::Welcome {
-            id: self.opening.id,
+            id: opening.id,
             resumed: welcome.resumed,
             cut_back: welcome.moved == Some(Moved::CutBack),
             group: self.hosted.name.to_string(),
@@ -548,7 +562,7 @@ impl Session {
             next: welcome.next.max(first),
             tail: welcome.tail,
             members: welcome.members,
-            secret: self.opening.secret,
+            secret: opening.secret,
             last_counter: welcome.last_counter,
             window_bytes: self.hosted.shared.config.group_limits.unstored_bytes_max as u32,
             level: self.hosted.shared.level(),
@@ -570,9 +584,10 @@ impl Session {
     }
 
     fn sender_ready(&mut self, ready: &SenderReady) {
+        let Some(opening) = self.opening.take() else { return };
         let identity = self.hosted.group.borrow().identity();
         let frame = NodeFrame::SenderReady(Box::new(native::SenderReady {
-            id: self.opening.id,
+            id: opening.id,
             group: self.hosted.name.to_string(),
             name: ready.name.to_string(),
             log: identity.log,

@@ -87,6 +87,13 @@ impl Conn {
         self.inbox.borrow().is_empty() && self.closing().is_none()
     }
 
+    /// Whether its session has not taken all that it was told, or has more than `bytes` of it to write.
+    pub fn is_told_more_than(&self, bytes: usize) -> bool {
+        let sending = self.sending.borrow();
+        !self.inbox.borrow().is_empty()
+            || sending.as_ref().is_some_and(|sending| sending.outbox.answers() > bytes)
+    }
+
     /// The writing side, for the session that has put it there.
     pub fn writing(&self) -> RefMut<'_, Sending> {
         RefMut::map(self.sending.borrow_mut(), |sending| {

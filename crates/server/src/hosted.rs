@@ -434,6 +434,12 @@ impl Hosted {
         }
     }
 
+    /// Whether somebody has so many answers waiting that it could not take many more at once.
+    pub fn is_anybody_told_much(&self) -> bool {
+        let bytes = self.shared.config.limits.answers_bytes / 4;
+        self.conns.borrow().values().any(|conn| conn.is_told_more_than(bytes))
+    }
+
     /// Lets the window go as far as everybody has written it.
     fn release(&self) {
         if self.window.borrow().is_over_minimum() {

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tertulia_group::{Batch, Input, Seq};
 use tertulia_journal::Snapshot;
@@ -17,6 +18,11 @@ const SNAPSHOT_BYTES: u64 = 32 << 20;
 const SNAPSHOT_BATCHES: u64 = 20_000;
 /// Or after so long, when anything has changed.
 const SNAPSHOT_MS: u64 = 10 * 60 * 1000;
+
+/// Numbers that a group gives up in one turn: whoever waits for the receipt of one is told how it stands.
+const GIVEN_UP_NUMBERS: u64 = 1024;
+/// So long who is told may take to read it, for all that is given up at once; then it is told the rest, read or not.
+const READING_MS: u64 = 10_000;
 
 /// What has come since the last snapshot.
 #[derive(Debug, Default)]
@@ -115,10 +121,28 @@ async fn trim(hosted: &Hosted, at: Option<Seq>) {
         journal.open(log).map(|opened| opened.first).map_err(|error| error.to_string())
     });
     match trimmed.await {
-        Ok(Ok(first)) if first > hosted.group.borrow().first() => {
-            hosted.input(Input::Trimmed(first));
-        }
+        Ok(Ok(first)) => give_up(hosted, first).await,
         Ok(Err(error)) => tracing::warn!(group = %hosted.name, %error, "the log was not trimmed"),
         _ => {}
+    }
+}
+
+/// The group gives up what is below `first`, a little at a time. With a member that does not answer, each of the messages there may have
+/// a receipt that waits for it: told all at once, they would be more than a connection may have waiting, however fast it is read.
+async fn give_up(hosted: &Hosted, first: Seq) {
+    let until_ms = mono_ms() + READING_MS;
+    loop {
+        let next = hosted.group.borrow().first().saturating_add(GIVEN_UP_NUMBERS).min(first);
+        if next <= hosted.group.borrow().first() {
+            return;
+        }
+        hosted.input(Input::Trimmed(next));
+        // The driver's turn, and the sessions'.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        while hosted.is_anybody_told_much() && mono_ms() < until_ms {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -49,3 +49,39 @@ async fn what_is_read_back_at_a_start_counts_towards_the_next_snapshot() {
     assert_eq!(kept[..3], [1, 1, 1], "no life is long enough for a snapshot of its own");
     assert!(kept[4] > MESSAGES, "70 MB are stored, 4 MiB are to be kept: from #{}", kept[4]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_reads_is_told_of_everything_that_is_given_up_however_much_it_is() {
+    let data = tempfile::tempdir().expect("a folder");
+    let keep = Keep { bytes: 4 << 20, ..Keep::default() };
+    let mut config = tertulia_server::Config { keep, ..config(data.path()) };
+    // Less than the receipts that are given up together.
+    config.limits.answers_bytes = 90 << 10;
+    let node = start(config).await;
+    let native = node.endpoints().native.expect("the native door");
+    // It answers nothing, so that every message waits for it.
+    let _silent = NativeClient::member(native, "silent", "ops").await;
+    let id = SenderId([7; 16]);
+    let (mut sender, _) = NativeClient::sender(native, "eva", "ops", id, false).await;
+    let (mut told, mut stored) = (Vec::new(), 0);
+    let mut published = 0;
+    // 36 MB: a snapshot is made after 32 MiB, and then all but 4 MiB are given up. And it goes on.
+    while told.len() < 1_700 || stored < 2_200 {
+        if published < 2_200 {
+            published += 1;
+            sender.publish("eva", published, &vec![b'x'; 16_500]).await;
+        }
+        match sender.frame().await {
+            NodeFrame::Stored(runs) => stored += runs.iter().map(|run| run.count).sum::<u32>(),
+            NodeFrame::Receipt { counter, receipt } => {
+                assert_eq!(receipt.missing.first().map(|one| &one.name[..]), Some("silent"));
+                told.push(counter);
+            }
+            NodeFrame::Heartbeat { .. } => {}
+            other => panic!("a sender is told {other:?} after {stored} were stored"),
+        }
+    }
+    assert!(told.iter().copied().eq(1..=told.len() as u64), "each once, in order");
+    drop(sender);
+    node.stop().await;
+}

@@ -1,22 +1,24 @@
 //! A folder that is being fetched: beside its place and hidden until all of it is there and right, then renamed as a whole.
 //!
 //! `.tertulia-….folder` beside the target has the list of the files (`list`), and the files so far (`files`). An earlier try's
-//! are used again where they are what the list says; nothing else is believed.
+//! are used again where they are what the list says; nothing else is believed. So of many small files none has to be on the disk
+//! before all of them are: the file system is synced once, before the folder gets its name.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::TryLockError;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
 use crate::content::{ContentHash, Outline, outline_of};
-use crate::fetch::Target;
-use crate::folder::{make_file, open_below};
-use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX};
+use crate::fetch::{Durable, Target};
+use crate::folder::{FETCHED_DIGITS, make_file, open_below};
+use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX, PIECE_BYTES, SYNCED_AT_ONCE_MIN};
 use crate::manifest::{Entry, Manifest};
 use crate::names::{FileName, PART_PREFIX};
 use crate::place;
@@ -36,6 +38,10 @@ pub struct Assembly {
     name: String,
     path: PathBuf,
     outer: Dir,
+    /// Opened before anything is written: it says what could not be since then.
+    file_system: Option<place::FileSystem>,
+    /// There may be files that are not on the disk.
+    is_owing: AtomicBool,
     /// Held as long as this is there.
     _lock: std::fs::File,
 }
@@ -51,7 +57,7 @@ impl Assembly {
     pub fn open(parent: &Path, hash: ContentHash) -> io::Result<Self> {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
-        let outer_name = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
+        let outer_name = name_of(hash);
         let outer = open_or_make(&dir, &outer_name).map_err(busy)?;
         let mut options = OpenOptions::new();
         options.create(true).write(true).follow(FollowSymlinks::No);
@@ -68,8 +74,18 @@ impl Assembly {
         // What nobody has been at for the longest is cleared up first; a wrong time harms nothing else.
         let _ = lock.set_modified(std::time::SystemTime::now());
         open_or_make(&outer, FILES)?;
-        let path = parent.join(&outer_name);
-        Ok(Self { parent: dir, name: outer_name, path, outer, _lock: lock })
+        let (path, name) = (parent.join(&outer_name), outer_name);
+        let (file_system, is_owing) = (place::FileSystem::of(&outer), AtomicBool::new(false));
+        Ok(Self { parent: dir, name, path, outer, file_system, is_owing, _lock: lock })
+    }
+
+    /// Deletes what an earlier try has left of a folder that is wanted no more, unless somebody is at it. Blocks.
+    pub fn clear(parent: &Path, hash: ContentHash) {
+        if parent.join(name_of(hash)).is_dir()
+            && let Ok(left) = Self::open(parent, hash)
+        {
+            left.abandon();
+        }
     }
 
     /// Whether something has this name where the folder will be: it could not be finished. Blocks.
@@ -81,7 +97,7 @@ impl Assembly {
     pub fn list_target(&self) -> Target {
         // A fixed word, which is a name.
         let name = FileName::new(LIST).unwrap_or_else(|why| unreachable!("{LIST:?}: {why}"));
-        Target { folder: self.path.clone(), name, replace: true }
+        Target { folder: self.path.clone(), name, replace: true, durable: Durable::Now }
     }
 
     /// The list, where it is there and has this hash. Blocks.
@@ -108,6 +124,12 @@ impl Assembly {
     /// Of the disk; [`io::ErrorKind::StorageFull`] where what is missing does not fit.
     pub fn prepare(&self, manifest: &Manifest) -> io::Result<Vec<Here>> {
         let files = self.files()?;
+        if let (Durable::Later, Some(file_system)) = (self.small_files(manifest), &self.file_system)
+            && files.entries()?.next().is_some()
+        {
+            // What an earlier try left is synced file by file below, which says what could not be written; that is quick then.
+            let _ = file_system.sync();
+        }
         let entries: BTreeMap<&str, &Entry> =
             manifest.entries().iter().map(|entry| (entry.path.as_str(), entry)).collect();
         let mut here = Vec::new();
@@ -143,32 +165,49 @@ impl Assembly {
         Ok(here)
     }
 
+    /// When those files of this folder are to be on the disk that are one piece: where there are many, when all of them are.
+    pub fn small_files(&self, manifest: &Manifest) -> Durable {
+        let is_small = |entry: &&Entry| entry.size <= PIECE_BYTES as u64;
+        let are_many = manifest.entries().iter().filter(is_small).count() >= SYNCED_AT_ONCE_MIN;
+        if are_many && self.file_system.is_some() { Durable::Later } else { Durable::Now }
+    }
+
     /// Where a file of the folder is to be fetched to.
-    pub fn target(&self, path: &FileName) -> Target {
+    pub fn target(&self, path: &FileName, durable: Durable) -> Target {
+        self.owes(durable);
         let mut folder = self.path.join(FILES);
         let components: Vec<&str> = path.components().collect();
         folder.extend(&components[..components.len() - 1]);
         let name = path.own();
-        Target { folder, name, replace: true }
+        Target { folder, name, replace: true, durable }
+    }
+
+    fn owes(&self, durable: Durable) {
+        if durable == Durable::Later {
+            self.is_owing.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Where a file of the folder is until the folder has its name.
     pub fn path(&self, path: &FileName) -> PathBuf {
-        self.target(path).folder.join(path.base())
+        self.target(path, Durable::Now).folder.join(path.base())
     }
 
-    /// Copies a content that is there already to where a file of the folder is to be; it is on the disk then. Blocks.
+    /// Copies a content that is there already to where a file of the folder is to be. Blocks.
     ///
     /// # Errors
     /// Of reading and writing; [`io::ErrorKind::InvalidData`] where it is another content by now.
-    pub fn copy(&self, from: std::fs::File, to: &Entry) -> io::Result<Outline> {
+    pub fn copy(&self, from: std::fs::File, to: &Entry, durable: Durable) -> io::Result<Outline> {
+        self.owes(durable);
         let dir = open_below(&self.files()?, &to.path, false)?;
         let _ = dir.remove_file(to.path.base());
-        let mut out = make_file(&dir, to.path.base())?;
+        let mut out = make_file(&dir, to.path.base())?.into_std();
         io::copy(&mut from.take(to.size + 1), &mut out)?;
-        out.sync_all()?;
-        let right = right(&dir, to.path.base(), to);
-        right.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let (_, outline) = content(&dir, to.path.base(), to).ok_or(io::ErrorKind::InvalidData)?;
+        if durable == Durable::Now {
+            place::sync_file(&out)?;
+        }
+        Ok(outline)
     }
 
     /// Opens a file that is there. Blocks.
@@ -200,12 +239,27 @@ impl Assembly {
         if !missing.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        sync_all(&files)?;
+        self.sync(&files, manifest)?;
         drop(files);
         place::rename_folder(&self.outer, FILES, &self.parent, name.base())?;
         place::sync(&self.parent)?;
         // The folder is there: what is left is a list that nobody needs.
         self.abandon();
+        Ok(())
+    }
+
+    /// Everything is on the disk.
+    fn sync(&self, files: &Dir, manifest: &Manifest) -> io::Result<()> {
+        let is_owing = self.is_owing.load(Ordering::Relaxed);
+        let is_synced = |file_system: &place::FileSystem| file_system.sync().is_ok();
+        if !is_owing || !self.file_system.as_ref().is_some_and(is_synced) {
+            // What could not be written may be somebody else's: each of these says it of itself.
+            for entry in manifest.entries().iter().filter(|_| is_owing) {
+                place::sync_content(&self.read(&entry.path)?)?;
+            }
+            sync_all(files)?;
+        }
+        self.is_owing.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -230,6 +284,11 @@ impl Assembly {
     fn files(&self) -> io::Result<Dir> {
         self.outer.open_dir_nofollow(FILES)
     }
+}
+
+/// What a folder is called while it is fetched.
+fn name_of(hash: ContentHash) -> String {
+    format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..FETCHED_DIGITS])
 }
 
 /// What is gone again was put away by whoever was at it: it is tried again.
@@ -262,8 +321,8 @@ fn open_or_make(dir: &Dir, name: &str) -> io::Result<Dir> {
     dir.open_dir_nofollow(name)
 }
 
-/// The outline of a file, where it is what the list says.
-fn right(dir: &Dir, base: &str, entry: &Entry) -> Option<Outline> {
+/// A file and its outline, where it is what the list says.
+fn content(dir: &Dir, base: &str, entry: &Entry) -> Option<(std::fs::File, Outline)> {
     let mut options = OpenOptions::new();
     options.read(true).follow(FollowSymlinks::No);
     let file = dir.open_with(base, &options).ok()?.into_std();
@@ -271,6 +330,12 @@ fn right(dir: &Dir, base: &str, entry: &Entry) -> Option<Outline> {
         return None;
     }
     let outline = outline_of(&file).ok().filter(|outline| outline.hash() == entry.hash)?;
+    Some((file, outline))
+}
+
+/// The outline of a file that an earlier try has left, where it is what the list says.
+fn right(dir: &Dir, base: &str, entry: &Entry) -> Option<Outline> {
+    let (file, outline) = content(dir, base, entry)?;
     // Whoever wrote it may have been killed before it was synced; what is right counts as being on the disk.
     place::sync_content(&file).ok()?;
     Some(outline)
@@ -351,10 +416,10 @@ mod tests {
         std::fs::write(at("a/c.txt"), "dos").unwrap();
         let from = assembly.read(&name("a/b.txt")).unwrap();
         let wrong = Entry { size: 4, ..manifest.entries()[2].clone() };
-        let refused = assembly.copy(from, &wrong).unwrap_err();
+        let refused = assembly.copy(from, &wrong, Durable::Now).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
         let from = assembly.read(&name("a/b.txt")).unwrap();
-        assembly.copy(from, &manifest.entries()[2]).unwrap();
+        assembly.copy(from, &manifest.entries()[2], Durable::Now).unwrap();
         std::fs::create_dir(root.path().join("fotos")).unwrap();
         let taken = assembly.finish(&manifest, &target).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
@@ -414,6 +479,89 @@ mod tests {
         place::faults::fail_sync(true);
         assert_eq!(here(&assembly), 0, "what cannot be synced is not there");
         place::faults::fail_sync(false);
+    }
+
+    /// Fills an assembly by copies: as many as are synced at once, and a large file. `None` on a disk that is not synced so.
+    #[cfg(target_os = "linux")]
+    fn filled(root: &Path) -> Option<(Assembly, Manifest)> {
+        let large = "x".repeat(PIECE_BYTES + 1);
+        let small: Vec<(String, String)> =
+            (0..SYNCED_AT_ONCE_MIN).map(|at| (format!("a/{at}"), at.to_string())).collect();
+        let mut files: Vec<(&str, &str)> = small.iter().map(|(a, b)| (&**a, &**b)).collect();
+        files.push(("large", &large));
+        let manifest = manifest(&files);
+        let assembly = Assembly::open(root, ContentHash::of(&manifest.write())).unwrap();
+        if assembly.file_system.is_none() {
+            eprintln!("skipped: this file system is not synced as a whole");
+            return None;
+        }
+        let durable = assembly.small_files(&manifest);
+        assert_eq!(durable, Durable::Later);
+        assembly.prepare(&manifest).unwrap();
+        for (path, content) in files {
+            let from = root.join("from");
+            std::fs::write(&from, content).unwrap();
+            let entry = manifest.entries().iter().find(|entry| entry.path.as_str() == path);
+            let durable = if path == "large" { Durable::Now } else { durable };
+            let from = std::fs::File::open(&from).unwrap();
+            assembly.copy(from, entry.unwrap(), durable).unwrap();
+        }
+        std::fs::remove_file(root.join("from")).unwrap();
+        Some((assembly, manifest))
+    }
+
+    /// Syncs of contents, and of whole file systems, in this thread so far.
+    #[cfg(target_os = "linux")]
+    fn synced() -> (usize, usize) {
+        (place::faults::synced(), place::faults::synced_whole())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn many_small_files_are_synced_at_once_before_the_folder_has_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let before = synced();
+        let Some((assembly, manifest)) = filled(root.path()) else { return };
+        // The large one, once.
+        assert_eq!(synced(), (before.0 + 1, before.1));
+        // Nothing that may not be on the disk gets the folder's name.
+        place::faults::fail_sync_whole(true);
+        place::faults::fail_sync(true);
+        assert!(assembly.finish(&manifest, &name("fotos")).is_err());
+        assert!(!root.path().join("fotos").exists());
+        // Where the file system as a whole has an error, each file says whether it is there.
+        place::faults::fail_sync(false);
+        let before = synced();
+        std::fs::create_dir(root.path().join("fotos")).unwrap();
+        assembly.finish(&manifest, &name("fotos")).unwrap_err();
+        assert_eq!(synced(), (before.0 + manifest.entries().len(), before.1 + 1));
+        place::faults::fail_sync_whole(false);
+        assembly.finish(&manifest, &name("otras")).unwrap();
+        assert!(root.path().join("otras/a/0").exists());
+
+        let (assembly, manifest) = filled(root.path()).unwrap();
+        let before = synced();
+        assembly.finish(&manifest, &name("mas")).unwrap();
+        assert_eq!(synced(), (before.0, before.1 + 1));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_left_of_many_small_files_is_synced_one_by_one_before_it_is_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let Some((assembly, manifest)) = filled(root.path()) else { return };
+        drop(assembly);
+        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
+        std::fs::write(assembly.path(&name("a/0")), "1").unwrap();
+        let before = synced();
+        let here = assembly.prepare(&manifest).unwrap();
+        assert_eq!(here.len(), manifest.entries().len() - 1);
+        assert_eq!(synced().0 - before.0, here.len());
+        // Nobody has to sync them again.
+        let from = std::fs::File::open(assembly.path(&name("a/1"))).unwrap();
+        let entry = manifest.entries().iter().find(|entry| entry.path.as_str() == "a/0").unwrap();
+        let wrong = assembly.copy(from, entry, Durable::Later).unwrap_err();
+        assert_eq!(wrong.kind(), io::ErrorKind::InvalidData);
     }
 
     #[cfg(unix)]

@@ -56,7 +56,7 @@ pub struct Found {
 /// Digits in the name of a file that is being saved.
 const STAGED_DIGITS: usize = 16;
 /// Digits in the name of one that is being fetched: it goes on in another life.
-const FETCHED_DIGITS: usize = 32;
+pub(crate) const FETCHED_DIGITS: usize = 32;
 /// What the name of a file that is being saved or fetched ends with.
 const PART_SUFFIX: &str = ".part";
 /// Things left out that are named.
@@ -226,17 +226,14 @@ impl Folder {
         let mut left = Vec::new();
         for entry in entries.flatten() {
             let (name, Ok(kind)) = (entry.file_name(), entry.file_type()) else { continue };
-            let Some((name, is_folder)) =
-                name.to_str().and_then(|name| Some((name, is_left(name)?)))
+            let Some((name, (is_folder, digits))) =
+                name.to_str().and_then(|name| Some((name, left_of(name)?)))
             else {
                 continue;
             };
             if is_folder != kind.is_dir() || !is_folder && !kind.is_file() {
                 continue;
             }
-            let digits = name.len()
-                - PART_PREFIX.len()
-                - if is_folder { SUFFIX.len() } else { PART_SUFFIX.len() };
             if digits == STAGED_DIGITS {
                 self.clear(name, is_folder);
                 continue;
@@ -406,15 +403,16 @@ pub(crate) fn part_name(hash: ContentHash) -> String {
     format!("{PART_PREFIX}{}{PART_SUFFIX}", &hash.to_string()[..FETCHED_DIGITS])
 }
 
-/// Whether it is the name of something that was left unfinished, and whether of a folder.
-fn is_left(name: &str) -> Option<bool> {
+/// Of the name of something that was left unfinished: whether it is a folder, and how many digits there are.
+fn left_of(name: &str) -> Option<(bool, usize)> {
     let middle = name.strip_prefix(PART_PREFIX)?;
     let (middle, is_folder) = match middle.strip_suffix(SUFFIX) {
         Some(middle) => (middle, true),
         None => (middle.strip_suffix(PART_SUFFIX)?, false),
     };
     let is_hex = middle.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_hex && matches!(middle.len(), STAGED_DIGITS | FETCHED_DIGITS)).then_some(is_folder)
+    let digits = middle.len();
+    (is_hex && matches!(digits, STAGED_DIGITS | FETCHED_DIGITS)).then_some((is_folder, digits))
 }
 
 /// Hidden files are private until somebody says otherwise.

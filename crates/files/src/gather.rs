@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use crate::assembly::{Assembly, Here};
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
-use crate::fetch::{Failed, Fetched, Holder, Progress, Target};
-use crate::limits::{FOLDER_QUESTIONS, SOURCES_AT_ONCE};
+use crate::fetch::{Durable, Failed, Fetched, Holder, Progress, Target};
+use crate::limits::{FOLDER_QUESTIONS, PIECE_BYTES, SOURCES_AT_ONCE};
 use crate::manifest::{Entry, Manifest};
 
 /// What came of it.
@@ -111,8 +111,9 @@ pub async fn gather<By: FetchFiles>(
     let (preparing, list) = (Arc::clone(assembly), Arc::clone(manifest));
     let here = blocking(move || preparing.prepare(&list)).await?;
     let tally = Tally { here: Mutex::new(0), size: manifest.bytes(), progress };
+    let small = assembly.small_files(manifest);
     let (assembly, gathered) = (Arc::clone(assembly), Gathered::default());
-    let mut gathering = Gathering { assembly, by, tally: Arc::new(tally), gathered };
+    let mut gathering = Gathering { assembly, small, by, tally: Arc::new(tally), gathered };
     let waiting = gathering.sort_out(manifest, &here).await?;
     gathering.fetch(waiting).await?;
     Ok(gathering.gathered)
@@ -132,6 +133,8 @@ enum Ended<By: FetchFiles> {
 
 struct Gathering<By> {
     assembly: Arc<Assembly>,
+    /// When files of one piece are on the disk.
+    small: Durable,
     by: By,
     tally: Arc<Tally>,
     gathered: Gathered,
@@ -213,6 +216,10 @@ impl<By: FetchFiles> Gathering<By> {
         }
     }
 
+    fn durable(&self, entry: &Entry) -> Durable {
+        if entry.size <= PIECE_BYTES as u64 { self.small } else { Durable::Now }
+    }
+
     fn questions(&self, entries: &[Entry]) -> usize {
         entries.first().map_or(0, |first| self.by.questions(first))
     }
@@ -220,7 +227,7 @@ impl<By: FetchFiles> Gathering<By> {
     fn start(&self, entries: Same, source: By::Source, running: &mut JoinSet<Ended<By>>) {
         let Some(first) = entries.first().cloned() else { return };
         let (told, heard) = watch::channel(Progress::default());
-        let target = self.assembly.target(&first.path);
+        let target = self.assembly.target(&first.path, self.durable(&first));
         let (by, tally) = (self.by.clone(), Arc::clone(&self.tally));
         running.spawn(async move {
             let size = first.size;
@@ -241,7 +248,9 @@ impl<By: FetchFiles> Gathering<By> {
         for entry in to {
             let (assembly, from, to) =
                 (Arc::clone(&self.assembly), from.path.clone(), entry.clone());
-            let outline = blocking(move || assembly.copy(assembly.read(&from)?, &to)).await?;
+            let durable = self.durable(entry);
+            let copying = move || assembly.copy(assembly.read(&from)?, &to, durable);
+            let outline = blocking(copying).await?;
             self.gathered.kept += entry.size;
             self.tally.moved(0, entry.size);
             self.put(entry, &Arc::new(outline));

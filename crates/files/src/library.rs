@@ -330,7 +330,7 @@ impl Library {
     pub fn find_synced(&self, hash: ContentHash) -> Option<SharedFile> {
         let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
         let mut files = names.iter().filter_map(|name| self.named(name));
-        files.find(|file| file.outline.hash() == hash && self.is_synced(file))
+        files.find(|file| self.is_synced(file))
     }
 
     /// The same for a folder whose files have this list. Blocks.

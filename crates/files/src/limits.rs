@@ -24,6 +24,8 @@ pub const FOLDER_QUESTIONS: usize = 24;
 /// Contents of a folder whose holders are asked for at once. The capabilities of two such lots fit what a connection
 /// remembers of its headers (4 KiB; RFC 7541), so that they are sent once and not with every question.
 pub const SOURCES_AT_ONCE: usize = 16;
+/// So many files of one piece in a folder are synced all at once when they are there; fewer are synced one by one.
+pub const SYNCED_AT_ONCE_MIN: usize = 200;
 /// Hashes that one capability opens; more are asked for with more of them.
 pub const CAPABILITY_HASHES_MAX: usize = 64;
 /// Files in one announcement to the node.

@@ -54,12 +54,72 @@ pub fn sync(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
+/// What was written to a file is on the disk.
+pub fn sync_file(file: &std::fs::File) -> io::Result<()> {
+    #[cfg(test)]
+    faults::sync()?;
+    file.sync_all()
+}
+
 /// What is in a file that was opened for reading is on the disk, whoever wrote it; where the system lets only writers sync,
 /// it is left to them.
 pub fn sync_content(file: &std::fs::File) -> io::Result<()> {
-    #[cfg(test)]
-    faults::sync()?;
-    if cfg!(unix) { file.sync_all() } else { Ok(()) }
+    if cfg!(unix) { sync_file(file) } else { Ok(()) }
+}
+
+/// A file system that can be synced as a whole, and says then what could not be written since this was opened.
+#[derive(Debug)]
+pub struct FileSystem {
+    #[cfg(target_os = "linux")]
+    opened: cap_std::fs::File,
+}
+
+impl FileSystem {
+    /// That of a folder; `None` where syncing it as a whole would not be the same as syncing each file.
+    pub fn of(dir: &Dir) -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        {
+            // Those that write everything to the disk at it and wait. Others leave it to a server, or to another file system
+            // whose errors they do not pass on.
+            const EXT: u32 = 0xef53;
+            const XFS: u32 = 0x5846_5342;
+            const BTRFS: u32 = 0x9123_683e;
+            const TMPFS: u32 = 0x0102_1994;
+            let kind = u32::try_from(rustix::fs::fstatfs(dir).ok()?.f_type).ok()?;
+            let is_known = matches!(kind, EXT | XFS | BTRFS | TMPFS);
+            let opened = (is_known && tells_of_errors()).then(|| dir.open("."))?.ok()?;
+            Some(Self { opened })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = dir;
+            None
+        }
+    }
+
+    /// Everything that was written to it before is on the disk, files and names, whoever wrote it. Blocks, as long as that takes.
+    ///
+    /// # Errors
+    /// Where anything could not be written, since this was opened or since it was said before.
+    pub fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        faults::sync_whole()?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(&self.opened)?;
+        Ok(())
+    }
+}
+
+/// Whether this kernel's `syncfs` says what could not be written: of contents since 5.8, of everything else since 5.17.
+#[cfg(target_os = "linux")]
+fn tells_of_errors() -> bool {
+    static TELLS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *TELLS.get_or_init(|| {
+        let system = rustix::system::uname();
+        let mut numbers = system.release().to_str().unwrap_or_default().split(['.', '-']);
+        let mut next = || numbers.next().and_then(|text| text.parse::<u32>().ok());
+        next().zip(next()) >= Some((5, 17))
+    })
 }
 
 /// Bytes that are free for us on a folder's disk; `None` where the system does not say.
@@ -127,10 +187,13 @@ pub fn write_at(file: &std::fs::File, bytes: &[u8], offset: u64) -> io::Result<(
 pub mod faults {
     use std::cell::Cell;
     use std::io;
+    use std::thread::LocalKey;
 
     thread_local! {
         static SYNCED: Cell<usize> = const { Cell::new(0) };
+        static SYNCED_WHOLE: Cell<usize> = const { Cell::new(0) };
         static IS_FAILING: Cell<bool> = const { Cell::new(false) };
+        static IS_WHOLE_FAILING: Cell<bool> = const { Cell::new(false) };
         static FREE: Cell<Option<u64>> = const { Cell::new(None) };
     }
 
@@ -139,9 +202,19 @@ pub mod faults {
         SYNCED.get()
     }
 
+    /// How often this thread has synced a whole file system.
+    pub fn synced_whole() -> usize {
+        SYNCED_WHOLE.get()
+    }
+
     /// Whether syncing a content fails from now on.
     pub fn fail_sync(is_failing: bool) {
         IS_FAILING.set(is_failing);
+    }
+
+    /// The same of a whole file system.
+    pub fn fail_sync_whole(is_failing: bool) {
+        IS_WHOLE_FAILING.set(is_failing);
     }
 
     /// The bytes that are free, whatever the disk says.
@@ -154,8 +227,19 @@ pub mod faults {
     }
 
     pub(super) fn sync() -> io::Result<()> {
-        SYNCED.set(SYNCED.get() + 1);
-        if IS_FAILING.get() { Err(io::Error::other("the disk fails")) } else { Ok(()) }
+        count(&SYNCED, &IS_FAILING)
+    }
+
+    pub(super) fn sync_whole() -> io::Result<()> {
+        count(&SYNCED_WHOLE, &IS_WHOLE_FAILING)
+    }
+
+    fn count(
+        count: &'static LocalKey<Cell<usize>>,
+        is_failing: &'static LocalKey<Cell<bool>>,
+    ) -> io::Result<()> {
+        count.set(count.get() + 1);
+        if is_failing.get() { Err(io::Error::other("the disk fails")) } else { Ok(()) }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 pub use self::connections::Connections;
 pub(crate) use self::part::Part;
-pub use self::part::Target;
+pub use self::part::{Durable, Target};
 pub use self::source::{Failed, Holder};
 pub(crate) use self::source::{Source, endpoint};
 

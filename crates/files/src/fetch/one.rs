@@ -37,9 +37,9 @@ pub(super) async fn fetch(
     let outline = Arc::new(outline.unwrap_or_else(|| unreachable!("one piece has no values")));
     progress.send_replace(Progress { size, here: 0 });
     if !target.replace {
-        let (opening, hash) = (target.clone(), hash);
+        let looking = target.clone();
         // Who will not get it asks nobody.
-        blocking(move || Part::open(&opening, hash).map(drop)).await?;
+        blocking(move || Part::folder(&looking).map(drop)).await?;
     }
     let mut rest = holders.iter();
     let mut dropped = Vec::new();

@@ -35,6 +35,17 @@ pub struct Target {
     pub name: FileName,
     /// Another file of this name goes.
     pub replace: bool,
+    /// When it is on the disk.
+    pub durable: Durable,
+}
+
+/// When a file is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// When it has its name.
+    Now,
+    /// When whoever fetches it with others has synced all of them at once; until then nobody counts on it.
+    Later,
 }
 
 impl Part {
@@ -44,12 +55,7 @@ impl Part {
     /// [`io::ErrorKind::AlreadyExists`] where a file has the name and is not to go; [`io::ErrorKind::WouldBlock`] where another
     /// program is fetching the same.
     pub fn open(target: &Target, hash: ContentHash) -> io::Result<Self> {
-        let folder: &Path =
-            if target.folder.as_os_str().is_empty() { Path::new(".") } else { &target.folder };
-        let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
-        if !target.replace && dir.symlink_metadata(target.name.base()).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
+        let dir = Self::folder(target)?;
         let name = part_name(hash);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).follow(FollowSymlinks::No);
@@ -72,6 +78,20 @@ impl Part {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         Ok(Self { dir, name, file })
+    }
+
+    /// The folder of a target that may be had; nothing is made in it. Blocks.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where a file has the name and is not to go.
+    pub fn folder(target: &Target) -> io::Result<Dir> {
+        let folder: &Path =
+            if target.folder.as_os_str().is_empty() { Path::new(".") } else { &target.folder };
+        let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+        if !target.replace && dir.symlink_metadata(target.name.base()).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(dir)
     }
 
     /// Which pieces are there already, in one pass; the file is as long as it will be then. Blocks.
@@ -141,17 +161,22 @@ impl Part {
         place::read_at(&self.file, bytes, offset)
     }
 
-    /// Everything is there: it is synced, and gets its name. Blocks.
+    /// Everything is there: it is synced, unless that is done later, and gets its name. Blocks.
     ///
     /// # Errors
     /// Of syncing and renaming: [`io::ErrorKind::AlreadyExists`] where somebody has taken the name meanwhile; what was fetched
     /// stays for the next try.
     pub fn finish(self: Arc<Self>, target: &Target) -> io::Result<()> {
-        self.file.sync_all()?;
+        if target.durable == Durable::Now {
+            place::sync_file(&self.file)?;
+        }
         #[cfg(unix)]
         rustix::fs::fchmod(&self.file, rustix::fs::Mode::from_raw_mode(0o666 & !umask()))?;
         place::rename(&self.dir, &self.name, &self.dir, target.name.base(), target.replace)?;
-        place::sync(&self.dir)
+        match target.durable {
+            Durable::Now => place::sync(&self.dir),
+            Durable::Later => Ok(()),
+        }
     }
 }
 
@@ -178,7 +203,12 @@ mod tests {
         let content: Vec<u8> = (0..3 * PIECE_BYTES + 9).map(|at| (at / 1000) as u8).collect();
         let outline = outline_of(&content[..]).unwrap();
         let name = FileName::new("a.bin").unwrap();
-        let target = Target { folder: folder.path().to_owned(), name, replace: false };
+        let target = Target {
+            folder: folder.path().to_owned(),
+            name,
+            replace: false,
+            durable: Durable::Now,
+        };
         let piece = |number: usize| {
             &content[number * PIECE_BYTES..content.len().min((number + 1) * PIECE_BYTES)]
         };

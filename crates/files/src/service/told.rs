@@ -15,7 +15,7 @@ use super::state::State;
 use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::fetch::{
-    self, Connections, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target,
+    self, Connections, Durable, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target,
 };
 use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
@@ -140,6 +140,11 @@ impl Waiting {
         }
     }
 
+    /// Somebody else here is fetching it, who gives up when that takes too long.
+    fn for_another(&mut self) {
+        self.until = Instant::now() + PATIENCE;
+    }
+
     async fn pause(&mut self) -> Result<(), ToldFailed> {
         if Instant::now() > self.until {
             return Err(failed("no holders", "for a long time nobody was there who has it"));
@@ -221,7 +226,8 @@ impl Fetcher {
         for number in 1..=NAMES_TRIED {
             let own = numbered(name, number, false)?;
             let folder = library.path().to_owned();
-            let target = Target { folder, name: own.clone(), replace: false };
+            let target =
+                Target { folder, name: own.clone(), replace: false, durable: Durable::Now };
             let wanted = Wanted { hash, size: Some(size), target, many: true, connections: None };
             match self.content(&wanted, &liars, &watch::Sender::default()).await {
                 Ok(fetched) => {
@@ -277,7 +283,7 @@ impl Fetcher {
                 Err(NotFetched::Io(error)) => match error.kind() {
                     io::ErrorKind::AlreadyExists => return Err(NotHere::Taken),
                     // The same was told twice, and is being fetched.
-                    io::ErrorKind::WouldBlock => {}
+                    io::ErrorKind::WouldBlock => waiting.for_another(),
                     _ => return Err(of_io(&error).into()),
                 },
                 Err(NotFetched::TooLarge) => {
@@ -458,6 +464,18 @@ mod tests {
         assert_eq!(named("a.tar.gz", 2).as_str(), "a.tar (2).gz");
         assert_eq!(named("LEEME", 3).as_str(), "LEEME (3)");
         assert_eq!(of("fotos 1.2", 2, true).as_str(), "fotos 1.2 (2)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_another_one_takes_does_not_count() {
+        let mut waiting = Waiting::new();
+        for _ in 0..3 {
+            tokio::time::advance(PATIENCE - PAUSES.1).await;
+            waiting.for_another();
+        }
+        waiting.pause().await.unwrap();
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(waiting.pause().await.unwrap_err().code, "no holders");
     }
 
     #[test]

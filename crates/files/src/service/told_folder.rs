@@ -14,7 +14,7 @@ use super::told::{
 use crate::assembly::Assembly;
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
-use crate::fetch::{self, Connections, Fetched, Holder, Progress, Target};
+use crate::fetch::{self, Connections, Durable, Fetched, Holder, Progress, Target};
 use crate::gather::{FetchFiles, Gathered, gather};
 use crate::limits::FILE_BYTES_MAX;
 use crate::manifest::{Entry, Manifest};
@@ -62,7 +62,7 @@ impl FetchFiles for Fetching {
         target: Target,
         progress: watch::Sender<Progress>,
     ) -> Result<Fetched, ToldFailed> {
-        if let Some(fetched) = self.fetcher.copied(&self.assembly, &entry).await {
+        if let Some(fetched) = self.fetcher.copied(&self.assembly, &entry, target.durable).await {
             return Ok(fetched);
         }
         let (hash, size) = (entry.hash, Some(entry.size));
@@ -120,7 +120,11 @@ impl Fetcher {
         loop {
             let library = Arc::clone(&self.state.library);
             let opening = move || match library.find_folder_synced(hash) {
-                Some(name) => Ok(Begun::Here(name)),
+                Some(name) => {
+                    // What an earlier try has left is not needed any more.
+                    Assembly::clear(library.path(), hash);
+                    Ok(Begun::Here(name))
+                }
                 None => Ok(Begun::Assembly(Arc::new(Assembly::open(library.path(), hash)?))),
             };
             match blocking(opening).await {
@@ -228,7 +232,12 @@ impl Fetcher {
     }
 
     /// What the peer shares already is copied.
-    async fn copied(&self, assembly: &Arc<Assembly>, entry: &Entry) -> Option<Fetched> {
+    async fn copied(
+        &self,
+        assembly: &Arc<Assembly>,
+        entry: &Entry,
+        durable: Durable,
+    ) -> Option<Fetched> {
         let (library, assembly) = (Arc::clone(&self.state.library), Arc::clone(assembly));
         let entry = entry.clone();
         let copying = move || {
@@ -237,7 +246,7 @@ impl Fetcher {
             else {
                 return Ok(None);
             };
-            assembly.copy(file, &entry).map(Some)
+            assembly.copy(file, &entry, durable).map(Some)
         };
         let outline = Arc::new(blocking(copying).await.ok()??);
         let size = outline.size();

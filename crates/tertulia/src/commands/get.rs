@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use tertulia_files::content::ContentHash;
 use tertulia_files::fetch::{
-    self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
+    self, Connections, Durable, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
 };
 use tertulia_files::identity::Identity;
 use tertulia_files::names::FileName;
@@ -350,7 +350,7 @@ fn target(place: Place, asked: &str, holders: &[Holder], replace: bool) -> Resul
     };
     let Place { folder, name } = place;
     let name = name.map_or_else(own, Ok)?;
-    Ok(Target { folder, name, replace })
+    Ok(Target { folder, name, replace, durable: Durable::Now })
 }
 
 /// Who was given up, for people.

@@ -27,9 +27,19 @@ impl Sharer {
     }
 
     pub fn start_by(user: User, node: &Node, port: &str) -> Self {
+        Self::start_with(user, node, &["--port", port])
+    }
+
+    /// One that others reach by another address.
+    pub fn start_behind(node: &Node, address: &str) -> Self {
+        Self::start_with(User::new(), node, &["--port", "0", "--advertise", address])
+    }
+
+    fn start_with(user: User, node: &Node, more: &[&str]) -> Self {
         let folder = user.home.path().join("shared");
         let shared = folder.to_str().unwrap().to_owned();
-        let args = ["peer", "--folder", &shared, "--port", port, "--node", &node.native, "--json"];
+        let args = ["peer", "--folder", &shared, "--node", &node.native, "--json"];
+        let args = [&args[..], more].concat();
         // What it is asked, and what it has sent in all, is in its log.
         let mut command = user.command(&args);
         command.env("RUST_LOG", "warn,tertulia_files=debug");
@@ -39,7 +49,7 @@ impl Sharer {
         Self { user, peer, address, folder }
     }
 
-    fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.address.rsplit(':').next().unwrap().parse().unwrap()
     }
 

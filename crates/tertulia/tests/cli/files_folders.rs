@@ -234,9 +234,13 @@ fn members_get_a_folder_from_each_other_and_confirm_all_of_it() {
         luis.files(&["get", &hash.to_string(), "-o", out.to_str().unwrap()]).expect(0).stdout();
     assert!(!got.contains("ana ("), "{got}");
     assert_eq!(tree(&out), pairs(&files()));
-    // It is there: told again, it is not fetched again.
+    // It is there: told again, it is not fetched again, and what an earlier try has left goes.
+    let to = users[1].home.path().join("m1");
+    let left = format!(".tertulia-{}.folder/files/a.txt", &hash.to_string()[..32]);
+    make(&to, &[(&left, b"a".to_vec())]);
     let seq = tell(&node, "Otro nombre/", folder.bytes(), hash.0).unwrap();
     members[1].notes(&format!("#{seq} got Viaje/"));
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1, "{:?}", names(&to));
 }
 
 fn list(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
@@ -324,8 +328,10 @@ fn lists_that_somebody_made_up_write_nothing() {
     assert_eq!(sent["confirmed"], 1, "{sent}");
     let open = [("pia".to_owned(), "pending".to_owned())];
     assert_eq!(missing(&as_it_stands(&node, seq)), open);
+    // What has failed is gone; what is open has begun.
     let left = names(&folder(&pia, "pia"));
-    assert!(left.iter().all(|name| name.starts_with(".tertulia-")), "{left:?}");
+    let own = format!(".tertulia-{}.folder/", "07".repeat(16));
+    assert!(left.iter().all(|name| name.starts_with(&own)), "{left:?}");
 }
 
 /// Waits until something is found under exactly this name.

@@ -166,10 +166,14 @@ fn who_has_no_space(bytes: usize, disk: &str) {
     let sent = node.run(&["send", GROUP, "¿se", "oye?", "--json"]).expect(0).objects().remove(0);
     assert_eq!(sent["confirmed"], 2, "{sent}");
     eprintln!("{receipt}\n{sent}");
+    // Nothing is left of it, on the disk that only the member sees.
+    let seen = format!("/proc/{}/root{to}", narrow.pid());
+    assert_eq!(std::fs::read_dir(&seen).unwrap().count(), 0);
     // What fits is fetched.
     let path = ana.own_file("chico.txt", b"hola");
     let args = ["save", &path, "--group", GROUP, "--node", &node.native];
     ana.files(&args).expect(0);
+    assert_eq!(read(&PathBuf::from(seen).join("chico.txt")), b"hola");
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! Many small files, which cost little more than their bytes; and who has one and does not give it.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tertulia_files::content::ContentHash;
 use tertulia_files::proto::{Piece, pieces_reply::Part};
 
@@ -48,6 +53,69 @@ fn a_folder_of_small_files_takes_one_connection_and_few_questions() {
     // The list, and each file.
     assert_eq!(count(&given, "method=\"Pieces\""), 1 + FILES, "{given}");
     assert_eq!(count(&asked, "method=\"Sources\""), 1 + FILES.div_ceil(16), "{asked}");
+}
+
+/// Copies what comes until it ends; breaks both connections off after so many bytes.
+fn copy(mut from: TcpStream, mut to: TcpStream, bytes_max: usize) {
+    let (mut buffer, mut bytes) = ([0; 4_096], 0);
+    while let Ok(len) = from.read(&mut buffer)
+        && len > 0
+        && to.write_all(&buffer[..len]).is_ok()
+    {
+        bytes += len;
+        if bytes >= bytes_max {
+            let _ = from.shutdown(Shutdown::Both);
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Stands before what listens at another address, and breaks the first connection off after so many bytes from there. Counts
+/// the connections; ends with the test.
+fn break_off(listener: TcpListener, behind: String, bytes: usize) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.unwrap(), TcpStream::connect(&behind).unwrap());
+            let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            let (asks, answers) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            let bytes = if is_first { bytes } else { usize::MAX };
+            std::thread::spawn(move || copy(asks, far, usize::MAX));
+            std::thread::spawn(move || copy(answers, near, bytes));
+        }
+    });
+    count
+}
+
+#[test]
+fn a_connection_that_breaks_in_the_middle_of_a_folder_is_made_again_once() {
+    let node = Node::start();
+    let ana = Sharer::start_behind(&node, "127.0.0.2");
+    let before = TcpListener::bind(("127.0.0.2", ana.port())).unwrap();
+    let luis = Sharer::start(&node, "0");
+    ana.log_in("ana");
+    luis.log_in("luis");
+    let text = |number: usize| format!("nota {number}\n").repeat(500);
+    let notas = ana.user.home.path().join("Notas");
+    std::fs::create_dir(&notas).unwrap();
+    for number in 0..FILES {
+        std::fs::write(notas.join(format!("{number}.txt")), text(number)).unwrap();
+    }
+    ana.files(&["save", notas.to_str().unwrap()]).expect(0);
+    luis.finds("Notas/", 1);
+    // After the list and some of the files, while others are on their way.
+    let half = text(10).len() * FILES / 2;
+    let connections = break_off(before, ana.address.clone(), half);
+    let to = luis.user.home.path().join("Notas");
+    let got = luis.files(&["get", "Notas", "-o", to.to_str().unwrap(), "--json"]).expect(0);
+    let got = got.objects().remove(0);
+    assert_eq!((&got["files"], &got["dropped"]), (&FILES.into(), &serde_json::json!([])), "{got}");
+    for number in 0..FILES {
+        assert_eq!(read(&to.join(format!("{number}.txt"))), text(number).as_bytes());
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2, "the one that broke, and another one");
 }
 
 #[test]

@@ -50,6 +50,11 @@ impl Program {
         Self { name, child, stdin, lines, seen }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line that has this in it.
     #[track_caller]
     pub fn says(&self, part: &str) -> String {

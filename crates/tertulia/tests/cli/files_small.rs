@@ -107,7 +107,7 @@ fn a_connection_that_breaks_in_the_middle_of_a_folder_is_made_again_once() {
     luis.finds("Notas/", 1);
     // After the list and some of the files, while others are on their way.
     let half = text(10).len() * FILES / 2;
-    let connections = break_off(before, ana.address.clone(), half);
+    let connections = break_off(before, ana.address, half);
     let to = luis.user.home.path().join("Notas");
     let got = luis.files(&["get", "Notas", "-o", to.to_str().unwrap(), "--json"]).expect(0);
     let got = got.objects().remove(0);

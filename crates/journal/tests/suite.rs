@@ -1,5 +1,7 @@
 //! The one suite that every engine passes, and what the embedded one must survive.
 
+#[path = "suite/ahead.rs"]
+mod ahead;
 #[path = "suite/common.rs"]
 mod common;
 #[path = "suite/contract.rs"]

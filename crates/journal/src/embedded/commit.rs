@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
-use std::thread;
 
 use bytes::Bytes;
 
 use super::Shared;
+use super::ahead::Spare;
 use super::census::Census;
 use super::disk::is_full;
 use super::layout::{BARE, HEADER, Header, Kind, TRAILER, UNIT, crc, key_marks, record_size};
@@ -32,6 +32,8 @@ const PAYLOAD_BYTES_MAX: u64 = 1 << 30;
 /// The share of a segment that batches leave free, so that trims and what gives space back can be written on
 /// a full disk.
 const RESERVE_SHARE: u64 = 64;
+/// The share of a segment after which the next one is made: the earlier, the more slowly it can be filled.
+const SPARE_SHARE: u64 = 4;
 
 /// What will be written by the next commit.
 #[derive(Default)]
@@ -105,8 +107,6 @@ pub(crate) struct Place {
     /// Of sealed segments that have none yet.
     pub untaken: BTreeMap<u32, Census>,
 }
-
-type Spare = mpsc::Receiver<io::Result<Arc<Segment>>>;
 
 /// Owned by the thread: nothing here needs a lock.
 pub(crate) struct Committer {
@@ -424,34 +424,31 @@ impl Committer {
         Ok(())
     }
 
-    /// Begins to make the next segment once this one is half full: filling a file with zeros takes a while.
+    /// Begins to make the next segment once a quarter of this one is full, and has it filled as this one fills up.
     fn make_spare(&mut self) {
-        if self.spare.is_some() || self.end * 2 < self.active.bytes || self.failed().is_some() {
+        let bytes = self.active.bytes;
+        let begin = bytes / SPARE_SHARE;
+        if self.end < begin || self.failed().is_some() {
             return;
         }
-        let (sender, receiver) = mpsc::channel();
-        let (shared, active) = (Arc::clone(&self.shared), Arc::clone(&self.active));
-        let commit_bytes = self.commit_bytes();
-        let make = move || {
-            let (number, bytes) = (active.number + 1, shared.segment_bytes);
-            // The other end always waits for it.
-            let sizes = (bytes, commit_bytes);
-            drop(sender.send(Segment::create(&shared.disk, number, sizes, active.salt)));
-        };
-        // Without a thread it is made when it is needed.
-        let thread = thread::Builder::new().name("journal-spare".to_owned()).spawn(make);
-        self.spare = thread.is_ok().then_some(receiver);
+        if self.spare.is_none() {
+            let filled = self.shared.disk.gains_by_zeros(self.commit_bytes());
+            self.spare = Spare::begin(&self.shared, &self.active, filled);
+        }
+        if let Some(spare) = &mut self.spare {
+            spare.fill_up_to(self.end - begin, bytes - begin);
+        }
     }
 
     fn next_segment(&mut self, number: u32, bytes: u64) -> io::Result<Arc<Segment>> {
-        let spare = self.spare.take().and_then(|spare| spare.recv().ok()?.ok());
+        let spare = self.spare.take().and_then(|spare| spare.take().ok());
         match spare {
             Some(spare) if spare.bytes >= bytes => return Ok(spare),
             Some(spare) => self.shared.disk.remove(&spare.name())?,
             None => {}
         }
-        let sizes = (bytes, self.commit_bytes());
-        Segment::create(&self.shared.disk, number, sizes, self.active.salt)
+        let filled = self.shared.disk.gains_by_zeros(self.commit_bytes());
+        Segment::create(&self.shared.disk, number, (bytes, filled), self.active.salt)
     }
 
     /// How much a commit of this segment has written so far, in the mean.
@@ -532,7 +529,7 @@ impl Committer {
     /// Leaves the marker that says that all is whole.
     fn close(&mut self) {
         self.flush();
-        let spare = self.spare.take().and_then(|spare| spare.recv().ok()?.ok());
+        let spare = self.spare.take().and_then(|spare| spare.take().ok());
         let disk = &self.shared.disk;
         if self.failed().is_some() || disk.sync(&self.active.file).is_err() {
             return;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub enum FileOp {
     /// A new segment file is being made.
     Allocate,
+    /// A piece of the next segment is being filled with zeros, beside the commits.
+    Fill,
     /// Records are being written.
     Write,
     /// What was written is being made durable.
@@ -21,9 +23,10 @@ pub enum FileOp {
 /// Asked before every file operation; an error is taken for the operating system's. For tests.
 pub type FileHook = Arc<dyn Fn(FileOp) -> io::Result<()> + Send + Sync>;
 
-/// For commits that are as large, writing each byte twice (as a zero first) costs more than what it saves of each sync, which was 50 µs
-/// where writing 64 KiB took 150.
+/// Commits that are as large save too little of each sync to write every byte twice, as a zero first: 64 KiB would gain 7 %.
 const FILLED_COMMIT_BYTES: u64 = 32 << 10;
+/// How much is filled with zeros in one go: a commit that comes at the same time waits for it.
+pub(crate) const FILL_BYTES: u64 = 128 << 10;
 
 /// The store's directory.
 pub(crate) struct Disk {
@@ -122,20 +125,32 @@ fn write_pieces(file: &File, pieces: &[&[u8]], mut offset: u64) -> io::Result<()
     Ok(())
 }
 
+/// Gives the file its size, and the room for it where that can be reserved: whether it was.
 #[cfg(target_os = "linux")]
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
     use rustix::io::Errno;
     let flags = rustix::fs::FallocateFlags::empty();
     match rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, flags, 0, bytes)) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
-        other => other.map_err(io::Error::from),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes).map(|()| false),
+        other => other.map(|()| true).map_err(io::Error::from),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    file.set_len(bytes)
+fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
+    file.set_len(bytes).map(|()| false)
 }
+
+/// Has the system begin to write a part of the file out, without waiting for it: Linux does so when told that the part is not needed soon.
+#[cfg(target_os = "linux")]
+fn begin_writing(file: &File, from: u64, to: u64) {
+    let len = std::num::NonZeroU64::new(to - from);
+    // Only a hint: a sync writes what has not been written.
+    let _ = rustix::fs::fadvise(file, from, len, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn begin_writing(_file: &File, _from: u64, _to: u64) {}
 
 fn zero(file: &File, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
@@ -174,14 +189,21 @@ impl Disk {
         options().create(create).open(self.path(name))
     }
 
-    /// Makes a file of zeros, written out where commits of about `commit_bytes` gain by it. When that fails nothing stays behind.
-    pub fn allocate(&self, name: &str, bytes: u64, commit_bytes: u64) -> io::Result<File> {
+    /// Whether commits of about that many bytes gain by zeros that were written out.
+    pub const fn gains_by_zeros(&self, commit_bytes: u64) -> bool {
+        self.syncs && commit_bytes < FILLED_COMMIT_BYTES
+    }
+
+    /// Makes a file of zeros, written out at once if it is to be `filled`, or where nothing else reserves its room. When that fails nothing
+    /// stays behind.
+    pub fn allocate(&self, name: &str, bytes: u64, filled: bool) -> io::Result<File> {
         self.ask(FileOp::Allocate)?;
-        let fills = self.syncs && commit_bytes < FILLED_COMMIT_BYTES;
         let file = options().create_new(true).open(self.path(name))?;
-        let filled =
-            reserve(&file, bytes).and_then(|()| if fills { zero(&file, 0, bytes) } else { Ok(()) });
-        match filled {
+        let made = reserve(&file, bytes).and_then(|is_reserved| {
+            let fills = filled || (self.syncs && !is_reserved);
+            if fills { zero(&file, 0, bytes) } else { Ok(()) }
+        });
+        match made {
             Ok(()) => Ok(file),
             Err(error) => {
                 // The first error is the one to tell; opening clears away what stays.
@@ -189,6 +211,15 @@ impl Disk {
                 Err(error)
             }
         }
+    }
+
+    /// Writes zeros where nothing but reserved room was, and does not wait until they are on the disk. At most [`FILL_BYTES`].
+    pub fn fill(&self, file: &File, from: u64, to: u64) -> io::Result<()> {
+        static ZEROS: [u8; FILL_BYTES as usize] = [0; FILL_BYTES as usize];
+        self.ask(FileOp::Fill)?;
+        write_at(file, &ZEROS[..(to - from) as usize], from)?;
+        begin_writing(file, from, to);
+        Ok(())
     }
 
     pub fn write(&self, file: &File, pieces: &[&[u8]], offset: u64) -> io::Result<()> {
@@ -204,6 +235,12 @@ impl Disk {
 
     pub fn sync(&self, file: &File) -> io::Result<()> {
         self.ask(FileOp::Sync)?;
+        file.sync_data()
+    }
+
+    /// Waits until what was filled is on the disk. Nothing depends on it but the speed of commits.
+    pub fn sync_filled(&self, file: &File) -> io::Result<()> {
+        self.ask(FileOp::Fill)?;
         file.sync_data()
     }
 

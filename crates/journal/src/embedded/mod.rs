@@ -9,6 +9,7 @@
 //! | file | its job |
 //! |---|---|
 //! | `commit` | the one thread that writes: validates, writes, syncs, shows, answers |
+//! | `ahead` | the next segment, made and filled with zeros beside it |
 //! | `collect` | gives old segments up, on that thread |
 //! | `state` | what readers see |
 //! | `survey`, `scan` | read a store's files; tell a torn end from damage |
@@ -20,6 +21,7 @@
 //! answers [`ReadError::Damaged`] while others are served. The store does not open where nothing tells whose records are
 //! gone: in its newest segment, which has no census yet.
 
+mod ahead;
 mod census;
 mod check;
 mod collect;
@@ -223,7 +225,7 @@ fn mend(disk: &Disk, survey: &mut Survey, segment_bytes: u64) -> io::Result<Arc<
         disk.remove(name)?;
     }
     let Some(last) = survey.segments.values().next_back().cloned() else {
-        let first = Segment::create(disk, 1, (segment_bytes, 0), salt())?;
+        let first = Segment::create(disk, 1, (segment_bytes, disk.gains_by_zeros(0)), salt())?;
         survey.segments.insert(1, Arc::clone(&first));
         return Ok(first);
     };

@@ -47,15 +47,15 @@ impl Segment {
         Arc::new(Self { number, file, bytes, salt, seed, live, end, stuck: AtomicBool::new(false) })
     }
 
-    /// Makes the file and its `Head`, durably, for commits of about `commit_bytes`.
+    /// Makes the file and its `Head`, durably; its zeros are written out at once if it is to be `filled`.
     pub fn create(
         disk: &Disk,
         number: u32,
-        (bytes, commit_bytes): (u64, u64),
+        (bytes, filled): (u64, bool),
         salt: [u8; 16],
     ) -> io::Result<Arc<Self>> {
         let name = segment_name(number);
-        let file = disk.allocate(&name, bytes, commit_bytes)?;
+        let file = disk.allocate(&name, bytes, filled)?;
         match Self::begin(disk, &file, number, bytes, salt) {
             Ok(()) => Ok(Self::new(number, file, bytes, salt)),
             Err(error) => {

@@ -11,7 +11,7 @@ use tertulia_journal::{
     AppendError, Catalog, Embedded, Expect, Journal, Level, OpenStoreError, Options,
 };
 
-use crate::common::{all, append, batch, log, open, options, save, send, try_open};
+use crate::common::{all, append, batch, log, open, options, record, save, send, try_open};
 
 /// A store whose file operations of one kind fail while the switch is on.
 fn failing(dir: &Path, op: FileOp, error: io::ErrorKind) -> (Embedded, Arc<AtomicBool>) {
@@ -50,6 +50,18 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged() {
         append(&store, batch(log(1), 1, next, 1, 100)).expect("stored");
         assert_eq!(store.usage(log(2)).records, 0);
     }
+}
+
+#[test]
+fn a_segment_that_cannot_be_filled_costs_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (store, switch) = failing(dir.path(), FileOp::Fill, io::ErrorKind::Other);
+    switch.store(true, Ordering::SeqCst);
+    let batches: Vec<_> = (1..=60).map(|first| batch(log(1), 1, first, 1, 5_000)).collect();
+    batches.iter().for_each(|batch| append(&store, batch.clone()).expect("stored"));
+    drop(store);
+    assert!(dir.path().join("store/clean").exists());
+    assert_eq!(all(&open(dir.path()), log(1)), batches.iter().map(record).collect::<Vec<_>>());
 }
 
 #[test]

@@ -133,10 +133,11 @@ pub(crate) async fn accept(listener: TcpListener, door: Door, directory: Arc<Dir
             }
             arrival.since = tokio::time::Instant::now();
             let Some(arrival) = tls::settle(arrival, door, &directory).await else { return };
+            // Each on the heap: the task would be as large as the largest.
             match app {
-                Some(app) => http::serve(arrival, app, directory).await,
-                None if door == Door::Line => line::serve(arrival, directory).await,
-                None => native::serve(arrival, directory).await,
+                Some(app) => Box::pin(http::serve(arrival, app, directory)).await,
+                None if door == Door::Line => Box::pin(line::serve(arrival, directory)).await,
+                None => Box::pin(native::serve(arrival, directory)).await,
             }
         });
     }

@@ -156,13 +156,14 @@ impl Lobby {
             if let Some(until) = self.refused.until(pace, Instant::now()) {
                 tokio::time::sleep_until(until).await;
             }
+            // What answers is on the heap while it is at work: a connection that says nothing has no room for it.
             let end = match tokio::time::timeout(idle, self.frame()).await {
                 Err(_) => {
                     let text = format!("nothing was asked for {} s", idle.as_secs());
                     End::Told(Code::Idle, text)
                 }
                 Ok(Err(end)) => end,
-                Ok(Ok(Some(ClientFrame::Join(join)))) => match self.join(*join).await {
+                Ok(Ok(Some(ClientFrame::Join(join)))) => match Box::pin(self.join(*join)).await {
                     Ok(None) => continue,
                     Ok(Some((listed, opening))) => {
                         return self
@@ -172,16 +173,18 @@ impl Lobby {
                     }
                     Err(end) => end,
                 },
-                Ok(Ok(Some(ClientFrame::OpenSender(open)))) => match self.open_sender(open).await {
-                    Ok(None) => continue,
-                    Ok(Some((listed, opening))) => {
-                        return self
-                            .arrival
-                            .attach(&listed, self.inbound, AttachedDoor::Native(opening))
-                            .await;
+                Ok(Ok(Some(ClientFrame::OpenSender(open)))) => {
+                    match Box::pin(self.open_sender(open)).await {
+                        Ok(None) => continue,
+                        Ok(Some((listed, opening))) => {
+                            return self
+                                .arrival
+                                .attach(&listed, self.inbound, AttachedDoor::Native(opening))
+                                .await;
+                        }
+                        Err(end) => end,
                     }
-                    Err(end) => end,
-                },
+                }
                 Ok(Ok(Some(ClientFrame::Ping { token }))) => {
                     match self.write(NodeFrame::Pong { token }).await {
                         Ok(()) => continue,
@@ -189,7 +192,7 @@ impl Lobby {
                     }
                 }
                 Ok(Ok(Some(ClientFrame::Other { .. }))) => continue,
-                Ok(Ok(frame)) => match self.request(frame).await {
+                Ok(Ok(frame)) => match Box::pin(self.request(frame)).await {
                     Ok(()) => continue,
                     Err(end) => end,
                 },

@@ -11,7 +11,7 @@ use crate::support::{Node, User, WITHIN};
 
 const CROWD: usize = 10_000;
 /// What a connection that has said nothing may cost the node, the debug build's too; sockets are the kernel's.
-const MEMORY_EACH: u64 = 12 << 10;
+const MEMORY_EACH: u64 = 10 << 10;
 
 /// Whether this test may have so many open files.
 pub fn may_open(files: u64) -> bool {

@@ -122,7 +122,7 @@ impl Group {
         match effect {
             Effect::Published(run) => {
                 self.unstored -= run.bytes;
-                let own = |role: &&mut Role| role.key == run.publisher;
+                let own = |role: &&mut Box<Role>| role.key == run.publisher;
                 if let Some(role) = self.roles.get_mut(&run.conn).filter(own) {
                     role.unstored = role.unstored.saturating_sub(run.bytes);
                     role.refuse_from(run.counter);
@@ -282,7 +282,7 @@ impl Group {
         self.unstored -= run.bytes;
         self.watch_run(&run);
         // A connection whose membership was taken over may have joined again since: then this is not its message.
-        let own = |role: &&mut Role| role.key == run.publisher;
+        let own = |role: &&mut Box<Role>| role.key == run.publisher;
         let Some(role) = self.roles.get_mut(&run.conn).filter(own) else { return };
         role.unstored = role.unstored.saturating_sub(run.bytes);
         let stored = StoredRun { counter: run.counter, seq: run.seq, count: run.count };

@@ -88,7 +88,8 @@ pub struct Group {
     /// Skeletons of names whose `joined` entry is on its way.
     pub(crate) joining: HashSet<Arc<str>>,
 
-    pub(crate) roles: ById<ConnId, Role>,
+    /// On the heap each: there is twice the room in the table, and a role is taken out and put back for each run.
+    pub(crate) roles: ById<ConnId, Box<Role>>,
     /// Which connections speak for a sender id.
     pub(crate) speakers: BTreeSet<(SenderId, ConnId)>,
     pub(crate) waiting: BTreeMap<ConnId, Waiting>,

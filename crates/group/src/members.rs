@@ -1,10 +1,11 @@
 //! The members of a group as they are after the last stored entry: who is in the view, how far each one's cursor is.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 
-use crate::ids::{ById, ConnId, Door, Incarnation, SecretDigest, Seq};
+use hashbrown::HashTable;
+
+use crate::ids::{ConnId, Door, Incarnation, SecretDigest, Seq};
 use crate::lowest::Lowest;
 use crate::name::Name;
 use crate::planted::{Bug, planted};
@@ -63,42 +64,27 @@ impl Member {
     }
 }
 
-/// A name, found by how it looks.
-#[derive(Clone, Debug)]
-struct Looks(Name);
-
-impl Borrow<str> for Looks {
-    fn borrow(&self) -> &str {
-        self.0.skeleton()
-    }
-}
-
-impl Hash for Looks {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.skeleton().hash(state);
-    }
-}
-
-impl PartialEq for Looks {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.skeleton() == other.0.skeleton()
-    }
-}
-
-impl Eq for Looks {}
-
 /// The members, findable by stay, connection and name. Slots are reused; the order of `iter` has no meaning.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Members {
     slots: Vec<Option<Member>>,
-    free: Vec<usize>,
-    by_key: ById<Incarnation, usize>,
-    by_skeleton: HashMap<Looks, usize>,
+    free: Vec<u32>,
+    /// Slots by stay: the node has given these numbers, and they are looked at for each acknowledgement.
+    by_key: HashTable<u32>,
+    key_hasher: foldhash::fast::RandomState,
+    /// Slots by how the name looks: it comes from outside.
+    by_looks: HashTable<u32>,
+    looks_hasher: RandomState,
     lowest: Lowest,
     /// How many members are at work on a number that they were asked for.
     pub open_counts: BTreeMap<Seq, u32>,
     /// Members that are only asked through their host.
     pub soft: u32,
+}
+
+/// Who is in this slot, which an index has named.
+fn there(slots: &[Option<Member>], slot: u32) -> &Member {
+    slots[slot as usize].as_ref().expect("promise 5: who is in the index is in the view")
 }
 
 impl Members {
@@ -114,18 +100,26 @@ impl Members {
         self.slots.iter_mut().flatten()
     }
 
+    fn slot(&self, key: Incarnation) -> Option<u32> {
+        let hash = self.key_hasher.hash_one(key);
+        self.by_key.find(hash, |slot| there(&self.slots, *slot).key == key).copied()
+    }
+
     pub fn get(&self, key: Incarnation) -> Option<&Member> {
-        self.by_key.get(&key).and_then(|slot| self.slots[*slot].as_ref())
+        self.slots[self.slot(key)? as usize].as_ref()
     }
 
     pub fn get_mut(&mut self, key: Incarnation) -> Option<&mut Member> {
-        self.by_key.get(&key).and_then(|slot| self.slots[*slot].as_mut())
+        let slot = self.slot(key)?;
+        self.slots[slot as usize].as_mut()
     }
 
     /// Who has this name, or one that looks like it.
     pub fn named_alike(&self, name: &Name) -> Option<&Member> {
-        let alike =
-            self.by_skeleton.get(name.skeleton()).and_then(|slot| self.slots[*slot].as_ref());
+        let looks = name.skeleton();
+        let hash = self.looks_hasher.hash_one(looks);
+        let alike = |slot: &u32| there(&self.slots, *slot).name.skeleton() == looks;
+        let alike = self.by_looks.find(hash, alike).map(|slot| there(&self.slots, *slot));
         alike.filter(|member| !planted(Bug::MixUpNames) || member.name.folded() == name.folded())
     }
 
@@ -140,27 +134,46 @@ impl Members {
         self.soft += u32::from(member.door == Door::Line);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.slots.len() - 1
+            u32::try_from(self.slots.len() - 1).expect("there are fewer members than that")
         });
-        self.by_key.insert(member.key, slot);
-        self.by_skeleton.insert(Looks(member.name.clone()), slot);
-        self.slots[slot] = Some(member);
+        let (key, looks) = (
+            self.key_hasher.hash_one(member.key),
+            self.looks_hasher.hash_one(member.name.skeleton()),
+        );
+        self.slots[slot as usize] = Some(member);
+        let of_key = |slot: &u32| self.key_hasher.hash_one(there(&self.slots, *slot).key);
+        self.by_key.insert_unique(key, slot, of_key);
+        let of_looks =
+            |slot: &u32| self.looks_hasher.hash_one(there(&self.slots, *slot).name.skeleton());
+        self.by_looks.insert_unique(looks, slot, of_looks);
     }
 
     pub fn remove(&mut self, key: Incarnation) -> Option<Member> {
-        let slot = self.by_key.remove(&key)?;
-        let member = self.slots[slot].take()?;
+        let slot = self.slot(key)?;
+        let member = self.slots[slot as usize].take()?;
         self.free.push(slot);
-        self.by_skeleton.remove(member.name.skeleton());
+        self.forget_slot(slot, &member);
         self.lowest.remove(member.cursor());
         self.count_open(&member, -1);
         self.soft -= u32::from(member.door == Door::Line);
         Some(member)
     }
 
+    /// Takes the slot out of the indices; `member` was there.
+    fn forget_slot(&mut self, slot: u32, member: &Member) {
+        let key = self.key_hasher.hash_one(member.key);
+        let looks = self.looks_hasher.hash_one(member.name.skeleton());
+        for (index, hash) in [(&mut self.by_key, key), (&mut self.by_looks, looks)] {
+            index
+                .find_entry(hash, |there| *there == slot)
+                .expect("promise 5: who is in the view is in the index")
+                .remove();
+        }
+    }
+
     /// Changes a member's cursors through `change`; answers whether they have changed.
     pub fn update(&mut self, key: Incarnation, change: impl FnOnce(&mut Member)) -> bool {
-        let Some(slot) = self.by_key.get(&key).copied() else { return false };
+        let Some(slot) = self.slot(key).map(|slot| slot as usize) else { return false };
         let Some(member) = self.slots[slot].as_mut() else { return false };
         let (before, open_before) = (member.cursor(), std::mem::take(&mut member.open));
         // Also below what it answers for: history that it reads, or what its host reached before it.

@@ -511,7 +511,7 @@ impl Group {
     ) {
         let last_counter = self.senders.get(sender).map_or(0, |sender| sender.last_counter);
         let name = name.clone();
-        let role = Role { key, name, sender, unstored: 0, refused: None, last_counter };
+        let role = Box::new(Role { key, name, sender, unstored: 0, refused: None, last_counter });
         self.roles.insert(conn, role);
         self.speakers.insert((sender, conn));
     }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,10 +61,33 @@ pub(crate) enum AttachedDoor {
     Line(LineSplitter),
 }
 
-/// A session at work.
-enum Served {
-    Native(Box<native_session::Session>),
-    Line(Pin<Box<dyn Future<Output = bool>>>),
+/// What is to be done when a session ends.
+struct Ending {
+    hosted: Rc<Hosted>,
+    conn: ConnId,
+    counted: Counted,
+    /// Of a member: when it came.
+    since: Option<Instant>,
+}
+
+impl Ending {
+    /// Its session ended, by its own fault or not.
+    fn end(&self, is_bad: bool) {
+        let short = self.hosted.shared.config.limits.short_stay;
+        if is_bad || self.since.is_some_and(|since| since.elapsed() < short) {
+            self.counted.ends_badly();
+        }
+        self.hosted.leave(self.conn);
+    }
+}
+
+/// Runs a session, which says whether it ended by its own fault. All of it is one block on the heap that its task points to: a future
+/// has room for what is moved into it and for what it awaits, each for itself, so the session is awaited where it is.
+fn serve(mut session: impl Future<Output = bool> + Unpin + 'static, ending: Ending) {
+    tokio::task::spawn_local(Box::pin(async move {
+        let is_bad = (&mut session).await;
+        ending.end(is_bad);
+    }));
 }
 
 /// What a shard can be asked.
@@ -340,27 +362,20 @@ impl Shard {
         let Attachment { stream, inbound, counted, door, .. } = attachment;
         let Ok(stream) = stream.attach() else { return hosted.leave(id) };
         let directory = Arc::clone(&self.directory);
-        let (is_member, since) = (hosted.group.borrow().stay(id).is_some(), Instant::now());
-        let of = (Rc::clone(&hosted), conn);
-        // A task has room for what is moved into it and for what it awaits, each for itself: so only pointers are moved.
-        let mut session = match door {
-            AttachedDoor::Native(opening) => Served::Native(Box::new(
-                native_session::Session::new(of.0, of.1, stream, inbound, opening, directory),
-            )),
-            AttachedDoor::Line(splitter) => Served::Line(Box::pin(line_session::run(
-                of.0, of.1, stream, inbound, splitter, directory,
-            ))),
-        };
-        tokio::task::spawn_local(async move {
-            let is_bad = match &mut session {
-                Served::Native(session) => session.run().await,
-                Served::Line(session) => session.await,
-            };
-            if is_bad || is_member && since.elapsed() < hosted.shared.config.limits.short_stay {
-                counted.ends_badly();
+        let since = hosted.group.borrow().stay(id).map(|_| Instant::now());
+        let ending = Ending { hosted: Rc::clone(&hosted), conn: id, counted, since };
+        match door {
+            AttachedDoor::Native(opening) => {
+                let session = native_session::Session::begin(
+                    hosted, conn, stream, inbound, opening, directory,
+                );
+                serve(session, ending);
             }
-            hosted.leave(id);
-        });
+            AttachedDoor::Line(splitter) => {
+                let session = line_session::run(hosted, conn, stream, inbound, splitter, directory);
+                serve(Box::pin(session), ending);
+            }
+        }
     }
 
     fn delete(&self, key: GroupKey, answer: oneshot::Sender<bool>) {

@@ -294,7 +294,8 @@ impl Lobby {
                 })
             }
         };
-        let opening = Opening { id: join.id, secret, caller: caller.clone(), sender: None };
+        let secure = caller.secure;
+        let opening = Opening { id: join.id, secret, secure, sender: None };
         let input = Input::Join(
             self.arrival.id,
             Box::new(tertulia_group::Join {
@@ -330,7 +331,7 @@ impl Lobby {
         let opening = Opening {
             id: open.id,
             secret: Secret([0; 32]),
-            caller: self.caller.clone(),
+            secure: self.caller.secure,
             sender: Some(name.as_str().into()),
         };
         let (known, follow) = (open.known, open.follow);

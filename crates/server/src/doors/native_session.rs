@@ -1,12 +1,11 @@
 //! A native connection that is in a group: reads publishes and acknowledgements, writes the log and the group's answers.
 
 use std::cell::{Cell, RefMut};
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::requests;
-use crate::accounts::Caller;
+use crate::accounts::{Caller, Pass};
 use crate::budget::Held;
 use crate::conn::Conn;
 use crate::directory::Directory;
@@ -53,8 +52,8 @@ pub(crate) struct Opening {
     pub id: u32,
     /// The secret of the stay.
     pub secret: Secret,
-    /// Who asks, where it asks something else.
-    pub caller: Caller,
+    /// Whether it came by TLS.
+    pub secure: bool,
     /// What a sender from outside is called.
     pub sender: Option<Box<str>>,
 }
@@ -78,16 +77,27 @@ enum Event {
     Woken,
 }
 
-/// See the module. Small, since everybody in a group has one: what only some need is made when they do.
+/// What a session is at.
+enum Stage {
+    /// Something has come.
+    Works,
+    /// It waits for an event, on the socket for this.
+    Waits(Option<Interest>),
+    /// It has more to do, and others have a turn.
+    GivesWay(Pin<Box<dyn Future<Output = ()>>>),
+    /// Nothing more is said.
+    Ends(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+/// See the module: runs until the connection ends, and says whether that was its own fault. Small, since everybody in a group has
+/// one: what only some need is made when they do, and where it goes on is written down here; an `async` function would keep room for
+/// each future in it.
 pub(crate) struct Session {
     hosted: Rc<Hosted>,
     conn: Rc<Conn>,
     inbound: BytesMut,
-    /// For the next read.
-    room: usize,
     /// Until it is answered.
     opening: Option<Box<Opening>>,
-    caller: Caller,
     /// What a sender from outside is called.
     sender: Option<Box<str>>,
     directory: Arc<Directory>,
@@ -105,13 +115,43 @@ pub(crate) struct Session {
     refused: Meter,
     /// Bytes of messages that it has sent since the group's last answers.
     offered_bytes: usize,
+    /// Its last read found much: the next one gets more room.
+    says_much: bool,
     /// It ends by its own fault.
     is_bad: bool,
+    /// It came by TLS.
+    secure: bool,
+    stage: Stage,
+}
+
+impl Future for Session {
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let session = self.get_mut();
+        loop {
+            if let Stage::Ends(farewell) = &mut session.stage {
+                return farewell.as_mut().poll(cx).map(|()| session.is_bad);
+            }
+            let served = ready!(session.poll_serve(cx));
+            let sending = session.conn.sending.take();
+            match (served, sending) {
+                (Ok(()), Some(Sending { stream, .. })) => {
+                    session.stage = Stage::Ends(Box::pin(super::farewell(stream)));
+                }
+                (Ok(()), None) => return Poll::Ready(session.is_bad),
+                (Err(error), _) => {
+                    tracing::debug!(%error, conn = session.conn.id.0, "a connection ended");
+                    return Poll::Ready(session.is_bad);
+                }
+            }
+        }
+    }
 }
 
 impl Session {
-    /// Of a connection that has become a member or a sender: `inbound` came after its request.
-    pub fn new(
+    /// Of a connection that has become a member or a sender, and is told so: `inbound` came after its request, and is taken in.
+    pub fn begin(
         hosted: Rc<Hosted>,
         conn: Rc<Conn>,
         stream: Stream,
@@ -121,12 +161,12 @@ impl Session {
     ) -> Self {
         conn.sending.replace(Some(Sending::new(stream)));
         let held = hosted.shared.budget.holder();
-        Self {
+        let mut session = Self {
             hosted,
             conn,
             inbound,
-            room: SMALL_ROOM_BYTES,
-            caller: opening.caller.clone(),
+            says_much: false,
+            secure: opening.secure,
             sender: opening.sender.clone(),
             opening: Some(Box::new(opening)),
             directory,
@@ -139,24 +179,11 @@ impl Session {
             refused: Meter::default(),
             offered_bytes: 0,
             is_bad: false,
-        }
-    }
-
-    /// Runs until the connection ends; whether that was its own fault.
-    pub async fn run(&mut self) -> bool {
-        self.answer_inbox();
-        self.take_in();
-        let served = self.serve().await;
-        let sending = self.conn.sending.take();
-        match (served, sending) {
-            // On the heap, so that it takes no room for as long as the connection lives.
-            (Ok(()), Some(Sending { stream, .. })) => Box::pin(super::farewell(stream)).await,
-            (Ok(()), None) => {}
-            (Err(error), _) => {
-                tracing::debug!(%error, conn = self.conn.id.0, "a connection ended");
-            }
-        }
-        self.is_bad
+            stage: Stage::Works,
+        };
+        session.answer_inbox();
+        session.take_in();
+        session
     }
 
     /// Never held while something else is done here.
@@ -169,30 +196,49 @@ impl Session {
         frame.encode(&mut self.outbox().control);
     }
 
-    async fn serve(&mut self) -> io::Result<()> {
+    /// Until the connection ends: an error where it broke.
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            self.answer_inbox();
-            let wrote = self.write()?;
-            if self.last_call.is_some()
-                && (self.outbox().at_boundary() || self.last_call < Some(Instant::now()))
-            {
-                return Ok(());
-            }
-            match wrote {
-                Wrote::More => {
-                    tokio::task::yield_now().await;
-                    continue;
+            match &mut self.stage {
+                Stage::Works => {}
+                Stage::Waits(interest) => {
+                    let interest = *interest;
+                    let event = ready!(self.poll_event(interest, cx))?;
+                    self.take_event(event, interest)?;
                 }
-                Wrote::Behind if self.reading.is_none() => {
-                    let reading = self.outbox().read(&self.hosted);
-                    self.reading = Some(reading);
-                }
-                _ => {}
+                Stage::GivesWay(turn) => ready!(turn.as_mut().poll(cx)),
+                Stage::Ends(_) => return Poll::Ready(Ok(())),
             }
-            self.hold();
-            self.conn.writing().waits = wrote == Wrote::Full;
-            self.wait(wrote == Wrote::Full).await?;
+            match self.work()? {
+                Some(stage) => self.stage = stage,
+                None => return Poll::Ready(Ok(())),
+            }
         }
+    }
+
+    /// Says what there is to say, and what to do after it; `None` when nothing more is to be done.
+    fn work(&mut self) -> io::Result<Option<Stage>> {
+        self.answer_inbox();
+        let wrote = self.write()?;
+        if self.last_call.is_some()
+            && (self.outbox().at_boundary() || self.last_call < Some(Instant::now()))
+        {
+            return Ok(None);
+        }
+        match wrote {
+            Wrote::More => {
+                return Ok(Some(Stage::GivesWay(Box::pin(tokio::task::yield_now()))));
+            }
+            Wrote::Behind if self.reading.is_none() => {
+                let reading = self.outbox().read(&self.hosted);
+                self.reading = Some(reading);
+            }
+            _ => {}
+        }
+        self.hold();
+        let blocked = wrote == Wrote::Full;
+        self.conn.writing().waits = blocked;
+        Ok(Some(Stage::Waits(self.interest(blocked))))
     }
 
     /// Tells the node's budget what waits here.
@@ -216,19 +262,23 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for whatever comes first, and takes it in.
-    async fn wait(&mut self, blocked: bool) -> io::Result<()> {
+    /// What is waited for on the socket; sets the pause until something else is.
+    fn interest(&mut self, blocked: bool) -> Option<Interest> {
         let pace = self.hosted.shared.config.limits.refusals;
         let paused = self.refused.until(pace, Instant::now());
+        self.pause = self.last_call.or(paused).map(|until| Box::pin(sleep_until(until)));
         let reads = self.last_call.is_none() && paused.is_none();
-        let interest = match (reads, blocked || self.last_call.is_some()) {
+        match (reads, blocked || self.last_call.is_some()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
             (false, true) => Some(Interest::WRITABLE),
             (false, false) => None,
-        };
-        self.pause = self.last_call.or(paused).map(|until| Box::pin(sleep_until(until)));
-        match poll_fn(|cx| self.poll_event(interest, cx)).await? {
+        }
+    }
+
+    fn take_event(&mut self, event: Event, interest: Option<Interest>) -> io::Result<()> {
+        let reads = interest.is_some_and(Interest::is_readable);
+        match event {
             Event::Called => self.give_up()?,
             // One that has failed was told to the log by its panic.
             Event::Replied(Ok(reply)) if self.last_call.is_none() => self.outbox().answer(reply),
@@ -298,17 +348,16 @@ impl Session {
     fn read(&mut self) -> io::Result<()> {
         let mut left = READ_TURN_BYTES;
         while left > 0 {
-            if self.inbound.is_empty() && self.room == SMALL_ROOM_BYTES {
+            if self.inbound.is_empty() && !self.says_much {
                 self.inbound = ROOM.take();
             }
-            self.inbound.reserve(self.room);
+            self.inbound.reserve(if self.says_much { READ_ROOM_BYTES } else { SMALL_ROOM_BYTES });
             let read = self.conn.writing().stream.try_read_buf(&mut self.inbound);
             match read {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     left = left.saturating_sub(n);
-                    self.room =
-                        if n >= SMALL_ROOM_BYTES { READ_ROOM_BYTES } else { SMALL_ROOM_BYTES };
+                    self.says_much = n >= SMALL_ROOM_BYTES;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
@@ -418,6 +467,12 @@ impl Session {
         self.refused.spend(pace, cost, Instant::now());
     }
 
+    /// Who asks, where it asks something else than its group: what its membership or sender rests on.
+    fn caller(&self) -> Caller {
+        let session = self.conn.pass().and_then(Pass::session);
+        Caller { session, ..Caller::new(self.conn.address, self.secure) }
+    }
+
     /// Has a request answered away from the shard.
     fn ask(&mut self, id: u32, frame: ClientFrame) {
         if self.asking.as_ref().map_or(0, JoinSet::len) >= REQUESTS_MAX {
@@ -429,7 +484,7 @@ impl Session {
         // Whose socket has no address any more has no use for an answer.
         let Ok(dialled) = self.conn.writing().stream.socket().local_addr() else { return };
         let sender = self.sender.as_ref().map(|sender| sender.to_string());
-        let from = requests::From { caller: self.caller.clone(), dialled, sender };
+        let from = requests::From { caller: self.caller(), dialled, sender };
         let directory = Arc::clone(&self.directory);
         let answer = async move {
             let mut out = BytesMut::new();

@@ -1,6 +1,6 @@
 //! One connection of a group, as its driver sees it: an inbox for what the group says, and a way to wake its session.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
@@ -39,14 +39,18 @@ pub(crate) struct Conn {
     /// Its socket and what is written there, while a native session is at work.
     pub sending: RefCell<Option<Sending>>,
     right: Right,
-    closing: Cell<Option<Closing>>,
+    /// The first reason that there was.
+    closing: OnceCell<Box<Closing>>,
     /// Its peer's host does not answer any more.
     is_gone: Cell<bool>,
     /// Bytes that were written since the last beat.
     pub wrote: Cell<u64>,
-    /// The place in the window that it has come to; past everything while it does not read there.
-    pub place: Cell<u64>,
+    /// The place in the window that it has come to; [`NOWHERE`] while it does not read there.
+    place: Cell<u64>,
 }
+
+/// Past every place in a window.
+const NOWHERE: u64 = u64::MAX;
 
 impl Conn {
     pub fn new(id: ConnId, door: Door, address: IpAddr, pass: Option<Pass>) -> Self {
@@ -57,11 +61,21 @@ impl Conn {
             inbox: RefCell::default(),
             sending: RefCell::default(),
             right: pass.map_or_else(|| Right::None(Box::default()), Right::Pass),
-            closing: Cell::new(None),
+            closing: OnceCell::new(),
             is_gone: Cell::new(false),
             wrote: Cell::new(0),
-            place: Cell::new(u64::MAX),
+            place: Cell::new(NOWHERE),
         }
+    }
+
+    /// The place in the group's window that it has come to, while it reads there.
+    pub fn place(&self) -> Option<u64> {
+        Some(self.place.get()).filter(|place| *place != NOWHERE)
+    }
+
+    /// It has come to this place.
+    pub fn set_place(&self, place: Option<u64>) {
+        self.place.set(place.unwrap_or(NOWHERE));
     }
 
     /// Puts an answer of the group's into the inbox.
@@ -71,7 +85,7 @@ impl Conn {
             inbox.push(output);
         } else {
             let message = "answers were not read; connect again";
-            self.closing.set(Some(Closing { code: Code::Limit, message }));
+            self.end(Code::Limit, message);
         }
         drop(inbox);
         self.wake();
@@ -123,13 +137,17 @@ impl Conn {
     }
 
     pub fn close(&self, code: Code, message: &'static str) {
-        self.closing.set(Some(Closing { code, message }));
+        self.end(code, message);
         self.wake();
+    }
+
+    fn end(&self, code: Code, message: &'static str) {
+        self.closing.get_or_init(|| Box::new(Closing { code, message }));
     }
 
     pub fn closing(&self) -> Option<Closing> {
         let ended = || self.pass().and_then(Pass::ended);
-        self.closing.get().or_else(ended)
+        self.closing.get().map(|closing| **closing).or_else(ended)
     }
 
     /// What it is here by right of.

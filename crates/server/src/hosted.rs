@@ -443,7 +443,7 @@ impl Hosted {
     /// Lets the window go as far as everybody has written it.
     fn release(&self) {
         if self.window.borrow().is_over_minimum() {
-            let slowest = self.conns.borrow().values().map(|conn| conn.place.get()).min();
+            let slowest = self.conns.borrow().values().filter_map(|conn| conn.place()).min();
             self.window.borrow_mut().release(slowest.unwrap_or(u64::MAX));
         }
     }

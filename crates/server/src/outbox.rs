@@ -44,16 +44,10 @@ pub(crate) enum Wrote {
 pub(crate) struct Outbox {
     /// Frames that are not the log's: they go between the log's, at frame boundaries.
     pub control: BytesMut,
-    /// Entries are written from here on; `None` for a sender from outside.
-    next: Option<Seq>,
-    /// The place of `next` in the window, while it reads there.
-    place: Option<u64>,
+    /// Entries are written from here on; 0 for a sender from outside.
+    next: Seq,
     /// The group was told that this one is behind the window.
     lagging: bool,
-    /// What is left of the frame before `next`.
-    rest: Bytes,
-    /// `rest` is this one's own, and no part of the window's memory.
-    rest_owned: bool,
     /// Made when there is something in it: who is up to date and asks nothing has none.
     backlog: Option<Box<Backlog>>,
 }
@@ -61,6 +55,12 @@ pub(crate) struct Outbox {
 /// What waits for a connection that is not up to date, or has asked something.
 #[derive(Debug, Default)]
 struct Backlog {
+    /// What is left of the frame before `next`: comes before everything else.
+    rest: Bytes,
+    /// `rest` is this one's own, and no part of the window's memory.
+    rest_owned: bool,
+    /// The place in the window after `rest`, where it is from there.
+    after_rest: Option<u64>,
     /// Frames that come before what is in `control`: long ones as they are, so that the shard copies none.
     before: VecDeque<Bytes>,
     /// Whole frames from the journal.
@@ -73,30 +73,30 @@ struct Backlog {
 
 impl Backlog {
     fn is_empty(&self) -> bool {
-        self.before.is_empty() && self.chunks.is_empty() && self.again.is_empty()
+        self.rest.is_empty()
+            && self.before.is_empty()
+            && self.chunks.is_empty()
+            && self.again.is_empty()
     }
 }
 
 impl Outbox {
     pub fn new() -> Self {
-        Self {
-            control: BytesMut::new(),
-            next: None,
-            place: None,
-            lagging: false,
-            rest: Bytes::new(),
-            rest_owned: false,
-            backlog: None,
-        }
+        Self { control: BytesMut::new(), next: 0, lagging: false, backlog: None }
     }
 
     fn backlog(&mut self) -> &mut Backlog {
         self.backlog.get_or_insert_default()
     }
 
+    /// What is left of the frame before `next`.
+    fn rest(&self) -> &[u8] {
+        self.backlog.as_ref().map_or(&[], |backlog| &backlog.rest)
+    }
+
     /// From now on the log is written, after the numbers in `again`.
     pub fn start(&mut self, next: Seq, again: Vec<Seq>) {
-        self.next = Some(next);
+        self.next = next;
         if !again.is_empty() {
             self.backlog().again = again.into();
         }
@@ -104,8 +104,8 @@ impl Outbox {
 
     /// The connection was sent everything up to here.
     pub fn sent_through(&self) -> Seq {
-        let next = self.next.unwrap_or(1);
-        next - 1 - u64::from(!self.rest.is_empty() && next > 1)
+        let next = self.next.max(1);
+        next - 1 - u64::from(!self.rest().is_empty() && next > 1)
     }
 
     /// Adds a whole frame after those that there are; it shares its bytes.
@@ -129,8 +129,8 @@ impl Outbox {
     pub fn held(&self) -> usize {
         let chunks = self.backlog.iter().flat_map(|backlog| &backlog.chunks);
         let chunks: usize = chunks.map(Bytes::len).sum();
-        let rest = if self.rest_owned { self.rest.len() } else { 0 };
-        self.answers() + rest + chunks
+        let own = self.backlog.iter().filter(|backlog| backlog.rest_owned);
+        self.answers() + own.map(|backlog| backlog.rest.len()).sum::<usize>() + chunks
     }
 
     /// Gives up what can be read again.
@@ -143,12 +143,12 @@ impl Outbox {
     /// Nothing is half written.
     pub fn at_boundary(&self) -> bool {
         let before = self.backlog.as_ref().is_some_and(|backlog| !backlog.before.is_empty());
-        self.rest.is_empty() && !before && self.control.is_empty()
+        self.rest().is_empty() && !before && self.control.is_empty()
     }
 
     /// From now on no more of the log is written than what is half written.
     pub fn finish(&mut self) {
-        self.next = None;
+        self.next = 0;
         if let Some(backlog) = &mut self.backlog {
             backlog.again.clear();
             backlog.chunks.clear();
@@ -164,8 +164,8 @@ impl Outbox {
     ) -> io::Result<Wrote> {
         let mut left = TURN_BYTES;
         loop {
-            let wrote = if !self.rest.is_empty() {
-                stream.try_write(&self.rest).inspect(|n| self.rest.advance(*n))
+            let wrote = if !self.rest().is_empty() {
+                stream.try_write(self.rest()).inspect(|n| self.rest_written(*n, conn))
             } else if let Some(frame) = self.backlog.as_ref().and_then(|all| all.before.front()) {
                 stream.try_write(frame).inspect(|n| self.answer_written(*n))
             } else if !self.control.is_empty() {
@@ -175,7 +175,7 @@ impl Outbox {
                 n.inspect(|n| self.chunk_written(*n))
             } else {
                 match self.step(hosted, conn) {
-                    Step::Write(place) => self.write_window(hosted, stream, place),
+                    Step::Write(place) => self.write_window(hosted, conn, stream, place),
                     Step::Done(wrote) => return Ok(wrote),
                 }
             };
@@ -199,7 +199,10 @@ impl Outbox {
 
     /// Finds out where the next bytes come from.
     fn step(&mut self, hosted: &Hosted, conn: &Conn) -> Step {
-        let Some(next) = self.next else { return Step::Done(Wrote::All) };
+        let next = self.next;
+        if next == 0 {
+            return Step::Done(Wrote::All);
+        }
         match &self.backlog {
             Some(backlog) if !backlog.again.is_empty() => return Step::Done(Wrote::Behind),
             // Done with: it is made again when there is something.
@@ -207,9 +210,9 @@ impl Outbox {
             _ => {}
         }
         let window = hosted.window.borrow();
-        let place = self.place.filter(|place| window.holds(*place)).or_else(|| window.locate(next));
-        self.place = place;
-        conn.place.set(place.unwrap_or(u64::MAX));
+        let place = conn.place().filter(|place| window.holds(*place));
+        let place = place.or_else(|| window.locate(next));
+        conn.set_place(place);
         let behind = place.is_none() && next <= hosted.group.borrow().tail();
         self.tell_lagging(behind, hosted, conn);
         match place {
@@ -222,15 +225,21 @@ impl Outbox {
 
     /// The socket takes no more: the window may have gone on without this one, and waits for it no longer.
     fn look_behind(&mut self, hosted: &Hosted, conn: &Conn) {
-        if self.place.is_some_and(|place| !hosted.window.borrow().holds(place)) {
-            self.place = None;
-            conn.place.set(u64::MAX);
-            if !self.rest_owned {
-                // Half a frame must not keep a whole segment that the window has given up.
-                (self.rest, self.rest_owned) = (Bytes::copy_from_slice(&self.rest), true);
-            }
-            self.tell_lagging(true, hosted, conn);
+        let rest = self.backlog.as_mut().filter(|backlog| !backlog.rest.is_empty());
+        let place = rest.as_ref().map_or(conn.place(), |backlog| backlog.after_rest);
+        if place.is_none_or(|place| hosted.window.borrow().holds(place)) {
+            return;
         }
+        conn.set_place(None);
+        if let Some(backlog) = rest {
+            backlog.after_rest = None;
+            if !backlog.rest_owned {
+                // Half a frame must not keep a whole segment that the window has given up.
+                backlog.rest = Bytes::copy_from_slice(&backlog.rest);
+                backlog.rest_owned = true;
+            }
+        }
+        self.tell_lagging(true, hosted, conn);
     }
 
     fn tell_lagging(&mut self, lagging: bool, hosted: &Hosted, conn: &Conn) {
@@ -243,6 +252,7 @@ impl Outbox {
     fn write_window(
         &mut self,
         hosted: &Hosted,
+        conn: &Conn,
         stream: &mut Stream,
         place: u64,
     ) -> io::Result<usize> {
@@ -255,14 +265,30 @@ impl Outbox {
         };
         let before = self.next;
         if n == bytes {
-            (self.next, self.place) = (Some(last + 1), Some(place + n as u64));
+            self.next = last + 1;
+            conn.set_place(Some(place + n as u64));
         } else if let Some((seq, end, rest)) = window.stopped(place, n).filter(|_| n > 0) {
-            (self.next, self.place, self.rest) = (Some(seq + 1), Some(end), rest);
-            self.rest_owned = false;
+            self.next = seq + 1;
+            self.keep_rest(rest, false, Some(end));
         }
-        let written = self.next.unwrap_or(0) - before.unwrap_or(0);
+        let written = self.next - before;
         hosted.shared.metrics.deliveries.inc_by(written);
         Ok(n)
+    }
+
+    /// What is left of a frame; that frame ends at the place `after` in the window, where it is from there.
+    fn keep_rest(&mut self, rest: Bytes, owned: bool, after: Option<u64>) {
+        let backlog = self.backlog();
+        (backlog.rest, backlog.rest_owned, backlog.after_rest) = (rest, owned, after);
+    }
+
+    /// The place goes on only then: until its end is written, the window keeps the frame where it can.
+    fn rest_written(&mut self, n: usize, conn: &Conn) {
+        let backlog = self.backlog();
+        backlog.rest.advance(n);
+        if backlog.rest.is_empty() {
+            conn.set_place(backlog.after_rest.take());
+        }
     }
 
     fn answer_written(&mut self, n: usize) {
@@ -291,16 +317,18 @@ impl Outbox {
         if chunk.is_empty() {
             chunks.pop_front();
         }
-        (self.rest, self.rest_owned) = (rest, true);
+        self.keep_rest(rest, true, None);
         // One that is sent again lies before `next`.
-        self.next = self.next.map(|next| next.max(seq + 1));
+        if self.next > 0 {
+            self.next = self.next.max(seq + 1);
+        }
     }
 
     /// Begins to read from the journal what is to be written next.
     pub fn read(&mut self, hosted: &Rc<Hosted>) -> Reading {
         let again = self.backlog.as_ref().and_then(|backlog| backlog.again.front().copied());
         let bytes_max = if again.is_none() { READ_BYTES } else { 1 };
-        hosted.read_behind(again.or(self.next).unwrap_or(1), bytes_max)
+        hosted.read_behind(again.unwrap_or(self.next.max(1)), bytes_max)
     }
 
     /// Takes what was read. A gap is told; an error means that the connection cannot go on.
@@ -308,13 +336,13 @@ impl Outbox {
         let backlog = self.backlog();
         let again = backlog.again.pop_front();
         backlog.again_read = again.is_some();
-        let from = again.or(self.next).unwrap_or(1);
+        let from = again.unwrap_or(self.next.max(1));
         let records = match read {
             Ok(records) => records,
             Err(ReadError::Trimmed { .. }) if again.is_some() => return Ok(()),
             Err(ReadError::Trimmed { first }) => {
                 NodeFrame::Gap { first: from, last: first - 1 }.encode(&mut self.control);
-                self.next = Some(first);
+                self.next = first;
                 return Ok(());
             }
             Err(error) => return Err(error),

@@ -32,13 +32,14 @@ struct Entry {
     opened: Opened,
     /// Whether it may see who is in the group.
     sees_names: AtomicBool,
-    ended: OnceLock<Closing>,
+    /// On the heap: hardly any ends before its connection does.
+    ended: OnceLock<Box<Closing>>,
     wake: Wake,
 }
 
 impl Entry {
     fn end(&self, code: Code, message: &'static str) {
-        let _ = self.ended.set(Closing { code, message });
+        self.ended.get_or_init(|| Box::new(Closing { code, message }));
         self.wake.wake();
     }
 }
@@ -64,7 +65,7 @@ pub(crate) struct Pass {
 impl Pass {
     /// Why it has ended, where it has.
     pub fn ended(&self) -> Option<Closing> {
-        self.entry.ended.get().copied()
+        self.entry.ended.get().map(|closing| **closing)
     }
 
     /// Whether who holds it may see who is in the group.

@@ -504,7 +504,7 @@ impl Session<'_> {
                 None => {
                     let window = self.hosted.window.borrow();
                     let place = window.locate(self.next);
-                    self.conn.place.set(place.unwrap_or(u64::MAX));
+                    self.conn.set_place(place);
                     let piece = place.and_then(|place| window.piece(place)).map(|(piece, _)| piece);
                     drop(window);
                     if place.is_some() {
@@ -563,9 +563,10 @@ impl Session<'_> {
 
     /// The socket takes no more: the window may have gone on without this one, and waits for it no longer.
     fn look_behind(&mut self) {
-        let is_held = self.hosted.window.borrow().holds(self.conn.place.get());
+        let place = self.conn.place();
+        let is_held = place.is_none_or(|place| self.hosted.window.borrow().holds(place));
         if !is_held {
-            self.conn.place.set(u64::MAX);
+            self.conn.set_place(None);
             self.tell_lagging(true);
         }
     }

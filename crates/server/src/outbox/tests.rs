@@ -45,7 +45,7 @@ async fn half_a_frame_is_the_windows_as_long_as_that_has_it_and_then_ones_own() 
     hosted.window.borrow_mut().push(first.clone(), 1, 2);
     assert_eq!(outbox.write(&hosted, &conn, &mut ours).expect("writes"), Wrote::Full);
     let segment = first.as_ptr_range();
-    assert!(segment.contains(&outbox.rest.as_ptr()), "no copy while the window has it");
+    assert!(segment.contains(&outbox.rest().as_ptr()), "no copy while the window has it");
     assert_eq!(outbox.held(), 0);
 
     hosted.window.borrow_mut().push(entry(3, 1 << 20), 3, 3);

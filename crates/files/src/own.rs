@@ -60,7 +60,13 @@ impl From<Status> for Refused {
             },
             str::to_owned,
         );
-        Self { code, message: status.message().to_owned() }
+        let message = match (&*code, status.message()) {
+            ("PEER_UNREACHABLE", why) => {
+                format!("the peer does not answer ({why}); is it one, and is it still running?")
+            }
+            (_, message) => message.to_owned(),
+        };
+        Self { code, message }
     }
 }
 
@@ -88,6 +94,9 @@ pub struct Saved {
     pub unchanged: bool,
 }
 
+/// While an answer is waited for, the peer is asked so often whether it is there, and has so long to say so.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 /// Parts of a file that wait to be sent.
 const AHEAD: usize = 4;
 
@@ -419,5 +428,8 @@ where
         let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
         std::future::ready(stream.take().ok_or_else(gone))
     });
-    endpoint().connect_with_connector(connector).await
+    // A peer that is stopped, or hangs, takes everything and answers nothing: not even this.
+    let endpoint =
+        endpoint().http2_keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_WITHIN);
+    endpoint.connect_with_connector(connector).await
 }

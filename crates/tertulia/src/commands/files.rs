@@ -132,7 +132,15 @@ async fn save(
     let sent = Arc::new(move |bytes| drawn.set_position(bytes));
     let saved = peer.save(&name, metadata.len(), force, file, sent).await;
     bar.finish_and_clear();
-    say_saved(&saved?, out)
+    let saved = saved.map_err(|refused| match &*refused.code {
+        "EXISTS" => {
+            let text =
+                format!("{name} is shared already, with another content; --force replaces it");
+            Failure::failed("EXISTS", text)
+        }
+        _ => Failure::failed(refused.code, format!("{shown}: {}", refused.message)),
+    })?;
+    say_saved(&saved, out)
 }
 
 /// Saves a folder as a whole; what is hidden in it, or no plain file, is left out and said so.

@@ -21,7 +21,7 @@ use tertulia_wire::text::{elapsed_text, size_text};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::files::{bar, short, show, shown_size};
+use super::files::{bar, show, shown_size};
 use super::get_folder::{self, Folder, may_be_folder, says_folder};
 use crate::failure::Failure;
 use crate::input::{self, Lines};
@@ -102,22 +102,25 @@ pub struct Place {
     pub folder: PathBuf,
     /// The name that the user says; else it is what its holders call it.
     pub name: Option<FileName>,
+    /// The user has written a `/` after it.
+    pub as_folder: bool,
 }
 
 impl Place {
     fn of(output: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = output else {
-            return Ok(Self { folder: PathBuf::from("."), name: None });
+            return Ok(Self { folder: PathBuf::from("."), name: None, as_folder: false });
         };
         if path.is_dir() {
-            return Ok(Self { folder: path.to_owned(), name: None });
+            return Ok(Self { folder: path.to_owned(), name: None, as_folder: true });
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let name = FileName::new(name)
             .map_err(|why| Failure::failed("BAD_NAME", format!("{}: {why}", path.display())))?;
         let folder = folder.map_or_else(|| PathBuf::from("."), Path::to_owned);
-        Ok(Self { folder, name: Some(name) })
+        let as_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        Ok(Self { folder, name: Some(name), as_folder })
     }
 }
 
@@ -310,9 +313,10 @@ async fn find(
 
 async fn choose(found: Vec<FileLine>, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
     if !input::is_terminal() || out.json {
-        let some = found.iter().take(5).map(|file| format!("{} {}", short(&file.hash), file.name));
+        let some = found.iter().take(5).map(|file| format!("{} {}", file.hash, file.name));
         let text = format!(
-            "{} files may be meant by {name:?}: {}{}; say the hash (files search --json shows it whole)",
+            "{}{} files may be meant by {name:?}: {}{}; say the whole name, or the hash where two are called the same",
+            if found.len() >= LOOKED_AT as usize { "at least " } else { "" },
             found.len(),
             some.collect::<Vec<_>>().join(", "),
             if found.len() > 5 { ", …" } else { "" }
@@ -348,7 +352,12 @@ fn target(place: Place, asked: &str, holders: &[Holder], replace: bool) -> Resul
         })?;
         Ok::<_, Failure>(name.own())
     };
-    let Place { folder, name } = place;
+    let Place { folder, name, as_folder } = place;
+    if let Some(name) = name.as_ref().filter(|_| as_folder) {
+        let place = folder.join(name.base());
+        let text = format!("there is no folder {0}; make it first: mkdir {0}", place.display());
+        return Err(Failure::failed("NO_FOLDER", text));
+    }
     let name = name.map_or_else(own, Ok)?;
     Ok(Target { folder, name, replace, durable: Durable::Now })
 }

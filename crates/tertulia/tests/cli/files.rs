@@ -155,6 +155,13 @@ fn two_users_share_files_through_their_peers() {
     std::fs::write(&path, "another one").unwrap();
     let other = ana.files(&["save", &path, "--json"]).expect(1);
     assert_eq!(object(&other.stderr())["error"]["code"], "EXISTS");
+    let other = ana.files(&["save", &path]).expect(1).stderr();
+    assert!(other.contains("Informe Ñandú.bin") && other.contains("--force"), "{other}");
+    // A folder that is not there is not made into a file's name.
+    let nowhere = format!("{to}/new/");
+    let refused = luis.files(&["get", "Informe Ñandú.bin", "-o", &nowhere, "--json"]).expect(1);
+    assert_eq!(object(&refused.stderr())["error"]["code"], "NO_FOLDER");
+    assert!(!out.join("new").exists());
 
     // Logged out: gone from the others' searches at once, and refused.
     ana.user.run(&["logout", "--peer", &ana.address]).expect(0);

@@ -45,6 +45,8 @@ pub struct Failure {
     message: String,
     /// The line of the input that it is about.
     line: Option<u64>,
+    /// The group and the number of a message that is stored all the same.
+    stored: Option<(String, u64)>,
 }
 
 const USAGE: u8 = 2;
@@ -54,20 +56,23 @@ const IO: &str = "IO";
 const CLOSED: &str = "OUTPUT_CLOSED";
 
 impl Failure {
+    fn new(exit: u8, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { exit, code: code.into(), message: message.into(), line: None, stored: None }
+    }
+
     /// It failed: exit code 1.
     pub fn failed(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed.code(), code: code.into(), message: message.into(), line: None }
+        Self::new(Exit::Failed.code(), code, message)
     }
 
     /// It was called wrongly: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { exit: USAGE, code: "USAGE".to_owned(), message: message.into(), line: None }
+        Self::new(USAGE, "USAGE", message)
     }
 
     /// Nobody knows whether it is done: exit code 4.
     pub fn unknown(message: impl Into<String>) -> Self {
-        let code = "OUTCOME_UNKNOWN".to_owned();
-        Self { exit: Exit::Unknown.code(), code, message: message.into(), line: None }
+        Self::new(Exit::Unknown.code(), "OUTCOME_UNKNOWN", message)
     }
 
     /// It is stored, and fewer were asked than should have been: exit code 3.
@@ -75,18 +80,23 @@ impl Failure {
         let was = if asked == 1 { "member was" } else { "members were" };
         let are = if expected == 1 { "was" } else { "were" };
         let message = format!("only {asked} {was} asked, {expected} {are} expected");
-        Self {
-            exit: Exit::Incomplete.code(),
-            code: "TOO_FEW_MEMBERS".to_owned(),
-            message,
-            line: None,
-        }
+        Self::new(Exit::Incomplete.code(), "TOO_FEW_MEMBERS", message)
     }
 
     /// It is stored, and nobody can say by whom it is confirmed: exit code 3.
-    pub fn incomplete(message: impl Into<String>) -> Self {
-        let code = "NO_RECEIPT".to_owned();
-        Self { exit: Exit::Incomplete.code(), code, message: message.into(), line: None }
+    pub fn incomplete(group: &str, seq: u64, why: &str) -> Self {
+        let message = format!("stored as #{seq}, but who has confirmed it is not known: {why}");
+        let stored = Some((group.to_owned(), seq));
+        Self { stored, ..Self::new(Exit::Incomplete.code(), "NO_RECEIPT", message) }
+    }
+
+    /// Ctrl-C came when it was stored, and not all that was waited for had come: exit code 130.
+    pub fn interrupted(group: &str, seq: u64) -> Self {
+        let message = format!(
+            "interrupted: stored as #{seq}, not confirmed by everybody yet; ask later: tertulia receipt {group} {seq}"
+        );
+        let stored = Some((group.to_owned(), seq));
+        Self { stored, ..Self::new(Exit::Interrupted.code(), "INTERRUPTED", message) }
     }
 
     /// Something of the operating system failed; `doing` says at what.
@@ -113,7 +123,7 @@ impl Failure {
         let why = if self.message.is_empty() { "nobody reads it" } else { &self.message };
         let message =
             format!("stored as {group} #{seq}, but the receipt could not be printed: {why}");
-        Self { message, ..self }
+        Self { message, stored: Some((group.to_owned(), seq)), ..self }
     }
 
     /// Whether standard output could not be written.
@@ -141,6 +151,7 @@ impl Failure {
         match self.exit {
             3 => Exit::Incomplete,
             4 => Exit::Unknown,
+            130 => Exit::Interrupted,
             _ => Exit::Failed,
         }
     }
@@ -151,7 +162,11 @@ impl Failure {
             return;
         }
         let line = if json {
-            to_line(&ErrorLine::new(&self.code, self.message()).at_line(self.line))
+            to_line(
+                &ErrorLine::new(&self.code, self.message())
+                    .at_line(self.line)
+                    .stored(self.stored.clone()),
+            )
         } else {
             let line = self.line.map_or_else(String::new, |line| format!("line {line}: "));
             format!("tertulia: {line}{}", self.message())

@@ -351,18 +351,32 @@ pub struct ErrorBody {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// Of a message that is stored all the same: its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// And its number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
 }
 
 impl ErrorLine {
     /// A failure with its code and what to do.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { error: ErrorBody { code: code.into(), message: message.into(), line: None } }
+        let (code, message) = (code.into(), message.into());
+        Self { error: ErrorBody { code, message, line: None, group: None, seq: None } }
     }
 
     /// Of this line of the input.
     #[must_use]
     pub const fn at_line(mut self, line: Option<u64>) -> Self {
         self.error.line = line;
+        self
+    }
+
+    /// The message is stored: in this group, as this number.
+    #[must_use]
+    pub fn stored(mut self, stored: Option<(String, Seq)>) -> Self {
+        (self.error.group, self.error.seq) = stored.unzip();
         self
     }
 }

@@ -1,8 +1,9 @@
 //! `chat`: a member whose standard input is published line by line, in plain lines.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tertulia_client::{
@@ -11,7 +12,7 @@ use tertulia_client::{
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::text::missing_text;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{directory, members_text, print};
@@ -28,6 +29,10 @@ const LINES_WAITING: usize = 64;
 const SLOW: Duration = Duration::from_secs(5);
 /// At the end of the input, what is under way gets so long.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// A person who leaves waits so long for who has not confirmed what is stored.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+/// Numbers of one's own messages that are told together.
+const NUMBERS_SHOWN: usize = 10;
 /// Names that are tried where none was given and nobody can be asked.
 const NUMBERS_MAX: u32 = 99;
 
@@ -115,19 +120,21 @@ impl Chat<'_> {
         let (to_publisher, bodies) = mpsc::channel(LINES_WAITING);
         let mut to_publisher = Some(to_publisher);
         let show = std::io::stderr().is_terminal() && !self.out.quiet;
-        let unstored = Arc::new(AtomicUsize::new(0));
+        let under_way = Arc::new(UnderWay::default());
         let mut publisher = tokio::spawn(publish_all(
             member.handle().clone(),
             bodies,
-            Arc::clone(&unstored),
+            Arc::clone(&under_way),
             Teller::new(show, self.out),
         ));
-        let mut end_at: Option<Instant> = None;
+        let (mut end_at, mut last_at): (Option<Instant>, Option<Instant>) = (None, None);
         let mut quit = false;
         let stop = loop {
             if quit {
                 to_publisher = None;
-                end_at.get_or_insert_with(|| Instant::now() + END_WITHIN);
+                let within = if input::is_terminal() { LEAVE_WITHIN } else { END_WITHIN };
+                end_at.get_or_insert_with(|| Instant::now() + within);
+                last_at.get_or_insert_with(|| Instant::now() + END_WITHIN);
             }
             let typed = async {
                 match &to_publisher {
@@ -141,7 +148,7 @@ impl Chat<'_> {
                 event = member.next() => self.take(event, &mut member).await?,
                 Some((room, line)) = typed => {
                     quit = match (room, line) {
-                        (Some(room), Some(line)) => self.typed(line, room, &unstored).await,
+                        (Some(room), Some(line)) => self.typed(line, room, &under_way).await,
                         _ => true,
                     };
                 }
@@ -149,16 +156,24 @@ impl Chat<'_> {
                     self.worst = self.worst.max(worst.unwrap_or(Exit::Unknown));
                     break None;
                 }
-                () = until(end_at) => {
-                    self.give_up(unstored.load(Ordering::Relaxed));
-                    break None;
-                }
+                // What is not stored yet is waited for as long as from a pipe.
+                () = until(end_at) => match under_way.unstored() > 0 && end_at < last_at {
+                    true => end_at = last_at,
+                    false => {
+                        // From here on nobody else tells what becomes of them.
+                        publisher.abort();
+                        self.give_up(&under_way, Teller::new(show, self.out));
+                        break None;
+                    }
+                },
             }
         };
         if let Some(stop) = stop {
             after_signal(stop, self.out);
         }
-        finish(member, &publisher).await;
+        publisher.abort();
+        // A node that cannot be told notices by itself that the connection has ended.
+        let _ = member.leave().await;
         Ok(stop.map_or(self.worst, |stop| stop.exit().max(self.worst)))
     }
 
@@ -216,7 +231,7 @@ impl Chat<'_> {
         &self,
         line: Vec<u8>,
         room: mpsc::Permit<'_, Vec<u8>>,
-        unstored: &AtomicUsize,
+        under_way: &UnderWay,
     ) -> bool {
         match input::typed(line) {
             Typed::Nothing => {}
@@ -230,15 +245,21 @@ impl Chat<'_> {
                 _ => error_line(input::NO_SUCH_COMMAND),
             },
             Typed::Text(line) => {
-                unstored.fetch_add(1, Ordering::Relaxed);
+                under_way.begins();
                 room.send(line);
             }
         }
         false
     }
 
-    /// The input has ended, and the node has not answered for so many messages in time.
-    fn give_up(&mut self, unstored: usize) {
+    /// The input has ended, and not all was answered for in time: neither stored, nor confirmed by everybody.
+    fn give_up(&mut self, under_way: &UnderWay, teller: Teller) {
+        let numbers: Vec<String> =
+            under_way.unconfirmed().iter().map(|seq| format!("#{seq}")).collect();
+        if teller.show && !numbers.is_empty() {
+            teller.tell(&format!("  … {}, not with everybody yet", numbers.join(", ")));
+        }
+        let unstored = under_way.unstored();
         if unstored == 0 {
             return;
         }
@@ -283,10 +304,38 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-async fn finish(member: Member, publisher: &JoinHandle<Exit>) {
-    // A node that cannot be told notices by itself that the connection has ended.
-    let _ = member.leave().await;
-    publisher.abort();
+/// One's own messages that are not answered for.
+#[derive(Default)]
+struct UnderWay {
+    unstored: AtomicUsize,
+    /// Stored, and not confirmed by everybody.
+    unconfirmed: Mutex<BTreeSet<u64>>,
+}
+
+impl UnderWay {
+    fn begins(&self) {
+        self.unstored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_stored(&self, as_number: Option<u64>) {
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).extend(as_number);
+        self.unstored.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_confirmed(&self, seq: Option<u64>) {
+        let mut unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        seq.map(|seq| unconfirmed.remove(&seq));
+    }
+
+    fn unstored(&self) -> usize {
+        self.unstored.load(Ordering::Relaxed)
+    }
+
+    /// The first few.
+    fn unconfirmed(&self) -> Vec<u64> {
+        let unconfirmed = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        unconfirmed.iter().take(NUMBERS_SHOWN).copied().collect()
+    }
 }
 
 /// How what became of one's own messages is told.
@@ -317,36 +366,35 @@ impl Teller {
 async fn publish_all(
     handle: Handle,
     mut bodies: mpsc::Receiver<Vec<u8>>,
-    unstored: Arc<AtomicUsize>,
+    under_way: Arc<UnderWay>,
     teller: Teller,
 ) -> Exit {
-    let mut under_way = JoinSet::new();
+    let mut following = JoinSet::new();
     let mut worst = Exit::Done;
     let mut open = true;
-    while open || !under_way.is_empty() {
+    while open || !following.is_empty() {
         tokio::select! {
             body = bodies.recv(), if open => match body {
                 None => open = false,
                 Some(body) => match handle.publish(body).await {
                     Ok(sent) => {
-                        let unstored = Arc::clone(&unstored);
-                        under_way.spawn(async move {
-                            let told = follow(&sent, teller);
-                            let stored = async {
-                                let _ = sent.stored().await;
-                                unstored.fetch_sub(1, Ordering::Relaxed);
-                            };
-                            tokio::join!(told, stored).0
+                        let under_way = Arc::clone(&under_way);
+                        following.spawn(async move {
+                            let stored =
+                                async { under_way.is_stored(sent.stored().await.ok()) };
+                            let (exit, ()) = tokio::join!(follow(&sent, teller), stored);
+                            under_way.is_confirmed(sent.seq());
+                            exit
                         });
                     }
                     Err(error) => {
-                        unstored.fetch_sub(1, Ordering::Relaxed);
+                        under_way.is_stored(None);
                         teller.failed(&Failure::from(error));
                         worst = worst.max(Exit::Failed);
                     }
                 },
             },
-            Some(exit) = under_way.join_next() => worst = worst.max(exit.unwrap_or(Exit::Unknown)),
+            Some(exit) = following.join_next() => worst = worst.max(exit.unwrap_or(Exit::Unknown)),
         }
     }
     worst

@@ -216,9 +216,7 @@ impl<'a> Delivery<'a> {
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer".to_owned(),
                 };
-                let text =
-                    format!("stored as #{seq}, but who has confirmed it is not known: {why}");
-                Err(Failure::incomplete(text))
+                Err(Failure::incomplete(&self.sender.located().group, seq, &why))
             }
         }
     }

@@ -1,10 +1,10 @@
 //! `send`: an outside sender that waits for its receipts; one message, a line each, or a person typing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tertulia_client::{Confirmed, Error, Sender, SenderOptions, Target};
+use tertulia_client::{Confirmed, Error, Sender, SenderOptions, Seq, Target};
 use tertulia_wire::json::ReceiptLine;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::text::{elapsed_text, receipt_line};
@@ -27,21 +27,38 @@ const UNDER_WAY_MAX: usize = 4096;
 /// Sends what the arguments say.
 pub async fn run(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let mut signals = Signals::listen()?;
+    let stored = StoredAt::default();
     let work = async {
         if !args.text.is_empty() {
-            return one(args, target, out).await;
+            return one(args, target, &stored, out).await;
         }
         if input::is_terminal() {
-            return interactive(args, target, out).await;
+            return interactive(args, target, &stored, out).await;
         }
         piped(args, target, out).await
     };
     tokio::select! {
-        outcome = work => outcome,
-        _ = signals.stopped() => {
-            error_line("interrupted: what was not answered may be stored all the same");
-            Ok(Exit::Interrupted)
-        }
+        outcome = work => return outcome,
+        _ = signals.stopped() => {}
+    }
+    match stored.take() {
+        Some((group, seq)) => Failure::interrupted(&group, seq).show(out.json),
+        None => error_line("interrupted: what was not answered may be stored all the same"),
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// The group and the number of the message that is waited for, once it is stored.
+#[derive(Default)]
+struct StoredAt(Mutex<Option<(String, Seq)>>);
+
+impl StoredAt {
+    fn set(&self, at: Option<(String, Seq)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    fn take(&self) -> Option<(String, Seq)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -93,7 +110,7 @@ fn empty() -> Failure {
     Failure::failed("BAD_TEXT", "a message is not empty: say something")
 }
 
-async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
+async fn one(args: &SendArgs, target: &Target, stored: &StoredAt, out: &mut Output) -> Outcome {
     let group = group_of(args)?;
     if args.text.iter().all(String::is_empty) {
         return Err(empty());
@@ -101,7 +118,7 @@ async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let until = after(args.timeout);
     let (sender, mut confirmations) = open(args, group, target, until, out).await?;
     let text = args.text.join(" ").into_bytes();
-    let outcome = deliver(args, &sender, text, until, confirmations.as_mut(), out).await;
+    let outcome = deliver(args, (&sender, stored), text, until, confirmations.as_mut(), out).await;
     // A node that has not answered in time is not waited for again.
     if outcome.is_ok() {
         close(sender).await;
@@ -112,7 +129,7 @@ async fn one(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
 /// One message, all its steps, its receipt.
 async fn deliver(
     args: &SendArgs,
-    sender: &Sender,
+    (sender, stored_at): (&Sender, &StoredAt),
     body: Vec<u8>,
     until: Instant,
     follow: Option<&mut mpsc::Receiver<Confirmed>>,
@@ -120,10 +137,12 @@ async fn deliver(
 ) -> Outcome {
     let delivery = Delivery::begin(sender, body, args.wait, until).await?;
     let (level, started) = (sender.level(), Instant::now());
+    let group = &sender.located().group;
     let mut stored = None;
     let mut steps = |step: Step| match step {
         Step::Stored(seq) => {
             stored = Some(seq);
+            stored_at.set(Some((group.clone(), seq)));
             let elapsed = elapsed_text(started.elapsed());
             out.step(&format!("stored as #{seq} ({level}) in {elapsed}"))
         }
@@ -133,8 +152,8 @@ async fn deliver(
             out.step(&format!("{how} {name}"))
         }
     };
-    let group = &sender.located().group;
     let settled = delivery.settle(follow, &mut steps).await;
+    stored_at.set(None);
     let settled = settled.map_err(|failure| match stored {
         Some(seq) if failure.is_output() => failure.unprinted(group, seq),
         _ => failure,
@@ -274,7 +293,12 @@ async fn first_of(
 }
 
 /// A person picks a group and types.
-async fn interactive(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
+async fn interactive(
+    args: &SendArgs,
+    target: &Target,
+    stored: &StoredAt,
+    out: &mut Output,
+) -> Outcome {
     let mut lines = Lines::read();
     let group = match &args.group {
         Some(group) => group.clone(),
@@ -302,7 +326,7 @@ async fn interactive(args: &SendArgs, target: &Target, out: &mut Output) -> Outc
             Typed::Nothing => {}
             Typed::Text(line) => {
                 let (until, follow) = (after(args.timeout), confirmations.as_mut());
-                let outcome = deliver(args, &sender, line, until, follow, out).await;
+                let outcome = deliver(args, (&sender, stored), line, until, follow, out).await;
                 counted(outcome, None, out.json)?;
             }
         }

@@ -152,19 +152,40 @@ fn chat_says_what_is_typed_and_prints_what_others_say() {
     assert_eq!(ana.end().code(), Some(0));
 }
 
-#[test]
-fn what_comes_stands_apart_from_what_is_typed() {
+/// Ana chats on a terminal; `None` where none can be made.
+fn chat_on_a_terminal(node: &Node) -> Option<Program> {
     if !is_there("python3") {
-        return;
+        return None;
     }
-    let node = Node::start();
     let chat = ["chat", "--name", "ana", "--node", &node.native];
     let tertulia = node.user.command(&chat);
     let mut command = Command::new("python3");
     command.args(["-c", "import pty, sys; pty.spawn(sys.argv[1:])"]);
     command.arg(tertulia.get_program()).args(chat).env("HOME", node.user.home.path());
-    let mut ana = Program::spawn(command);
+    let ana = Program::spawn(command);
     ana.says("you are ana in lobby");
+    Some(ana)
+}
+
+/// What is stored is not called unknown, whoever has not confirmed it.
+#[test]
+fn who_leaves_a_chat_is_told_what_not_everybody_has_yet() {
+    let node = Node::start();
+    let luis = node.join(&["lobby", "--name", "luis"]);
+    luis.signal(Signal::KILL);
+    node.process.says("away lobby luis");
+    let Some(mut ana) = chat_on_a_terminal(&node) else { return };
+    ana.write("hola\n/quit\n");
+    ana.says("not with everybody yet");
+    node.process.says("left lobby ana exit");
+    let said = ana.said().concat();
+    assert!(!said.contains("unknown"), "{said}");
+}
+
+#[test]
+fn what_comes_stands_apart_from_what_is_typed() {
+    let node = Node::start();
+    let Some(mut ana) = chat_on_a_terminal(&node) else { return };
     ana.write("half a l");
     node.run(&["send", "lobby", "hola", "--as", "luis"]).expect(0);
     let line = ana.says("~luis: hola");

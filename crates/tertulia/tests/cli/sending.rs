@@ -204,3 +204,23 @@ fn nothing_is_no_message() {
     assert!(lines.stderr().contains("line 2: a message is not empty"), "{}", lines.stderr());
     assert_eq!(lines.stdout().matches("delivered 1/1").count(), 2, "{}", lines.stdout());
 }
+
+/// Who gives up waiting is told what it is that was waited for.
+#[test]
+fn what_is_stored_when_ctrl_c_comes_is_told_by_its_number() {
+    let node = Node::start();
+    let member = node.join(&["ops", "--name", "luis"]);
+    member.freeze();
+    let mut send = node.spawn(&["send", "ops", "hola", "--timeout", "60s", "-v"]);
+    let stored = send.says("stored as #");
+    send.signal(Signal::INT);
+    let told = send.notes("interrupted: stored as #");
+    assert_eq!(send.end().code(), Some(130));
+    let number = |text: &str| {
+        let digits = text.split('#').nth(1).unwrap_or_default();
+        digits.chars().take_while(char::is_ascii_digit).collect::<String>()
+    };
+    assert_eq!(number(&stored), number(&told));
+    let command = format!("tertulia receipt ops {}", number(&told));
+    assert!(told.contains(&command), "{told}");
+}

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Name, Output, Presence, Receipt, Refusal, Seq, Ticket,
+    Batch, ConnId, Group, Incarnation, Input, Name, Now, Output, Presence, Receipt, Refusal, Seq,
+    Ticket,
 };
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
@@ -101,6 +102,8 @@ pub(crate) struct Hosted {
     under_way: RefCell<Vec<Piece>>,
     stored: mpsc::UnboundedSender<Stored>,
     dirty: Notify,
+    /// When the first input since the last turn came: it stands for all of them up to the next turn.
+    heard: Cell<Option<Now>>,
     pub keeping: Keeping,
     down: RefCell<Option<Down>>,
     /// The epoch's record is stored: the group serves.
@@ -133,6 +136,7 @@ impl Hosted {
             under_way: RefCell::default(),
             stored,
             dirty: Notify::new(),
+            heard: Cell::new(None),
             keeping: Keeping::default(),
             down: RefCell::default(),
             serving: Cell::new(false),
@@ -143,7 +147,10 @@ impl Hosted {
 
     /// Tells the group something; what follows from it is carried out at the end of the turn.
     pub fn input(&self, input: Input) {
-        self.group.borrow_mut().handle(now(), input);
+        // A hundred acknowledgements may come in one turn: the clock is not read for each.
+        let heard = self.heard.get().unwrap_or_else(now);
+        self.heard.set(Some(heard));
+        self.group.borrow_mut().handle(heard, input);
         self.dirty.notify_one();
     }
 
@@ -294,13 +301,13 @@ impl Hosted {
     }
 
     /// Somebody wants to know what becomes of messages, or nobody does any more.
-    fn watch_or_not(&self) {
+    fn watch_or_not(&self, now: Now) {
         let watched = self.feed.is_watched();
         if watched == self.group.borrow().is_watched() {
             return;
         }
         let input = if watched { Input::Watch(self.pending()) } else { Input::Unwatch };
-        self.group.borrow_mut().handle(now(), input);
+        self.group.borrow_mut().handle(now, input);
     }
 
     /// The newest messages that somebody has not answered yet, as far as they are in memory.
@@ -319,12 +326,13 @@ impl Hosted {
     /// One turn: hands a batch to the journal, then carries out what the group says. What the journal stores at once is delivered in
     /// this turn.
     pub fn turn(&self) {
-        let mut is_stored = false;
-        while let Some(batch) = self.next_batch() {
+        let (now, mut is_stored) = (now(), false);
+        self.heard.set(None);
+        while let Some(batch) = self.next_batch(now) {
             if !self.append(batch) {
                 break;
             }
-            self.stored();
+            self.stored(now);
             is_stored = true;
         }
         self.carry_out();
@@ -333,11 +341,11 @@ impl Hosted {
         }
     }
 
-    fn next_batch(&self) -> Option<Batch> {
-        self.watch_or_not();
+    fn next_batch(&self, now: Now) -> Option<Batch> {
+        self.watch_or_not(now);
         let mut group = self.group.borrow_mut();
-        group.settle(now());
-        group.take_batch(now())
+        group.settle(now);
+        group.take_batch(now)
     }
 
     /// Hands a batch to the journal; whether it is stored already.
@@ -390,7 +398,7 @@ impl Hosted {
     /// The journal has answered: what is stored is delivered, after the next batch is on its way.
     pub fn batch_done(&self, result: Result<(), AppendError>) {
         match result {
-            Ok(()) => self.stored(),
+            Ok(()) => self.stored(now()),
             Err(AppendError::NoSpace(_)) if self.serving.get() => {
                 self.under_way.borrow_mut().clear();
                 self.keeping.press();
@@ -403,14 +411,14 @@ impl Hosted {
     }
 
     /// The batch under way is stored: it is there for everybody.
-    fn stored(&self) {
+    fn stored(&self, now: Now) {
         let mut window = self.window.borrow_mut();
         for Piece { bytes, first, last } in self.under_way.borrow_mut().drain(..) {
             self.feed.push(&bytes, first, last);
             window.push(bytes, first, last);
         }
         drop(window);
-        self.group.borrow_mut().handle(now(), Input::Stored);
+        self.group.borrow_mut().handle(now, Input::Stored);
         if !self.serving.replace(true) {
             self.ready.notify_waiters();
         }

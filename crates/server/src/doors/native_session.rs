@@ -219,7 +219,7 @@ impl Session {
     /// Waits for whatever comes first, and takes it in.
     async fn wait(&mut self, blocked: bool) -> io::Result<()> {
         let pace = self.hosted.shared.config.limits.refusals;
-        let paused = self.refused.until(pace, Instant::now());
+        let paused = self.refused.until_from_now(pace);
         let reads = self.last_call.is_none() && paused.is_none();
         let interest = match (reads, blocked || self.last_call.is_some()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),

@@ -32,6 +32,11 @@ impl Wake {
         self.is_due.load(Ordering::Acquire)
     }
 
+    /// Whether it was woken since the last time. Mostly not, and that is seen without writing.
+    pub fn take(&self) -> bool {
+        self.is_due.load(Ordering::Acquire) && self.is_due.swap(false, Ordering::AcqRel)
+    }
+
     /// Waits for [`Wake::wake`]; several calls of it since the last wait are one.
     pub async fn woken(&self) {
         poll_fn(|cx| self.poll_woken(cx)).await;
@@ -39,15 +44,12 @@ impl Wake {
 
     /// The same, for who waits for several things.
     pub fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_due.swap(false, Ordering::AcqRel) {
+        if self.take() {
             return Poll::Ready(());
         }
         self.waker.register(cx.waker());
         // Who came in between has found no waker, or the one before.
-        match self.is_due.swap(false, Ordering::AcqRel) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+        if self.take() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -189,9 +189,11 @@ impl Session {
                 }
                 _ => {}
             }
-            self.hold();
             self.conn.writing().waits = wrote == Wrote::Full;
-            self.wait(wrote == Wrote::Full).await?;
+            self.hold();
+            while !self.wait(wrote == Wrote::Full).await? {
+                self.hold();
+            }
         }
     }
 
@@ -216,8 +218,9 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for whatever comes first, and takes it in.
-    async fn wait(&mut self, blocked: bool) -> io::Result<()> {
+    /// Waits for whatever comes first, and takes it in; whether that may have left something to write. What only the group has to
+    /// answer has not: the driver writes it, or wakes this one.
+    async fn wait(&mut self, blocked: bool) -> io::Result<bool> {
         let pace = self.hosted.shared.config.limits.refusals;
         let paused = self.refused.until_from_now(pace);
         let reads = self.last_call.is_none() && paused.is_none();
@@ -233,10 +236,13 @@ impl Session {
             // One that has failed was told to the log by its panic.
             Event::Replied(Ok(reply)) if self.last_call.is_none() => self.outbox().answer(reply),
             Event::Read(read) => self.take_read(read),
-            Event::Ready(ready) if ready.is_readable() && reads => self.read()?,
+            Event::Ready(ready) if ready.is_readable() && reads => {
+                self.read()?;
+                return Ok(blocked || self.last_call.is_some() || !self.outbox().at_boundary());
+            }
             Event::Replied(_) | Event::Ready(_) | Event::Woken => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What comes first, in this order: who waits for a reply, or has to give up, is not kept from it by reading. Each costs
@@ -263,7 +269,8 @@ impl Session {
             let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
             return Poll::Ready(Ok(Event::Read(read)));
         }
-        if self.conn.poll_woken(cx).is_ready() {
+        // A waker is left only where there is nothing to do now.
+        if self.conn.take_woken() {
             return Poll::Ready(Ok(Event::Woken));
         }
         if let Some(interest) = interest
@@ -271,10 +278,12 @@ impl Session {
         {
             return Poll::Ready(ready.map(Event::Ready));
         }
-        match &mut self.pause {
-            Some(pause) => pause.as_mut().poll(cx).map(|()| Ok(Event::Woken)),
-            None => Poll::Pending,
+        if let Some(pause) = &mut self.pause
+            && pause.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(Event::Woken));
         }
+        self.conn.poll_woken(cx).map(|()| Ok(Event::Woken))
     }
 
     fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) {

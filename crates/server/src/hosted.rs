@@ -4,9 +4,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +30,7 @@ use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::sending;
 use crate::shared::Shared;
+use crate::wake::LocalWake;
 use crate::window::{Window, frame_ends};
 
 /// Messages of which somebody who begins to look on is told the receipts: the newest that are not final yet.
@@ -101,7 +104,7 @@ pub(crate) struct Hosted {
     /// What is in the journal's hands.
     under_way: RefCell<Vec<Piece>>,
     stored: mpsc::UnboundedSender<Stored>,
-    dirty: Notify,
+    dirty: LocalWake,
     /// When the first input since the last turn came: it stands for all of them up to the next turn.
     heard: Cell<Option<Now>>,
     pub keeping: Keeping,
@@ -135,7 +138,7 @@ impl Hosted {
             tickets: RefCell::default(),
             under_way: RefCell::default(),
             stored,
-            dirty: Notify::new(),
+            dirty: LocalWake::default(),
             heard: Cell::new(None),
             keeping: Keeping::default(),
             down: RefCell::default(),
@@ -151,7 +154,7 @@ impl Hosted {
         let heard = self.heard.get().unwrap_or_else(now);
         self.heard.set(Some(heard));
         self.group.borrow_mut().handle(heard, input);
-        self.dirty.notify_one();
+        self.dirty.wake();
     }
 
     /// Waits until the group serves, or cannot.
@@ -287,13 +290,14 @@ impl Hosted {
                 timer.as_mut().reset(tokio::time::Instant::now() + within);
                 set_ms = deadline_ms;
             }
-            tokio::select! {
-                biased;
-                () = self.dirty.notified() => {}
-                () = &mut timer, if set_ms < u64::MAX => {
-                    set_ms = u64::MAX;
-                    self.group.borrow_mut().handle(now(), Input::Tick);
-                }
+            let is_late = poll_fn(|cx| match self.dirty.poll_woken(cx) {
+                Poll::Ready(()) => Poll::Ready(false),
+                Poll::Pending if set_ms < u64::MAX => timer.as_mut().poll(cx).map(|()| true),
+                Poll::Pending => Poll::Pending,
+            });
+            if is_late.await {
+                set_ms = u64::MAX;
+                self.group.borrow_mut().handle(now(), Input::Tick);
             }
             self.turn();
             keeping::look_after(&self);
@@ -630,7 +634,7 @@ impl Hosted {
         self.conns.borrow().values().for_each(|conn| conn.close(code, text));
         self.entering.borrow_mut().clear();
         self.tickets.borrow_mut().clear();
-        self.dirty.notify_one();
+        self.dirty.wake();
     }
 
     /// The group ends here, for a reason that its connections are told.
@@ -639,7 +643,7 @@ impl Hosted {
         self.feed.end();
         self.ready.notify_waiters();
         self.conns.borrow().values().for_each(|conn| conn.close(code, message));
-        self.dirty.notify_one();
+        self.dirty.wake();
     }
 
     /// Why it is down, where it is.

@@ -175,7 +175,14 @@ impl Outbox {
                 n.inspect(|n| self.chunk_written(*n))
             } else {
                 match self.step(hosted, conn) {
-                    Step::Write(place) => self.write_window(hosted, stream, place),
+                    Step::Write(place) => match self.write_window(hosted, conn, stream, place) {
+                        // Nearly always: there is nothing else to look for.
+                        Ok((n, true)) => {
+                            conn.wrote.set(conn.wrote.get() + n as u64);
+                            return Ok(Wrote::All);
+                        }
+                        wrote => wrote.map(|(n, _)| n),
+                    },
                     Step::Done(wrote) => return Ok(wrote),
                 }
             };
@@ -240,12 +247,14 @@ impl Outbox {
         }
     }
 
+    /// How many bytes the socket has taken, and whether that is all that there is.
     fn write_window(
         &mut self,
         hosted: &Hosted,
+        conn: &Conn,
         stream: &mut Stream,
         place: u64,
-    ) -> io::Result<usize> {
+    ) -> io::Result<(usize, bool)> {
         let window = hosted.window.borrow();
         let mut slices: ArrayVec<IoSlice<'_>, PIECES_MAX> = ArrayVec::new();
         let (bytes, last) = window.slices(place, WRITE_BYTES, &mut slices);
@@ -256,13 +265,14 @@ impl Outbox {
         let before = self.next;
         if n == bytes {
             (self.next, self.place) = (Some(last + 1), Some(place + n as u64));
+            conn.place.set(place + n as u64);
         } else if let Some((seq, end, rest)) = window.stopped(place, n).filter(|_| n > 0) {
             (self.next, self.place, self.rest) = (Some(seq + 1), Some(end), rest);
             self.rest_owned = false;
         }
         let written = self.next.unwrap_or(0) - before.unwrap_or(0);
         hosted.shared.metrics.deliveries.inc_by(written);
-        Ok(n)
+        Ok((n, n == bytes && self.place == Some(window.end())))
     }
 
     fn answer_written(&mut self, n: usize) {

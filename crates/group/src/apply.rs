@@ -317,8 +317,11 @@ impl Group {
             member.open = open;
         });
         self.cursor_moved(now, changed);
+        if !any_failed {
+            return;
+        }
         // A failure is stored at once, and with it the cursor that has passed it: its receipt stays final after a crash.
-        if any_failed && let Some(member) = self.members.get(key) {
+        if let Some(member) = self.members.get(key) {
             cursor_note(member).write(&mut self.unsaved_failures);
         }
         self.bound_past(now);
@@ -415,6 +418,10 @@ pub(crate) fn cursor_note(member: &Member) -> Note {
 /// it, it does not speak. What fails is not at work any more.
 fn acceptable(member: &Member, ack: &Ack, stored: Seq) -> Option<(Seq, Vec<Seq>)> {
     let cursor = ack.cursor.max(member.acked);
+    if ack.open.is_empty() && ack.failed.is_empty() && member.open.is_empty() {
+        // Nearly all: there is nothing to compare or to put together.
+        return (ack.cursor <= stored).then_some((cursor, Vec::new()));
+    }
     let mut open = ack.open.clone();
     open.sort_unstable();
     open.dedup();

@@ -175,13 +175,14 @@ impl Members {
     pub fn update(&mut self, key: Incarnation, change: impl FnOnce(&mut Member)) -> bool {
         let Some(slot) = self.slot(key).map(|slot| slot as usize) else { return false };
         let Some(member) = self.slots[slot].as_mut() else { return false };
-        let (before, open_before) = (member.cursor(), std::mem::take(&mut member.open));
+        let (before, open_before) = (member.cursor(), member.open.clone());
         // Also below what it answers for: history that it reads, or what its host reached before it.
         let acked_before = member.acked;
-        member.open.clone_from(&open_before);
         change(member);
         let (after, same_open) = (member.cursor(), member.open == open_before);
-        let same_acked = member.acked == acked_before;
+        let changed = after != before || !same_open || member.acked != acked_before;
+        member.unsaved |= changed;
+        member.untold |= changed;
         debug_assert!(after >= before, "promise 1: a cursor goes back");
         if after != before {
             self.lowest.advance(before, after);
@@ -191,11 +192,6 @@ impl Members {
                 self.slots[slot].as_ref().map(|member| member.open.clone()).unwrap_or_default();
             self.count(key, &open_before, -1);
             self.count(key, &now_open, 1);
-        }
-        let changed = after != before || !same_open || !same_acked;
-        if let Some(member) = self.slots[slot].as_mut() {
-            member.unsaved |= changed;
-            member.untold |= changed;
         }
         changed
     }

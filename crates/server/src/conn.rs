@@ -124,7 +124,12 @@ impl Conn {
         self.waker().woken().await;
     }
 
-    /// The same, for who waits for several things.
+    /// Whether it was woken since it waited last: then it need not wait.
+    pub fn take_woken(&self) -> bool {
+        self.waker().take()
+    }
+
+    /// The same as [`Conn::woken`], for who waits for several things.
     pub fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
         self.waker().poll_woken(cx)
     }

@@ -4,14 +4,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Name, Output, Presence, Receipt, Refusal, Seq, Ticket,
+    Batch, ConnId, Group, Incarnation, Input, Name, Now, Output, Presence, Receipt, Refusal, Seq,
+    Ticket,
 };
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
@@ -27,6 +30,7 @@ use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::sending;
 use crate::shared::Shared;
+use crate::wake::LocalWake;
 use crate::window::{Window, frame_ends};
 
 /// Messages of which somebody who begins to look on is told the receipts: the newest that are not final yet.
@@ -100,7 +104,9 @@ pub(crate) struct Hosted {
     /// What is in the journal's hands.
     under_way: RefCell<Vec<Piece>>,
     stored: mpsc::UnboundedSender<Stored>,
-    dirty: Notify,
+    dirty: LocalWake,
+    /// When the first input since the last turn came: it stands for all of them up to the next turn.
+    heard: Cell<Option<Now>>,
     pub keeping: Keeping,
     down: RefCell<Option<Down>>,
     /// The epoch's record is stored: the group serves.
@@ -132,7 +138,8 @@ impl Hosted {
             tickets: RefCell::default(),
             under_way: RefCell::default(),
             stored,
-            dirty: Notify::new(),
+            dirty: LocalWake::default(),
+            heard: Cell::new(None),
             keeping: Keeping::default(),
             down: RefCell::default(),
             serving: Cell::new(false),
@@ -143,8 +150,11 @@ impl Hosted {
 
     /// Tells the group something; what follows from it is carried out at the end of the turn.
     pub fn input(&self, input: Input) {
-        self.group.borrow_mut().handle(now(), input);
-        self.dirty.notify_one();
+        // A hundred acknowledgements may come in one turn: the clock is not read for each.
+        let heard = self.heard.get().unwrap_or_else(now);
+        self.heard.set(Some(heard));
+        self.group.borrow_mut().handle(heard, input);
+        self.dirty.wake();
     }
 
     /// Waits until the group serves, or cannot.
@@ -280,13 +290,14 @@ impl Hosted {
                 timer.as_mut().reset(tokio::time::Instant::now() + within);
                 set_ms = deadline_ms;
             }
-            tokio::select! {
-                biased;
-                () = self.dirty.notified() => {}
-                () = &mut timer, if set_ms < u64::MAX => {
-                    set_ms = u64::MAX;
-                    self.group.borrow_mut().handle(now(), Input::Tick);
-                }
+            let is_late = poll_fn(|cx| match self.dirty.poll_woken(cx) {
+                Poll::Ready(()) => Poll::Ready(false),
+                Poll::Pending if set_ms < u64::MAX => timer.as_mut().poll(cx).map(|()| true),
+                Poll::Pending => Poll::Pending,
+            });
+            if is_late.await {
+                set_ms = u64::MAX;
+                self.group.borrow_mut().handle(now(), Input::Tick);
             }
             self.turn();
             keeping::look_after(&self);
@@ -294,13 +305,13 @@ impl Hosted {
     }
 
     /// Somebody wants to know what becomes of messages, or nobody does any more.
-    fn watch_or_not(&self) {
+    fn watch_or_not(&self, now: Now) {
         let watched = self.feed.is_watched();
         if watched == self.group.borrow().is_watched() {
             return;
         }
         let input = if watched { Input::Watch(self.pending()) } else { Input::Unwatch };
-        self.group.borrow_mut().handle(now(), input);
+        self.group.borrow_mut().handle(now, input);
     }
 
     /// The newest messages that somebody has not answered yet, as far as they are in memory.
@@ -319,12 +330,13 @@ impl Hosted {
     /// One turn: hands a batch to the journal, then carries out what the group says. What the journal stores at once is delivered in
     /// this turn.
     pub fn turn(&self) {
-        let mut is_stored = false;
-        while let Some(batch) = self.next_batch() {
+        let (now, mut is_stored) = (now(), false);
+        self.heard.set(None);
+        while let Some(batch) = self.next_batch(now) {
             if !self.append(batch) {
                 break;
             }
-            self.stored();
+            self.stored(now);
             is_stored = true;
         }
         self.carry_out();
@@ -333,11 +345,11 @@ impl Hosted {
         }
     }
 
-    fn next_batch(&self) -> Option<Batch> {
-        self.watch_or_not();
+    fn next_batch(&self, now: Now) -> Option<Batch> {
+        self.watch_or_not(now);
         let mut group = self.group.borrow_mut();
-        group.settle(now());
-        group.take_batch(now())
+        group.settle(now);
+        group.take_batch(now)
     }
 
     /// Hands a batch to the journal; whether it is stored already.
@@ -390,7 +402,7 @@ impl Hosted {
     /// The journal has answered: what is stored is delivered, after the next batch is on its way.
     pub fn batch_done(&self, result: Result<(), AppendError>) {
         match result {
-            Ok(()) => self.stored(),
+            Ok(()) => self.stored(now()),
             Err(AppendError::NoSpace(_)) if self.serving.get() => {
                 self.under_way.borrow_mut().clear();
                 self.keeping.press();
@@ -403,14 +415,14 @@ impl Hosted {
     }
 
     /// The batch under way is stored: it is there for everybody.
-    fn stored(&self) {
+    fn stored(&self, now: Now) {
         let mut window = self.window.borrow_mut();
         for Piece { bytes, first, last } in self.under_way.borrow_mut().drain(..) {
             self.feed.push(&bytes, first, last);
             window.push(bytes, first, last);
         }
         drop(window);
-        self.group.borrow_mut().handle(now(), Input::Stored);
+        self.group.borrow_mut().handle(now, Input::Stored);
         if !self.serving.replace(true) {
             self.ready.notify_waiters();
         }
@@ -622,7 +634,7 @@ impl Hosted {
         self.conns.borrow().values().for_each(|conn| conn.close(code, text));
         self.entering.borrow_mut().clear();
         self.tickets.borrow_mut().clear();
-        self.dirty.notify_one();
+        self.dirty.wake();
     }
 
     /// The group ends here, for a reason that its connections are told.
@@ -631,7 +643,7 @@ impl Hosted {
         self.feed.end();
         self.ready.notify_waiters();
         self.conns.borrow().values().for_each(|conn| conn.close(code, message));
-        self.dirty.notify_one();
+        self.dirty.wake();
     }
 
     /// Why it is down, where it is.

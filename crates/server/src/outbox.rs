@@ -175,7 +175,14 @@ impl Outbox {
                 n.inspect(|n| self.chunk_written(*n))
             } else {
                 match self.step(hosted, conn) {
-                    Step::Write(place) => self.write_window(hosted, conn, stream, place),
+                    Step::Write(place) => match self.write_window(hosted, conn, stream, place) {
+                        // Nearly always: there is nothing else to look for.
+                        Ok((n, true)) => {
+                            conn.wrote.set(conn.wrote.get() + n as u64);
+                            return Ok(Wrote::All);
+                        }
+                        wrote => wrote.map(|(n, _)| n),
+                    },
                     Step::Done(wrote) => return Ok(wrote),
                 }
             };
@@ -249,13 +256,14 @@ impl Outbox {
         }
     }
 
+    /// How many bytes the socket has taken, and whether that is all that there is.
     fn write_window(
         &mut self,
         hosted: &Hosted,
         conn: &Conn,
         stream: &mut Stream,
         place: u64,
-    ) -> io::Result<usize> {
+    ) -> io::Result<(usize, bool)> {
         let window = hosted.window.borrow();
         let mut slices: ArrayVec<IoSlice<'_>, PIECES_MAX> = ArrayVec::new();
         let (bytes, last) = window.slices(place, WRITE_BYTES, &mut slices);
@@ -273,7 +281,7 @@ impl Outbox {
         }
         let written = self.next - before;
         hosted.shared.metrics.deliveries.inc_by(written);
-        Ok(n)
+        Ok((n, n == bytes && place + n as u64 == window.end()))
     }
 
     /// What is left of a frame; that frame ends at the place `after` in the window, where it is from there.

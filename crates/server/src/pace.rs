@@ -48,6 +48,11 @@ impl Meter {
         self.paid.and_then(|paid| paid.checked_sub(pace.takes(pace.burst))).filter(|at| *at > now)
     }
 
+    /// The same for now. The clock is read only where something was used: it is asked before each wait of a connection.
+    pub fn until_from_now(&self, pace: Pace) -> Option<Instant> {
+        self.paid.and_then(|_| self.until(pace, Instant::now()))
+    }
+
     /// Nothing is owed any more.
     fn is_even(&self, now: Instant) -> bool {
         self.paid.is_none_or(|paid| paid <= now)

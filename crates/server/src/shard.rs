@@ -13,8 +13,8 @@ use tertulia_group::{
 use tertulia_wire::Code;
 use tertulia_wire::line::LineSplitter;
 use tertulia_wire::native::MemberItem;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::accounts::Pass;
@@ -184,11 +184,11 @@ pub(crate) fn spawn(
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
     let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         crate::linux::take_short_turns();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => {
-                LocalSet::new().block_on(&runtime, Shard::new(shared, directory).run(receiver));
-            }
+            Ok(runtime) => runtime.block_on(Shard::new(shared, directory).run(receiver)),
             Err(error) => tracing::error!(%error, "a shard cannot start"),
         }
     })?;

@@ -1,8 +1,9 @@
-//! Wakes one task, from any thread: a flag and its waker, on no list that the task would have to be taken off again.
+//! Wakes one task, from any thread or from its own: a flag and its waker, on no list that the task would have to be taken off again.
 
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
@@ -32,6 +33,11 @@ impl Wake {
         self.is_due.load(Ordering::Acquire)
     }
 
+    /// Whether it was woken since the last time. Mostly not, and that is seen without writing.
+    pub fn take(&self) -> bool {
+        self.is_due.load(Ordering::Acquire) && self.is_due.swap(false, Ordering::AcqRel)
+    }
+
     /// Waits for [`Wake::wake`]; several calls of it since the last wait are one.
     pub async fn woken(&self) {
         poll_fn(|cx| self.poll_woken(cx)).await;
@@ -39,20 +45,47 @@ impl Wake {
 
     /// The same, for who waits for several things.
     pub fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_due.swap(false, Ordering::AcqRel) {
+        if self.take() {
             return Poll::Ready(());
         }
         self.waker.register(cx.waker());
         // Who came in between has found no waker, or the one before.
-        match self.is_due.swap(false, Ordering::AcqRel) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if self.take() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// The same for one thread, without anything that is for several: it is woken for each acknowledgement.
+#[derive(Debug, Default)]
+pub(crate) struct LocalWake {
+    is_due: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl LocalWake {
+    /// Ends the wait that there is, or else the next one.
+    pub fn wake(&self) {
+        if !self.is_due.replace(true) {
+            let waker = self.waker.take();
+            waker.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Waits for [`LocalWake::wake`]; several calls of it since the last wait are one.
+    pub fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_due.replace(false) {
+            return Poll::Ready(());
+        }
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
     use std::sync::Arc;
 
     use super::*;
@@ -78,6 +111,24 @@ mod tests {
         };
         tokio::time::timeout(crate::testing::PATIENCE, asks).await.expect("each is answered");
         answers.await.expect("it ends");
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn within_a_thread_too_no_call_is_lost_and_two_are_one() {
+        let (here, at_once) = (Rc::new(LocalWake::default()), std::time::Duration::ZERO);
+        here.wake();
+        here.wake();
+        poll_fn(|cx| here.poll_woken(cx)).await;
+        assert!(tokio::time::timeout(at_once, poll_fn(|cx| here.poll_woken(cx))).await.is_err());
+        // A task of its own: only the call can let it go on.
+        let wait = Rc::clone(&here);
+        let woken = tokio::task::spawn_local(async move {
+            poll_fn(|cx| wait.poll_woken(cx)).await;
+        });
+        tokio::task::yield_now().await;
+        here.wake();
+        let woken = tokio::time::timeout(crate::testing::PATIENCE, woken).await;
+        woken.expect("it is woken").expect("it ends");
     }
 
     #[tokio::test]

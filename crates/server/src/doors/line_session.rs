@@ -260,7 +260,7 @@ impl Session<'_> {
 
     /// Until when it is not heard, for what it was refused.
     fn paused(&self) -> Option<Instant> {
-        self.refused.until(self.hosted.shared.config.limits.refusals, Instant::now())
+        self.refused.until_from_now(self.hosted.shared.config.limits.refusals)
     }
 
     fn refuse(&mut self, refusal: &Refusal) {

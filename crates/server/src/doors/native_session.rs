@@ -203,7 +203,11 @@ impl Session {
                 Stage::Waits(interest) => {
                     let interest = *interest;
                     let event = ready!(self.poll_event(interest, cx))?;
-                    self.take_event(event, interest)?;
+                    if !self.take_event(event, interest)? {
+                        self.hold();
+                        self.stage = Stage::Waits(self.interest(false));
+                        continue;
+                    }
                 }
                 Stage::GivesWay(turn) => ready!(turn.as_mut().poll(cx)),
                 Stage::Ends(_) => return Poll::Ready(Ok(())),
@@ -234,9 +238,9 @@ impl Session {
             }
             _ => {}
         }
-        self.hold();
         let blocked = wrote == Wrote::Full;
         self.conn.writing().waits = blocked;
+        self.hold();
         Ok(Some(Stage::Waits(self.interest(blocked))))
     }
 
@@ -264,7 +268,7 @@ impl Session {
     /// What is waited for on the socket; sets the pause until something else is.
     fn interest(&mut self, blocked: bool) -> Option<Interest> {
         let pace = self.hosted.shared.config.limits.refusals;
-        let paused = self.refused.until(pace, Instant::now());
+        let paused = self.refused.until_from_now(pace);
         self.pause = self.last_call.or(paused).map(|until| Box::pin(sleep_until(until)));
         let reads = self.last_call.is_none() && paused.is_none();
         match (reads, blocked || self.last_call.is_some()) {
@@ -275,17 +279,23 @@ impl Session {
         }
     }
 
-    fn take_event(&mut self, event: Event, interest: Option<Interest>) -> io::Result<()> {
+    /// Takes in what has come; whether that may have left something to write. What only the group has to answer has not: the driver
+    /// writes it, or wakes this one.
+    fn take_event(&mut self, event: Event, interest: Option<Interest>) -> io::Result<bool> {
         let reads = interest.is_some_and(Interest::is_readable);
         match event {
             Event::Called => self.give_up()?,
             // One that has failed was told to the log by its panic.
             Event::Replied(Ok(reply)) if self.last_call.is_none() => self.outbox().answer(reply),
             Event::Read(read) => self.take_read(read),
-            Event::Ready(ready) if ready.is_readable() && reads => self.read()?,
+            Event::Ready(ready) if ready.is_readable() && reads => {
+                self.read()?;
+                let blocked = interest.is_some_and(Interest::is_writable);
+                return Ok(blocked || self.last_call.is_some() || !self.outbox().at_boundary());
+            }
             Event::Replied(_) | Event::Ready(_) | Event::Woken => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What comes first, in this order: who waits for a reply, or has to give up, is not kept from it by reading. Each costs
@@ -312,7 +322,8 @@ impl Session {
             let read = read.unwrap_or_else(|error| Err(ReadError::Io(error.to_string())));
             return Poll::Ready(Ok(Event::Read(read)));
         }
-        if self.conn.poll_woken(cx).is_ready() {
+        // A waker is left only where there is nothing to do now.
+        if self.conn.take_woken() {
             return Poll::Ready(Ok(Event::Woken));
         }
         if let Some(interest) = interest
@@ -320,10 +331,12 @@ impl Session {
         {
             return Poll::Ready(ready.map(Event::Ready));
         }
-        match &mut self.pause {
-            Some(pause) => pause.as_mut().poll(cx).map(|()| Ok(Event::Woken)),
-            None => Poll::Pending,
+        if let Some(pause) = &mut self.pause
+            && pause.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(Event::Woken));
         }
+        self.conn.poll_woken(cx).map(|()| Ok(Event::Woken))
     }
 
     fn take_read(&mut self, read: Result<Vec<Record>, ReadError>) {

@@ -7,6 +7,7 @@ use tertulia_wire::native::{Hello, Join, Start, split_from_node};
 use tertulia_wire::{ClientFrame, NodeFrame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::*;

@@ -232,7 +232,8 @@ pub struct JoinArgs {
     /// join: a member that comes back goes on where it was
     #[arg(long, value_name = "first|SEQ|-N", allow_hyphen_values = true, value_parser = units::start)]
     pub from: Option<Start>,
-    /// Stay a member however long away
+    /// Stay a member, and be asked, however long away, until removed by name; without it a member is given up 30 s after its
+    /// connection has ended
     #[arg(long)]
     pub durable: bool,
     /// Run this for each message (text on standard input); exit code 0 confirms it, and what fails

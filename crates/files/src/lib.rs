@@ -14,6 +14,7 @@ pub mod limits;
 pub mod manifest;
 pub mod names;
 pub mod node;
+mod owing;
 pub mod own;
 pub mod pieces;
 mod place;

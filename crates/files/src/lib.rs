@@ -1,5 +1,6 @@
 //! Peers that share files: the folder, the gRPC service, fetching from many at once, verification.
 
+// `content`, `limits`, `manifest` and `names` know each other as `super`: the fuzz targets build them without the rest.
 pub mod assembly;
 pub mod blocking;
 pub mod cache;

@@ -49,6 +49,9 @@ fn main() -> std::io::Result<()> {
     for (name, bytes) in STORES {
         write("store", name, bytes)?;
     }
+    for (name, bytes) in folder_lists() {
+        write("folder_lists", name, &bytes)?;
+    }
     Ok(())
 }
 
@@ -88,6 +91,33 @@ const STORES: [(&str, &[u8]); 6] = [
         ],
     ),
 ];
+
+/// The first byte says what the rest is: a list, lines of one, or files.
+fn folder_lists() -> [(&'static str, Vec<u8>); 4] {
+    let hash = "07".repeat(32);
+    let list =
+        format!("tertulia folder 1\n0 {hash} a/b.txt\n18 {hash} a/\u{f1}and\u{fa}\n7 {hash} b\n");
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap_or(0)], text.as_bytes()].concat();
+    let paths = [
+        "a/b.txt",
+        "a/\u{f1}and\u{fa}",
+        "b",
+        "..",
+        "n\u{303}",
+        "stra\u{1e9e}e",
+        "CON.txt",
+        ".ssh/x",
+    ];
+    let lines = paths.iter().flat_map(|path| [vec![1, 9], text(path)].concat());
+    let files = paths.iter().flat_map(|path| [vec![9], text(path)].concat());
+    let wrong = [vec![0], text("+1"), text("a")].concat();
+    [
+        ("list", [&[0], list.as_bytes()].concat()),
+        ("lines", [1].into_iter().chain(lines).collect()),
+        ("files", [2].into_iter().chain(files).collect()),
+        ("wrong", [vec![1], wrong].concat()),
+    ]
+}
 
 fn saved() -> Saved {
     Saved {

@@ -5,6 +5,7 @@
 //! corpus that a run gathers stays under `corpus/TARGET`, which is not.
 
 pub mod client_frames;
+pub mod folder_lists;
 pub mod forms;
 pub mod input;
 pub mod line;
@@ -41,8 +42,9 @@ mod units;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by the name that `cargo fuzz` knows it by.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("client_frames", client_frames::run),
+    ("folder_lists", folder_lists::run),
     ("forms", forms::run),
     ("line", line::run),
     ("node_frames", node_frames::run),

@@ -9,20 +9,20 @@ use std::fs::TryLockError;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
-use crate::content::{ContentHash, Outline, outline_of};
+use crate::content::{ContentHash, Outline};
 use crate::fetch::{Durable, Target};
 use crate::folder::{FETCHED_DIGITS, make_file, open_below};
-use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX, PIECE_BYTES, SYNCED_AT_ONCE_MIN};
+use crate::limits::{DEPTH_MAX, MANIFEST_BYTES_MAX};
 use crate::manifest::{Entry, Manifest};
 use crate::names::{FileName, PART_PREFIX};
+use crate::owing::{self, Owing, content};
 use crate::place;
-use crate::staged::{SUFFIX, sync_all};
+use crate::staged::SUFFIX;
 
 const LIST: &str = "list";
 const FILES: &str = "files";
@@ -38,10 +38,7 @@ pub struct Assembly {
     name: String,
     path: PathBuf,
     outer: Dir,
-    /// Opened before anything is written: it says what could not be since then.
-    file_system: Option<place::FileSystem>,
-    /// There may be files that are not on the disk.
-    is_owing: AtomicBool,
+    owing: Owing,
     /// Held as long as this is there.
     _lock: std::fs::File,
 }
@@ -75,8 +72,8 @@ impl Assembly {
         let _ = lock.set_modified(std::time::SystemTime::now());
         open_or_make(&outer, FILES)?;
         let (path, name) = (parent.join(&outer_name), outer_name);
-        let (file_system, is_owing) = (place::FileSystem::of(&outer), AtomicBool::new(false));
-        Ok(Self { parent: dir, name, path, outer, file_system, is_owing, _lock: lock })
+        let owing = Owing::on(&outer);
+        Ok(Self { parent: dir, name, path, outer, owing, _lock: lock })
     }
 
     /// Deletes what an earlier try has left of a folder that is wanted no more, unless somebody is at it. Blocks.
@@ -105,9 +102,7 @@ impl Assembly {
     /// # Errors
     /// Of reading.
     pub fn list(&self, hash: ContentHash) -> io::Result<Option<Vec<u8>>> {
-        let mut options = OpenOptions::new();
-        options.read(true).follow(FollowSymlinks::No);
-        let file = match self.outer.open_with(LIST, &options) {
+        let file = match owing::open(&self.outer, LIST) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -124,11 +119,9 @@ impl Assembly {
     /// Of the disk; [`io::ErrorKind::StorageFull`] where what is missing does not fit.
     pub fn prepare(&self, manifest: &Manifest) -> io::Result<Vec<Here>> {
         let files = self.files()?;
-        if let (Durable::Later, Some(file_system)) = (self.small_files(manifest), &self.file_system)
-            && files.entries()?.next().is_some()
-        {
-            // What an earlier try left is synced file by file below, which says what could not be written; that is quick then.
-            let _ = file_system.sync();
+        if self.small_files(manifest) == Durable::Later && files.entries()?.next().is_some() {
+            // What an earlier try left is synced file by file below.
+            self.owing.hurry();
         }
         let entries: BTreeMap<&str, &Entry> =
             manifest.entries().iter().map(|entry| (entry.path.as_str(), entry)).collect();
@@ -167,25 +160,17 @@ impl Assembly {
 
     /// When those files of this folder are to be on the disk that are one piece: where there are many, when all of them are.
     pub fn small_files(&self, manifest: &Manifest) -> Durable {
-        let is_small = |entry: &&Entry| entry.size <= PIECE_BYTES as u64;
-        let are_many = manifest.entries().iter().filter(is_small).count() >= SYNCED_AT_ONCE_MIN;
-        if are_many && self.file_system.is_some() { Durable::Later } else { Durable::Now }
+        self.owing.small_files(owing::count_small(manifest))
     }
 
     /// Where a file of the folder is to be fetched to.
     pub fn target(&self, path: &FileName, durable: Durable) -> Target {
-        self.owes(durable);
+        self.owing.owes(durable);
         let mut folder = self.path.join(FILES);
         let components: Vec<&str> = path.components().collect();
         folder.extend(&components[..components.len() - 1]);
         let name = path.own();
         Target { folder, name, replace: true, durable }
-    }
-
-    fn owes(&self, durable: Durable) {
-        if durable == Durable::Later {
-            self.is_owing.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Where a file of the folder is until the folder has its name.
@@ -198,7 +183,7 @@ impl Assembly {
     /// # Errors
     /// Of reading and writing; [`io::ErrorKind::InvalidData`] where it is another content by now.
     pub fn copy(&self, from: std::fs::File, to: &Entry, durable: Durable) -> io::Result<Outline> {
-        self.owes(durable);
+        self.owing.owes(durable);
         let dir = open_below(&self.files()?, &to.path, false)?;
         let _ = dir.remove_file(to.path.base());
         let mut out = make_file(&dir, to.path.base())?.into_std();
@@ -215,10 +200,7 @@ impl Assembly {
     /// # Errors
     /// Of opening it.
     pub fn read(&self, path: &FileName) -> io::Result<std::fs::File> {
-        let dir = open_below(&self.files()?, path, false)?;
-        let mut options = OpenOptions::new();
-        options.read(true).follow(FollowSymlinks::No);
-        Ok(dir.open_with(path.base(), &options)?.into_std())
+        owing::open(&open_below(&self.files()?, path, false)?, path.base())
     }
 
     /// All files are there: what else lies there goes, everything is synced, and the folder gets its name, unless that is taken
@@ -239,27 +221,12 @@ impl Assembly {
         if !missing.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.sync(&files, manifest)?;
+        self.owing.settle(&files, manifest)?;
         drop(files);
         place::rename_folder(&self.outer, FILES, &self.parent, name.base())?;
         place::sync(&self.parent)?;
         // The folder is there: what is left is a list that nobody needs.
         self.abandon();
-        Ok(())
-    }
-
-    /// Everything is on the disk.
-    fn sync(&self, files: &Dir, manifest: &Manifest) -> io::Result<()> {
-        let is_owing = self.is_owing.load(Ordering::Relaxed);
-        let is_synced = |file_system: &place::FileSystem| file_system.sync().is_ok();
-        if !is_owing || !self.file_system.as_ref().is_some_and(is_synced) {
-            // What could not be written may be somebody else's: each of these says it of itself.
-            for entry in manifest.entries().iter().filter(|_| is_owing) {
-                place::sync_content(&self.read(&entry.path)?)?;
-            }
-            sync_all(files)?;
-        }
-        self.is_owing.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -319,18 +286,6 @@ fn open_or_make(dir: &Dir, name: &str) -> io::Result<Dir> {
         _ => {}
     }
     dir.open_dir_nofollow(name)
-}
-
-/// A file and its outline, where it is what the list says.
-fn content(dir: &Dir, base: &str, entry: &Entry) -> Option<(std::fs::File, Outline)> {
-    let mut options = OpenOptions::new();
-    options.read(true).follow(FollowSymlinks::No);
-    let file = dir.open_with(base, &options).ok()?.into_std();
-    if file.metadata().ok()?.len() != entry.size {
-        return None;
-    }
-    let outline = outline_of(&file).ok().filter(|outline| outline.hash() == entry.hash)?;
-    Some((file, outline))
 }
 
 /// The outline of a file that an earlier try has left, where it is what the list says.
@@ -484,14 +439,15 @@ mod tests {
     /// Fills an assembly by copies: as many as are synced at once, and a large file. `None` on a disk that is not synced so.
     #[cfg(target_os = "linux")]
     fn filled(root: &Path) -> Option<(Assembly, Manifest)> {
-        let large = "x".repeat(PIECE_BYTES + 1);
-        let small: Vec<(String, String)> =
-            (0..SYNCED_AT_ONCE_MIN).map(|at| (format!("a/{at}"), at.to_string())).collect();
+        let large = "x".repeat(crate::limits::PIECE_BYTES + 1);
+        let small: Vec<(String, String)> = (0..crate::limits::SYNCED_AT_ONCE_MIN)
+            .map(|at| (format!("a/{at}"), at.to_string()))
+            .collect();
         let mut files: Vec<(&str, &str)> = small.iter().map(|(a, b)| (&**a, &**b)).collect();
         files.push(("large", &large));
         let manifest = manifest(&files);
         let assembly = Assembly::open(root, ContentHash::of(&manifest.write())).unwrap();
-        if assembly.file_system.is_none() {
+        if place::FileSystem::of(&assembly.outer).is_none() {
             eprintln!("skipped: this file system is not synced as a whole");
             return None;
         }
@@ -529,12 +485,18 @@ mod tests {
         place::faults::fail_sync(true);
         assert!(assembly.finish(&manifest, &name("fotos")).is_err());
         assert!(!root.path().join("fotos").exists());
-        // Where the file system as a whole has an error, each file says whether it is there.
         place::faults::fail_sync(false);
+        // What the system has forgotten with the file is seen in what is there.
+        std::fs::write(assembly.path(&name("a/0")), "1").unwrap();
+        let lost = assembly.finish(&manifest, &name("otras")).unwrap_err();
+        assert_eq!(lost.kind(), io::ErrorKind::InvalidData);
+        std::fs::write(assembly.path(&name("a/0")), "0").unwrap();
+        // Where the file system as a whole has an error, each file says whether it is there.
         let before = synced();
         std::fs::create_dir(root.path().join("fotos")).unwrap();
         assembly.finish(&manifest, &name("fotos")).unwrap_err();
-        assert_eq!(synced(), (before.0 + manifest.entries().len(), before.1 + 1));
+        let small = manifest.entries().len() - 1;
+        assert_eq!(synced(), (before.0 + small, before.1 + 1));
         place::faults::fail_sync_whole(false);
         assembly.finish(&manifest, &name("otras")).unwrap();
         assert!(root.path().join("otras/a/0").exists());

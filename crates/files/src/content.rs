@@ -12,7 +12,7 @@ use std::str::FromStr;
 use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt as _, Mode};
 
-use crate::limits::{FILE_BYTES_MAX, PIECE_BYTES};
+use super::limits::{FILE_BYTES_MAX, PIECE_BYTES};
 
 /// The BLAKE3 hash of a file's content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,10 +10,12 @@ use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 
 use crate::assembly::LOCK;
 use crate::content::{ContentHash, Outline, Outliner};
+use crate::fetch::Durable;
 use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, LEFT_MAX};
 use crate::names::{FileName, PART_PREFIX};
+use crate::owing::sync_all;
 use crate::place;
-use crate::staged::{SUFFIX, sync_all};
+use crate::staged::SUFFIX;
 
 /// What a file looks like from outside: as long as this is the same, its content is taken to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -290,10 +292,14 @@ impl Staged {
         Self { file, name, outliner: Outliner::default() }
     }
 
-    /// Everything is written, and on the disk.
-    pub(crate) fn sync(self) -> io::Result<(Stamp, Outline)> {
-        self.file.sync_all()?;
-        Ok((Stamp::of(&self.file.metadata()?), self.outliner.finish()))
+    /// Everything is written, and on the disk, unless that is done later.
+    pub(crate) fn written(self, durable: Durable) -> io::Result<(Stamp, Outline)> {
+        let file = self.file.into_std();
+        if durable == Durable::Now {
+            place::sync_file(&file)?;
+        }
+        let stamp = Stamp::of(&File::from_std(file).metadata()?);
+        Ok((stamp, self.outliner.finish()))
     }
 
     /// What comes next.

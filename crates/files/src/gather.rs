@@ -13,8 +13,9 @@ use crate::assembly::{Assembly, Here};
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
 use crate::fetch::{Durable, Failed, Fetched, Holder, Progress, Target};
-use crate::limits::{FOLDER_QUESTIONS, PIECE_BYTES, SOURCES_AT_ONCE};
+use crate::limits::{FOLDER_QUESTIONS, SOURCES_AT_ONCE};
 use crate::manifest::{Entry, Manifest};
+use crate::owing::is_small;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -217,7 +218,7 @@ impl<By: FetchFiles> Gathering<By> {
     }
 
     fn durable(&self, entry: &Entry) -> Durable {
-        if entry.size <= PIECE_BYTES as u64 { self.small } else { Durable::Now }
+        if is_small(entry.size) { self.small } else { Durable::Now }
     }
 
     fn questions(&self, entries: &[Entry]) -> usize {

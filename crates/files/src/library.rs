@@ -441,7 +441,7 @@ impl Library {
             let text = format!("a peer shares at most {FILES_MAX} files");
             return Err(io::Error::other(text));
         }
-        self.folder.stage_folder()
+        self.folder.stage_folder(usize::try_from(files).unwrap_or(usize::MAX))
     }
 
     /// Shares a folder that was staged and is complete. Blocks.

@@ -14,9 +14,9 @@ use std::fmt::Write as _;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::content::ContentHash;
-use crate::limits::{FILE_BYTES_MAX, FOLDER_FILES_MAX, MANIFEST_BYTES_MAX};
-use crate::names::{BadName, FileName};
+use super::content::ContentHash;
+use super::limits::{FILE_BYTES_MAX, FOLDER_FILES_MAX, MANIFEST_BYTES_MAX};
+use super::names::{BadName, FileName};
 
 /// What every list begins with.
 const FIRST_LINE: &str = "tertulia folder 1\n";
@@ -214,12 +214,13 @@ fn shown(text: &str) -> String {
     tertulia_wire::safe::make_safe(text, 200).into_owned()
 }
 
-/// As systems compare names that do not tell case apart; upper case first, so that all forms of a letter become one.
+/// As systems compare names that do not tell case apart; there and back, so that all forms of a letter become one.
 fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    text.nfd().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
+    let lower = text.nfd().flat_map(char::to_lowercase);
+    lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
 }
 
 #[cfg(test)]
@@ -261,6 +262,7 @@ mod tests {
             &["Σς", "σς"],
             &["straße", "STRASSE"],
             &["n\u{303}", "Ñ"],
+            &["stra\u{1e9e}e", "straße"],
         ] {
             assert!(matches!(of(paths), Err(BadManifest::SameName(..))), "{paths:?}");
         }
@@ -273,6 +275,16 @@ mod tests {
         }
         assert_eq!(of(&[]), Err(BadManifest::Empty));
         assert!(of(&["m2", "m²"]).is_ok());
+    }
+
+    #[test]
+    fn a_letter_and_what_case_makes_of_it_are_one_name() {
+        for letter in '\0'..=char::MAX {
+            let own = fold(&letter.to_string());
+            for other in [letter.to_lowercase().to_string(), letter.to_uppercase().to_string()] {
+                assert_eq!(fold(&other), own, "{letter:?} and {other:?}");
+            }
+        }
     }
 
     #[test]

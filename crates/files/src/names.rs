@@ -8,7 +8,7 @@ use std::fmt;
 use tertulia_wire::safe::make_safe;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::limits::{COMPONENT_BYTES_MAX, DEPTH_MAX, NAME_BYTES_MAX};
+use super::limits::{COMPONENT_BYTES_MAX, DEPTH_MAX, NAME_BYTES_MAX};
 
 /// A name that is safe to create below a folder, and to print.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -132,16 +132,16 @@ impl Connections {
         self.get(holder).await
     }
 
-    /// A holder was given up: where it was silent, nobody waits for it again for a while; else it is connected to anew.
-    pub(super) async fn failed(&self, holder: &Holder, why: &Failed) {
+    /// A holder was given up by who asked it over this connection: where it was silent, nobody waits for it again for a while;
+    /// else it is connected to anew. A newer connection, which somebody else has made meanwhile, stays.
+    pub(super) async fn failed(&self, asked: &Connection, why: &Failed) {
         let now = match why {
             Failed::Silent => Now::Failed(why.clone(), Instant::now()),
             Failed::Unreachable(_) => Now::Nothing,
             _ => return,
         };
-        let known = self.known(holder);
-        let mut state = known.state.lock().await;
-        if matches!(state.now, Now::There(_)) {
+        let mut state = asked.known.state.lock().await;
+        if state.number == asked.number && matches!(state.now, Now::There(_)) {
             state.now = now;
         }
     }
@@ -190,4 +190,58 @@ async fn connect(holder: &Holder, identity: &Identity) -> Result<Channel, Failed
     });
     let channel = endpoint().connect_with_connector(connector).await;
     channel.map_err(|error| unreachable(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A holder that takes every connection and says nothing.
+    async fn holder() -> Holder {
+        let identity = Identity::ephemeral().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let acceptor = TlsAcceptor::from(tls::server_config(&identity).unwrap());
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                taken.push(acceptor.accept(stream).await);
+            }
+        });
+        let fingerprint = identity.fingerprint();
+        let (user, name) = ("ana".to_owned(), "a.txt".to_owned());
+        Holder { user, address, fingerprint, name, size: 1, unfinished: false }
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_a_connection_takes_away_that_one_and_not_a_newer_one() {
+        let (holder, identity) = (holder().await, Arc::new(Identity::ephemeral().unwrap()));
+        let connections = Connections::new(identity);
+        let is_new = async || connections.get(&holder).await.map(|connection| connection.is_new);
+        let gone = Failed::Unreachable("it has broken".to_owned());
+
+        let first = connections.get(&holder).await.unwrap();
+        let late = first.clone();
+        let second = connections.instead(&first, &holder).await.unwrap();
+        assert!(first.is_new && second.is_new);
+        // Who was on the first one learns of it only now.
+        for why in [&gone, &Failed::Silent] {
+            connections.failed(&late, why).await;
+            assert_eq!(is_new().await, Ok(false), "{why}");
+        }
+        connections.failed(&second, &gone).await;
+        let third = connections.get(&holder).await.unwrap();
+        assert!(third.is_new, "the one that was given up is not used again");
+
+        connections.failed(&third, &Failed::Silent).await;
+        assert_eq!(is_new().await, Err(Failed::Silent));
+        // It is said to be there again, and is; who knows of the silence only now changes nothing.
+        connections.again(&holder).await;
+        assert_eq!(is_new().await, Ok(true));
+        connections.failed(&third, &Failed::Silent).await;
+        assert_eq!(is_new().await, Ok(false));
+    }
 }

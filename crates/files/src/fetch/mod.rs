@@ -311,7 +311,7 @@ impl Race {
                     return Ok(proof);
                 }
                 Err(why) => {
-                    self.connections.failed(holder, &why).await;
+                    source.give_up(&why).await;
                     self.dropped.push((number, why));
                 }
             }
@@ -340,10 +340,7 @@ impl Race {
                     Some(ended) => match ended.map_err(io::Error::other)? {
                         (_, Ended::Done) => {}
                         (_, Ended::Disk(error)) => return Err(error.into()),
-                        (number, Ended::Failed(why)) => {
-                            self.connections.failed(&self.holders[number], &why).await;
-                            self.dropped.push((number, why));
-                        }
+                        (number, Ended::Failed(why)) => self.dropped.push((number, why)),
                     },
                 },
                 found = next_of(&mut more), if has_room => match found {
@@ -434,7 +431,10 @@ async fn ask(
     let has = if shared.begun.is_some() || is_unfinished {
         match source.have(shared.outline.size(), 0).await {
             Ok(has) => has,
-            Err(why) => return Ended::Failed(why),
+            Err(why) => {
+                source.give_up(&why).await;
+                return Ended::Failed(why);
+            }
         }
     } else {
         Has::All
@@ -443,23 +443,28 @@ async fn ask(
     let known = if let Has::Some(set) = &has { Some(set.len()) } else { None };
     shared.learn(holder, has);
     let lanes = (0..LANES).map(|_| {
-        let source = source.clone();
+        // Each goes on over another connection by itself where its own breaks.
+        let mut source = source.clone();
         Box::pin(async move {
-            if is_sparing {
-                lane_of_gifts(shared, holder, source).await
+            let ended = if is_sparing {
+                lane_of_gifts(shared, holder, &mut source).await
             } else {
-                lane(shared, holder, source).await
-            }
+                lane(shared, holder, &mut source).await
+            };
+            (ended, source)
         })
     });
     let lanes = futures_util::future::select_all(lanes);
-    let ended = tokio::select! {
+    let (ended, source) = tokio::select! {
         (ended, _, _) = lanes => ended,
-        why = hear(shared, holder, source.clone(), known) => Ended::Failed(why),
+        why = hear(shared, holder, &mut source, known) => (Ended::Failed(why), source),
     };
     if !matches!(ended, Ended::Done) {
         shared.table().plan.give_up(holder);
         shared.news.notify_waiters();
+    }
+    if let Ended::Failed(why) = &ended {
+        source.give_up(why).await;
     }
     ended
 }
@@ -468,7 +473,7 @@ async fn ask(
 async fn hear(
     shared: &Arc<Fetching>,
     holder: usize,
-    mut source: Source,
+    source: &mut Source,
     known: Option<u64>,
 ) -> Failed {
     // What it says has to be gone through piece by piece.
@@ -498,7 +503,7 @@ fn fair(table: &Table, run: usize) -> usize {
     run.min(table.plan.missing() / (2 * LANES * table.from.len().max(1))).max(1)
 }
 
-async fn lane(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ended {
+async fn lane(shared: &Arc<Fetching>, holder: usize, source: &mut Source) -> Ended {
     let mut run = 1;
     loop {
         let news = shared.news.notified();
@@ -528,7 +533,7 @@ async fn lane(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ende
 }
 
 /// The same for a holder that chooses what it gives.
-async fn lane_of_gifts(shared: &Arc<Fetching>, holder: usize, mut source: Source) -> Ended {
+async fn lane_of_gifts(shared: &Arc<Fetching>, holder: usize, source: &mut Source) -> Ended {
     let (mut run, mut pause) = (1, ASK_AGAIN.0);
     loop {
         let news = shared.news.notified();

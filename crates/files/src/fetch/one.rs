@@ -81,7 +81,6 @@ pub(super) async fn fetch(
             }
             Err(why) => why,
         };
-        connections.failed(holder, &why).await;
         dropped.push((holder.clone(), why));
     }
 }
@@ -95,15 +94,23 @@ async fn ask<'a>(
 ) -> (&'a Holder, Result<Content, Failed>) {
     let content = async {
         let mut source = Source::connect(holder, connections, hash, right).await?;
-        match content_of(&mut source).await {
-            Err(why @ Failed::Unreachable(_)) => {
-                source.connect_again(why).await?;
-                content_of(&mut source).await
-            }
-            came => came,
+        let content = content_or_again(&mut source).await;
+        if let Err(why) = &content {
+            source.give_up(why).await;
         }
+        content
     };
     (holder, content.await)
+}
+
+async fn content_or_again(source: &mut Source) -> Result<Content, Failed> {
+    match content_of(source).await {
+        Err(why @ Failed::Unreachable(_)) => {
+            source.connect_again(why).await?;
+            content_of(source).await
+        }
+        came => came,
+    }
 }
 
 async fn content_of(source: &mut Source) -> Result<Content, Failed> {

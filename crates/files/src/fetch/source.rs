@@ -140,6 +140,11 @@ impl Source {
         Ok(())
     }
 
+    /// The holder is given up after `why`, which came over this connection: see [`Connections::failed`].
+    pub(super) async fn give_up(&self, why: &Failed) {
+        self.connections.failed(&self.connection, why).await;
+    }
+
     async fn bearer(&self) -> Result<HeaderValue, Failed> {
         let bearer = self.right.bearer().await;
         bearer.ok_or_else(|| Failed::Refused("what the node gave is no capability".to_owned()))

@@ -36,11 +36,11 @@ mod node;
 mod signals;
 mod tools;
 
+pub use disk::Disk;
 pub use fault::{Fault, Inflicted};
 pub use hosts::Host;
 pub use node::Ended;
 
-use disk::Disk;
 use fault::Undo;
 use faults::{calls, network, process, storage};
 use hosts::Hosts;
@@ -190,6 +190,11 @@ impl Place {
         };
         ensure!(ended.code == Some(0), "the node ended badly: {ended:?}");
         Ok(ended)
+    }
+
+    /// The node's disk; what is done to it here, and not as a [`Fault`], the node is not started again after.
+    pub fn raw_disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// The hosts of clients, `client1` first.

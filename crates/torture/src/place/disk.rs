@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::leftovers::{LETS_GO, device_of, memory, mounted, unmount};
 use super::tools::{program, run};
 
-/// The disk, while it is mounted; [`leftovers`](super::leftovers) removes it.
+/// The disk, while it is mounted; `leftovers` removes it.
 pub struct Disk {
     image: PathBuf,
     folder: PathBuf,

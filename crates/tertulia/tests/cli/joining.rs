@@ -167,16 +167,20 @@ fn chat_on_a_terminal(node: &Node) -> Option<Program> {
     Some(ana)
 }
 
-/// What is stored is not called unknown, whoever has not confirmed it.
+/// All together when she leaves, not each when it has been slow; and what is stored is not called unknown.
 #[test]
 fn who_leaves_a_chat_is_told_what_not_everybody_has_yet() {
     let node = Node::start();
     let luis = node.join(&["lobby", "--name", "luis"]);
     luis.signal(Signal::KILL);
     node.process.says("away lobby luis");
+    let eva = node.join(&["lobby", "--name", "eva"]);
     let Some(mut ana) = chat_on_a_terminal(&node) else { return };
-    ana.write("hola\n/quit\n");
-    ana.says("not with everybody yet");
+    ana.write("hola\nadiós\n");
+    eva.says("ana: adiós");
+    ana.write("/quit\n");
+    let told = ana.says("not with everybody yet");
+    assert_eq!(told.matches('#').count(), 2, "{told}");
     node.process.says("left lobby ana exit");
     let said = ana.said().concat();
     assert!(!said.contains("unknown"), "{said}");

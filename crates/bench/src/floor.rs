@@ -1,7 +1,8 @@
 //! The floor: one thread that writes what a group's publishers say to each of its members, in big writes, without looking at it.
 //! What it writes in one turn is what it has read by then: who gathers more for a write may be cheaper.
 //!
-//! A connection's first line is `member GROUP` or `publish GROUP`. Memory for what members have not read yet is not bounded: this
+//! A connection's first line is `member GROUP`, `confirm GROUP` or `publish GROUP`. Who confirms says how many messages it has in all, in
+//! eight bytes, whenever it has more; a group's first publisher is told in the same way how many all of them have. Memory for what members have not read yet is not bounded: this
 //! is no server for anything else than measuring.
 
 use std::collections::{HashMap, VecDeque};
@@ -25,17 +26,32 @@ struct Group {
     /// Place of the first byte of `log`, and of the byte after the last.
     from: u64,
     to: u64,
+    /// Its first publisher, and how many messages that one knows to be confirmed.
+    asker: Option<TcpStream>,
+    told: u64,
 }
 
 struct Member {
     stream: TcpStream,
     at: u64,
     is_full: bool,
+    /// Messages that it says it has; nothing where it does not confirm.
+    confirmed: Option<u64>,
+    /// The beginning of what it says next.
+    unread: Vec<u8>,
 }
 
+/// Whose a connection is: a publisher of the group with this number, or the group's member with that one.
 enum Conn {
-    Publisher(TcpStream, String),
-    Member(String, usize),
+    Publisher(TcpStream, usize),
+    Member(usize, usize),
+}
+
+/// Groups, each with its number, which its name leads to.
+#[derive(Default)]
+struct Groups {
+    numbers: HashMap<String, usize>,
+    groups: Vec<Group>,
 }
 
 /// Serves until it is killed; says its address on standard output.
@@ -44,43 +60,44 @@ pub fn serve() -> Result<()> {
     println!("{}", listener.local_addr()?);
     let mut poll = Poll::new()?;
     poll.add_listener(&listener, LISTENER)?;
-    let (mut groups, mut conns) = (HashMap::<String, Group>::new(), Vec::<Option<Conn>>::new());
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let (mut all, mut conns) = (Groups::default(), Vec::<Option<Conn>>::new());
+    let (mut chunk, mut confirmed) = (vec![0; CHUNK_BYTES], Vec::new());
     loop {
         for (number, may_read, may_write) in poll.wait(None)? {
             if number == LISTENER {
-                let conn = accept(&listener, &mut groups, &poll, conns.len() as u64)?;
+                let conn = accept(&listener, &mut all, &poll, conns.len() as u64)?;
                 conns.push(Some(conn));
                 continue;
             }
             let Some(slot) = conns.get_mut(number as usize) else { continue };
-            let ended = match slot {
-                Some(Conn::Publisher(stream, name)) if may_read => {
-                    let group = groups.entry(name.clone()).or_default();
-                    publish(stream, group, &mut chunk)?
+            match slot {
+                Some(Conn::Publisher(stream, group)) if may_read => {
+                    if publish(stream, &mut all.groups[*group], &mut chunk)? {
+                        *slot = None;
+                    }
                 }
-                Some(Conn::Member(name, index)) if may_write => {
-                    let group = groups.entry(name.clone()).or_default();
-                    group.members[*index].is_full = false;
-                    group.write(*index);
-                    group.forget();
-                    false
+                Some(Conn::Member(number, index)) => {
+                    let group = &mut all.groups[*number];
+                    if may_read && group.hear(*index, &mut chunk) {
+                        confirmed.push(*number);
+                    }
+                    if may_write {
+                        group.members[*index].is_full = false;
+                        group.write(*index);
+                        group.forget();
+                    }
                 }
-                _ => false,
-            };
-            if ended {
-                *slot = None;
+                _ => {}
             }
+        }
+        confirmed.dedup();
+        for number in confirmed.drain(..) {
+            all.groups[number].tell()?;
         }
     }
 }
 
-fn accept(
-    listener: &TcpListener,
-    groups: &mut HashMap<String, Group>,
-    poll: &Poll,
-    number: u64,
-) -> Result<Conn> {
+fn accept(listener: &TcpListener, all: &mut Groups, poll: &Poll, number: u64) -> Result<Conn> {
     let (stream, _) = listener.accept()?;
     stream.set_nodelay(true)?;
     let mut line = String::new();
@@ -89,14 +106,23 @@ fn accept(
     (&stream).write_all(b"ok\n")?;
     stream.set_nonblocking(true)?;
     poll.add(&stream, number)?;
-    let (what, name) = line.trim().split_once(' ').context("member GROUP, or publish GROUP")?;
+    let (what, name) = line.trim().split_once(' ').context("what, and the GROUP")?;
+    let Groups { numbers, groups } = all;
+    let number = *numbers.entry(name.to_owned()).or_insert_with(|| {
+        groups.push(Group::default());
+        groups.len() - 1
+    });
+    let group = &mut groups[number];
     if what == "publish" {
-        return Ok(Conn::Publisher(stream, name.to_owned()));
+        if group.asker.is_none() {
+            group.asker = Some(stream.try_clone()?);
+        }
+        return Ok(Conn::Publisher(stream, number));
     }
-    let group = groups.entry(name.to_owned()).or_default();
     let (at, index) = (group.to, group.members.len());
-    group.members.push(Member { stream, at, is_full: false });
-    Ok(Conn::Member(name.to_owned(), index))
+    let confirmed = (what == "confirm").then_some(0);
+    group.members.push(Member { stream, at, is_full: false, confirmed, unread: Vec::new() });
+    Ok(Conn::Member(number, index))
 }
 
 /// Reads what there is and hands it on; whether the publisher has gone.
@@ -162,6 +188,36 @@ impl Group {
             }
             start = end;
         }
+    }
+
+    /// What a member says it has; whether it says anything.
+    fn hear(&mut self, index: usize, chunk: &mut [u8]) -> bool {
+        let member = &mut self.members[index];
+        let Some(confirmed) = &mut member.confirmed else { return false };
+        let mut has_said = false;
+        // A read that leaves room was the last: more is told of again.
+        while let Ok(n @ 1..) = member.stream.read(chunk) {
+            member.unread.extend_from_slice(&chunk[..n]);
+            if n < chunk.len() {
+                break;
+            }
+        }
+        let (said, _) = member.unread.as_chunks();
+        if let Some(last) = said.last() {
+            (*confirmed, has_said) = (u64::from_le_bytes(*last), true);
+            member.unread.drain(..said.len() * size_of::<u64>());
+        }
+        has_said
+    }
+
+    /// The first publisher is told how many messages everybody has, when these are more.
+    fn tell(&mut self) -> Result<()> {
+        let all = self.members.iter().filter_map(|member| member.confirmed).min().unwrap_or(0);
+        if let Some(asker) = self.asker.as_mut().filter(|_| all > self.told) {
+            asker.write_all(&all.to_le_bytes()).context("the publisher does not read")?;
+            self.told = all;
+        }
+        Ok(())
     }
 
     fn forget(&mut self) {

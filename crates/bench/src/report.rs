@@ -20,7 +20,9 @@ const ABOUT: &str = "## Delivery\n\n\
     round by round. CPU time is the server's process only, from the kernel's clock; the load generator runs on the same machine: \
     ratios are worth more than figures, and these more than latencies. In flight is what is on its way to the member of a group that \
     is furthest behind; it is sent in two halves, the next one when everybody has one. The *floor* is one epoll thread that writes the \
-    same bytes to the same sockets without looking at them. Tertulia's members confirm every message they take, and its sender is told \
+    same bytes to the same sockets without looking at them; it is what ratios are of. *Floor, confirmed* is the same thread when it also \
+    reads what each member says it has (eight bytes, cumulative) and tells the publisher, once a turn, what everybody has: the least that \
+    a receipt costs where no name, number or order is kept. Tertulia's members confirm every message they take, and its sender is told \
     of every receipt; JetStream's members acknowledge (cumulatively), and so do Mosquitto's (QoS 1); nobody does with the others. \
     Tertulia and JetStream keep the newest 32 MiB of each group (a stream each), the others nothing; `fsync` and `always` sync before \
     each answer, `lazy` every two minutes. One table is of one run; tables may be of different ones.\n";
@@ -147,7 +149,7 @@ fn chart(table: &Table) -> String {
     for (index, (peer, value)) in values.iter().enumerate() {
         let (y, width) = (34 + index * BAR, place(*value));
         let fill = match *peer {
-            "floor" => "#888",
+            peer if peer.starts_with("floor") => "#888",
             peer if peer.starts_with("Tertulia") => "#0a7",
             _ => "#57b",
         };

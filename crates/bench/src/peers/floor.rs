@@ -1,4 +1,4 @@
-//! The floor: the frames of Tertulia, written through.
+//! The floor: the frames of Tertulia, written through; and the same with members that confirm and a publisher that is told.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,9 +10,14 @@ use super::{Conn, Frame, Peer, Side};
 use crate::served::{Served, say_and_hear};
 
 /// See the module.
-pub struct Floor;
+pub struct Floor {
+    /// Members say what they have, and the publisher is told when everybody has it.
+    pub confirms: bool,
+}
 
-struct Reading;
+struct Reading {
+    confirms: bool,
+}
 
 impl Side for Reading {
     fn message_len(&self, body_len: usize) -> Option<usize> {
@@ -21,6 +26,40 @@ impl Side for Reading {
 
     fn split(&mut self, bytes: &[u8]) -> Option<Frame> {
         split_message(bytes)
+    }
+
+    fn ack(&mut self, taken: u64, out: &mut Vec<u8>) {
+        if self.confirms {
+            out.extend_from_slice(&taken.to_le_bytes());
+        }
+    }
+}
+
+/// A publisher that may be told.
+struct Asking {
+    publishing: Publishing,
+    /// Messages that everybody has, with the one that everything begins with.
+    told: u64,
+}
+
+impl Side for Asking {
+    fn message_len(&self, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn split(&mut self, bytes: &[u8]) -> Option<Frame> {
+        let told = bytes.first_chunk()?;
+        self.told = u64::from_le_bytes(*told);
+        Some(Frame { len: told.len(), number: None })
+    }
+
+    fn publish(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        self.publishing.publish(body, out);
+    }
+
+    /// Of several publishers of a group one is told of everybody's messages; for the others it is nothing.
+    fn confirmed(&self) -> Option<u64> {
+        Some(self.told.saturating_sub(1))
     }
 }
 
@@ -32,7 +71,7 @@ fn connect(served: &Served, what: &str, group: &str) -> Result<std::net::TcpStre
 
 impl Peer for Floor {
     fn name(&self) -> &'static str {
-        "floor"
+        if self.confirms { "floor, confirmed" } else { "floor" }
     }
 
     fn start(&self, within: &Path) -> Result<Served> {
@@ -42,11 +81,18 @@ impl Peer for Floor {
     }
 
     fn member(&self, served: &Served, group: &str, _: usize) -> Result<Conn> {
-        Ok(Conn { stream: connect(served, "member", group)?, side: Box::new(Reading) })
+        let what = if self.confirms { "confirm" } else { "member" };
+        let side = Reading { confirms: self.confirms };
+        Ok(Conn { stream: connect(served, what, group)?, side: Box::new(side) })
     }
 
     fn publisher(&self, served: &Served, group: &str, _: usize) -> Result<Conn> {
         let stream = connect(served, "publish", group)?;
-        Ok(Conn { stream, side: Box::new(Publishing::default()) })
+        let publishing = Publishing::default();
+        let side: Box<dyn Side> = match self.confirms {
+            true => Box::new(Asking { publishing, told: 0 }),
+            false => Box::new(publishing),
+        };
+        Ok(Conn { stream, side })
     }
 }

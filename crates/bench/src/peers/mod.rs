@@ -97,7 +97,8 @@ const KEPT_MIB: u64 = 32;
 /// Everybody, the floor first.
 pub fn all(programs: &Programs) -> Vec<Box<dyn Peer>> {
     vec![
-        Box::new(floor::Floor),
+        Box::new(floor::Floor { confirms: false }),
+        Box::new(floor::Floor { confirms: true }),
         Box::new(tertulia::Tertulia { program: programs.tertulia.clone(), store: "memory" }),
         Box::new(tertulia::Tertulia { program: programs.tertulia.clone(), store: "embedded" }),
         Box::new(nats::Nats { program: programs.nats.clone() }),

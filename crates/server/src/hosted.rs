@@ -109,6 +109,8 @@ pub(crate) struct Hosted {
     down: RefCell<Option<Down>>,
     /// The epoch's record is stored: the group serves.
     serving: Cell<bool>,
+    /// The node ends: nothing is published any more.
+    ending: Cell<bool>,
     ready: Notify,
 }
 
@@ -141,6 +143,7 @@ impl Hosted {
             keeping: Keeping::default(),
             down: RefCell::default(),
             serving: Cell::new(false),
+            ending: Cell::new(false),
             ready: Notify::new(),
             shared,
         }
@@ -148,9 +151,14 @@ impl Hosted {
 
     /// Tells the group something; what follows from it is carried out at the end of the turn.
     pub fn input(&self, input: Input) {
+        if self.ending.get() && matches!(input, Input::Publish(..)) {
+            return;
+        }
         // A hundred acknowledgements may come in one turn: the clock is not read for each.
         let heard = self.heard.get().unwrap_or_else(now);
         self.heard.set(Some(heard));
+        // Before it: what it confirms is pending for who has begun to look on since the last turn.
+        self.watch_or_not(heard);
         self.group.borrow_mut().handle(heard, input);
         self.dirty.wake();
     }
@@ -402,12 +410,21 @@ impl Hosted {
         self.dirty.wake();
     }
 
+    /// The node ends: whoever publishes from now on is not answered, and asks again elsewhere or later. Cursors and leaving are taken in,
+    /// and what is under way is stored.
+    pub fn stop_publishing(&self) {
+        self.ending.set(true);
+        self.group.borrow_mut().handle(now(), Input::Checkpoint);
+        self.turn();
+    }
+
     /// The group ends here, for a reason that its connections are told.
     pub fn end(&self, code: Code, message: &'static str) {
         *self.down.borrow_mut() = Some(Down { code, message: message.to_owned() });
         self.feed.end();
         self.ready.notify_waiters();
         self.conns.borrow().values().for_each(|conn| conn.close(code, message));
+        self.entering.borrow_mut().clear();
         self.dirty.wake();
     }
 

@@ -93,6 +93,9 @@ impl Hosted {
         if !self.serving.replace(true) {
             self.ready.notify_waiters();
         }
-        self.feed.advance(self.group.borrow().tail());
+        // Readers of a group that has ended were told so, and nothing after it.
+        if self.down.borrow().is_none() {
+            self.feed.advance(self.group.borrow().tail());
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The native door: members, senders, receipts, resumption, restarts.
 
 use tertulia_group::{Position, SenderId};
-use tertulia_wire::native::{Join, Start};
+use tertulia_wire::native::{Ack, Join, Start};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{NativeClient, config, join, start, within};
 
@@ -240,4 +241,63 @@ async fn one_that_brought_its_secret_comes_back_though_its_first_welcome_was_los
     let welcome = again.try_join(durable).await.expect("it shows what it brought");
     assert!(welcome.resumed && welcome.secret == secret);
     within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_leaver_confirms_in_the_same_breath_counts() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut luis, _) = NativeClient::member(address, "luis", "ops").await;
+    let (mut sender, _) =
+        NativeClient::sender(address, "eva", "ops", SenderId([7; 16]), false).await;
+    sender.publish("eva", 1, b"hola").await;
+    let NodeFrame::Stored(runs) = sender.frame().await else { panic!("STORED comes first") };
+    let (seq, ..) = luis.message().await;
+    let mut both = bytes::BytesMut::new();
+    let ack = Ack { cursor: seq, open: Vec::new(), failed: Vec::new() };
+    ClientFrame::Ack(ack).encode(&mut both);
+    ClientFrame::Leave.encode(&mut both);
+    luis.write(&both).await;
+    match sender.frame().await {
+        NodeFrame::Complete(complete) => assert_eq!(complete[0].seq, runs[0].seq),
+        other => panic!("luis has confirmed it before it left: {other:?}"),
+    }
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_ends_tells_who_never_stops_sending() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut config = config(data.path());
+    config.fsync = true;
+    let node = start(config).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let mut maker = NativeClient::connect(address).await;
+    maker.send(&ClientFrame::Create { id: 1, group: "ops".to_owned(), rules: None }).await;
+    assert!(matches!(maker.frame().await, NodeFrame::Done { .. }));
+    let (sender, _) = NativeClient::sender(address, "eva", "ops", SenderId([7; 16]), false).await;
+    let stream = sender.stream.into_std().expect("a socket");
+    let both = [stream.try_clone().expect("another handle"), stream];
+    let [mut write, read] = both.map(|one| tokio::net::TcpStream::from_std(one).expect("a socket"));
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let sends = tokio::spawn(async move {
+        let mut begun = Some(begun);
+        for counter in (1..).step_by(100) {
+            let mut out = bytes::BytesMut::new();
+            for counter in counter..counter + 100 {
+                tertulia_wire::native::write_publish(&mut out, "eva", counter, false, b"hola");
+            }
+            if write.write_all(&out).await.is_err() {
+                break;
+            }
+            begun.take().map(|begun| begun.send(()));
+        }
+    });
+    let hears = tokio::spawn(async move { NativeClient::over(read).close_code().await });
+    has_begun.await.expect("it sends");
+    within("the node's end", node.stop()).await;
+    let code = within("the last frame", hears).await.expect("it is heard");
+    assert_eq!(code, Some(Code::ShuttingDown), "cut off without a word");
+    sends.abort();
 }

@@ -270,34 +270,50 @@ async fn what_a_leaver_confirms_in_the_same_breath_counts() {
 async fn a_node_that_ends_tells_who_never_stops_sending() {
     let data = tempfile::tempdir().expect("a folder");
     let mut config = config(data.path());
-    config.fsync = true;
+    // Small batches: those that wait take longer than it takes to send more.
+    (config.fsync, config.group_limits.batch_bytes_max) = (true, 1 << 10);
     let node = start(config).await;
     let address = node.endpoints().native.expect("the native door is on");
     let mut maker = NativeClient::connect(address).await;
     maker.send(&ClientFrame::Create { id: 1, group: "ops".to_owned(), rules: None }).await;
     assert!(matches!(maker.frame().await, NodeFrame::Done { .. }));
-    let (sender, _) = NativeClient::sender(address, "eva", "ops", SenderId([7; 16]), false).await;
-    let stream = sender.stream.into_std().expect("a socket");
-    let both = [stream.try_clone().expect("another handle"), stream];
-    let [mut write, read] = both.map(|one| tokio::net::TcpStream::from_std(one).expect("a socket"));
-    let (begun, has_begun) = tokio::sync::oneshot::channel();
-    let sends = tokio::spawn(async move {
-        let mut begun = Some(begun);
-        for counter in (1..).step_by(100) {
-            let mut out = bytes::BytesMut::new();
-            for counter in counter..counter + 100 {
-                tertulia_wire::native::write_publish(&mut out, "eva", counter, false, b"hola");
+    // Several, each with enough on its way: one batch is always under way, and the next one waits.
+    let mut all = Vec::new();
+    let (begun, mut has_begun) = tokio::sync::mpsc::channel(8);
+    for id in 1..=4 {
+        let (mut sender, _) =
+            NativeClient::sender(address, "eva", "ops", SenderId([id; 16]), false).await;
+        let begun = begun.clone();
+        all.push(tokio::spawn(async move {
+            let (mut counter, mut stored) = (0, 0);
+            loop {
+                while counter < stored + 2000 {
+                    let mut out = bytes::BytesMut::new();
+                    for _ in 0..100 {
+                        counter += 1;
+                        tertulia_wire::native::write_publish(&mut out, "eva", counter, false, b"x");
+                    }
+                    // What the node does not take any more is told by what it says last.
+                    let _ = sender.stream.write_all(&out).await;
+                }
+                match sender.frame_or_end().await {
+                    Some(NodeFrame::Stored(runs)) => {
+                        stored += runs.iter().map(|run| u64::from(run.count)).sum::<u64>();
+                        let _ = begun.try_send(());
+                    }
+                    Some(NodeFrame::Close { code, .. }) => return Some(code),
+                    Some(_) => {}
+                    None => return None,
+                }
             }
-            if write.write_all(&out).await.is_err() {
-                break;
-            }
-            begun.take().map(|begun| begun.send(()));
-        }
-    });
-    let hears = tokio::spawn(async move { NativeClient::over(read).close_code().await });
-    has_begun.await.expect("it sends");
+        }));
+    }
+    for _ in 0..8 {
+        has_begun.recv().await.expect("they send");
+    }
     within("the node's end", node.stop()).await;
-    let code = within("the last frame", hears).await.expect("it is heard");
-    assert_eq!(code, Some(Code::ShuttingDown), "cut off without a word");
-    sends.abort();
+    for sender in all {
+        let code = within("the last frame", sender).await.expect("it is heard");
+        assert_eq!(code, Some(Code::ShuttingDown), "cut off without a word");
+    }
 }

@@ -228,7 +228,9 @@ impl Group {
     /// When [`Input::Tick`] is next of use, in monotonic milliseconds.
     pub fn deadline_ms(&self) -> Option<u64> {
         let grace = self.graces.first().map(|(deadline, _)| *deadline);
-        let checkpoint = self.unsaved_since.map(|since| since + self.limits.checkpoint_ms);
+        // With a batch on its way nothing can be stored; what ends it is a turn of its own.
+        let unsaved = self.unsaved_since.filter(|_| self.in_flight.is_none());
+        let checkpoint = unsaved.map(|since| since + self.limits.checkpoint_ms);
         [grace, checkpoint].into_iter().flatten().min()
     }
 

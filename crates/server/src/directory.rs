@@ -511,6 +511,12 @@ impl Directory {
             drop(open);
             return Ok(listed);
         }
+        // It may have been deleted while this waited: read back, it would be served without being in the catalog.
+        let there = read(&self.groups).get(listed.name.folded()).cloned();
+        if !there.is_some_and(|there| Arc::ptr_eq(&there, &listed)) {
+            let message = format!("there is no group {} any more", listed.name);
+            return Err(Denied::new(Code::UnknownGroup, message));
+        }
         let (journal, log) = (Arc::clone(&self.shared.journal), listed.log);
         let limits = self.shared.config.group_limits.clone();
         let read_back =

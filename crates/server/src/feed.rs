@@ -135,6 +135,11 @@ impl Following {
         *self.tail.borrow()
     }
 
+    /// Whether the group is not served any more.
+    pub fn has_ended(&self) -> bool {
+        self.tail() == ENDED
+    }
+
     /// Waits until an entry `next` is stored or a receipt is final; `false` when the group has ended.
     pub async fn until(&mut self, next: Seq) -> bool {
         let (tail, next_final) = (&mut self.tail, self.next_final);

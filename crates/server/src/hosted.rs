@@ -2,20 +2,20 @@
 //!
 //! Everything here runs on the group's shard, so that nothing needs a lock; nothing here waits for a socket or a disk.
 
+mod outputs;
+mod storing;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tertulia_group::{
-    Batch, ConnId, Group, Incarnation, Input, Name, Now, Output, Presence, Receipt, Refusal, Seq,
-    Ticket,
-};
+use tertulia_group::{ConnId, Group, Incarnation, Input, Name, Now, Receipt, Refusal, Seq, Ticket};
 use tertulia_journal::{AppendError, LogId, ReadError, Record};
 use tertulia_wire::Code;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -24,14 +24,12 @@ use tokio::task::JoinHandle;
 use crate::clock::now;
 use crate::conn::Conn;
 use crate::feed::Feed;
-use crate::finals::Final;
 use crate::keeping::{self, Keeping};
-use crate::metrics::Crowd;
 use crate::node::Notice;
 use crate::sending;
 use crate::shared::Shared;
 use crate::wake::LocalWake;
-use crate::window::{Window, frame_ends};
+use crate::window::Window;
 
 /// Messages of which somebody who begins to look on is told the receipts: the newest that are not final yet.
 const PENDING_MAX: usize = 256;
@@ -111,6 +109,8 @@ pub(crate) struct Hosted {
     down: RefCell<Option<Down>>,
     /// The epoch's record is stored: the group serves.
     serving: Cell<bool>,
+    /// The node ends: nothing is published any more.
+    ending: Cell<bool>,
     ready: Notify,
 }
 
@@ -143,6 +143,7 @@ impl Hosted {
             keeping: Keeping::default(),
             down: RefCell::default(),
             serving: Cell::new(false),
+            ending: Cell::new(false),
             ready: Notify::new(),
             shared,
         }
@@ -150,9 +151,14 @@ impl Hosted {
 
     /// Tells the group something; what follows from it is carried out at the end of the turn.
     pub fn input(&self, input: Input) {
+        if self.ending.get() && matches!(input, Input::Publish(..)) {
+            return;
+        }
         // A hundred acknowledgements may come in one turn: the clock is not read for each.
         let heard = self.heard.get().unwrap_or_else(now);
         self.heard.set(Some(heard));
+        // Before it: what it confirms is pending for who has begun to look on since the last turn.
+        self.watch_or_not(heard);
         self.group.borrow_mut().handle(heard, input);
         self.dirty.wake();
     }
@@ -345,90 +351,6 @@ impl Hosted {
         }
     }
 
-    fn next_batch(&self, now: Now) -> Option<Batch> {
-        self.watch_or_not(now);
-        let mut group = self.group.borrow_mut();
-        group.settle(now);
-        group.take_batch(now)
-    }
-
-    /// Hands a batch to the journal; whether it is stored already.
-    fn append(&self, batch: Batch) -> bool {
-        let (mut first, end) = (batch.first, batch.first + u64::from(batch.count));
-        let pieces = batch.entries.len();
-        *self.under_way.borrow_mut() = batch
-            .entries
-            .iter()
-            .enumerate()
-            .map(|(index, bytes)| {
-                // Only where one piece ends and the next begins has to be looked for.
-                let count = || frame_ends(bytes).count() as u64;
-                let last = if index + 1 == pieces { end } else { first + count() } - 1;
-                let piece = Piece { bytes: bytes.clone(), first, last };
-                first = last + 1;
-                piece
-            })
-            .collect();
-        self.keeping.count(&batch);
-        let batch = tertulia_journal::Batch {
-            log: self.log,
-            epoch: batch.epoch,
-            first: batch.first,
-            count: batch.count,
-            time_us: batch.time_us,
-            notes: batch.notes,
-            entries: batch.entries,
-        };
-        let handed_over = Instant::now();
-        let batch = match self.shared.journal.append_at_once(batch) {
-            Ok(()) => {
-                self.shared.metrics.stored(handed_over.elapsed());
-                return true;
-            }
-            Err(batch) => batch,
-        };
-        let (key, stored, shared) = (self.key, self.stored.clone(), Arc::clone(&self.shared));
-        self.shared.journal.append(
-            batch,
-            Box::new(move |result| {
-                shared.metrics.stored(handed_over.elapsed());
-                // The shard is gone only when the node ends.
-                let _ = stored.send(Stored { key, result });
-            }),
-        );
-        false
-    }
-
-    /// The journal has answered: what is stored is delivered, after the next batch is on its way.
-    pub fn batch_done(&self, result: Result<(), AppendError>) {
-        match result {
-            Ok(()) => self.stored(now()),
-            Err(AppendError::NoSpace(_)) if self.serving.get() => {
-                self.under_way.borrow_mut().clear();
-                self.keeping.press();
-                self.group.borrow_mut().handle(now(), Input::NotStored);
-            }
-            Err(error) => return self.go_down(&error),
-        }
-        self.turn();
-        self.deliver();
-    }
-
-    /// The batch under way is stored: it is there for everybody.
-    fn stored(&self, now: Now) {
-        let mut window = self.window.borrow_mut();
-        for Piece { bytes, first, last } in self.under_way.borrow_mut().drain(..) {
-            self.feed.push(&bytes, first, last);
-            window.push(bytes, first, last);
-        }
-        drop(window);
-        self.group.borrow_mut().handle(now, Input::Stored);
-        if !self.serving.replace(true) {
-            self.ready.notify_waiters();
-        }
-        self.feed.advance(self.group.borrow().tail());
-    }
-
     /// Everybody is sent what is there: some here and now, and whoever would make the turn long by its own session.
     fn deliver(&self) {
         self.release();
@@ -460,155 +382,6 @@ impl Hosted {
         }
     }
 
-    fn carry_out(&self) {
-        let outputs: Vec<Output> = self.group.borrow_mut().outputs().collect();
-        let (mut finals, mut welcomed) = (Vec::new(), Vec::new());
-        for output in outputs {
-            match output {
-                Output::WatchedComplete(run) => finals.push(Final::Complete(run)),
-                Output::Watched(receipt) => finals.push(Final::One(receipt)),
-                output => {
-                    if let Output::Welcome(_, welcome) = &output {
-                        welcomed.push(welcome.name.clone());
-                    }
-                    self.carry_out_one(output);
-                }
-            }
-        }
-        if !finals.is_empty() {
-            self.feed.tell(finals);
-        }
-        let group = self.group.borrow();
-        let members = group.member_count() as u32;
-        if welcomed.is_empty() {
-            self.stats.members.store(members, Ordering::Relaxed);
-        } else {
-            // Whoever is here is reserved for no longer, in one step: the allocator counts everybody once.
-            let mut allocator = self.shared.allocator();
-            welcomed.iter().for_each(|name| allocator.joined(name.folded()));
-            self.stats.members.store(members, Ordering::Relaxed);
-        }
-        self.stats.tail.store(group.tail(), Ordering::Relaxed);
-        self.stats.first.store(group.first(), Ordering::Relaxed);
-        self.stats.epoch.store(group.epoch(), Ordering::Relaxed);
-    }
-
-    /// Since the message was given its number.
-    fn since(&self, seq: Seq) -> Option<Duration> {
-        let header = self.window.borrow().header(seq)?;
-        Some(Duration::from_micros(now().wall_us.saturating_sub(header.time_us)))
-    }
-
-    /// A receipt is given to somebody who waited for it.
-    fn count_given(&self, receipt: &Receipt) {
-        let (metrics, confirmed) = (&self.shared.metrics, u64::from(receipt.confirmed));
-        if receipt.is_complete() {
-            metrics.complete(1, confirmed, self.since(receipt.seq));
-        } else if receipt.is_final() {
-            metrics.missing(confirmed);
-        }
-    }
-
-    fn count(&self, output: &Output) {
-        let metrics = &self.shared.metrics;
-        match output {
-            Output::Stored(_, run) => {
-                metrics.messages.inc_by(u64::from(run.count));
-            }
-            Output::Complete(_, run) => {
-                let since = self.since(run.seq);
-                let confirmed = u64::from(run.members - run.reached);
-                metrics.complete(u64::from(run.count), confirmed, since);
-            }
-            Output::Receipt(_, _, receipt) => metrics.missing(u64::from(receipt.confirmed)),
-            Output::Refused(_, refusal) | Output::MessageRefused(_, _, refusal) => {
-                metrics.refused(Code::of_refusal(*refusal));
-            }
-            _ => {}
-        }
-    }
-
-    /// How its members are.
-    pub fn crowd(&self) -> Crowd {
-        let (group, mut crowd) = (self.group.borrow(), Crowd::default());
-        for member in group.members() {
-            match member.presence {
-                Presence::Away { .. } => crowd.away += 1,
-                Presence::Here(_) => {
-                    let lagging = if member.lagging { &mut crowd.lagging } else { &mut crowd.here };
-                    *lagging += 1;
-                    let cursor = member.acked.max(member.reached);
-                    crowd.lag = crowd.lag.max(group.tail().saturating_sub(cursor));
-                }
-            }
-        }
-        crowd
-    }
-
-    fn carry_out_one(&self, output: Output) {
-        self.count(&output);
-        match &output {
-            Output::Welcome(conn, _) | Output::SenderReady(conn, _) => {
-                let conn = *conn;
-                let what = if self.is_member(conn) { "a member's" } else { "a sender's" };
-                tracing::debug!(group = %self.name, conn = conn.0, "a connection is {what}");
-                self.to(conn, output);
-                if let Some(entering) = self.entering.borrow_mut().remove(&conn) {
-                    let _ = entering.send(Ok(()));
-                }
-            }
-            Output::Refused(conn, refusal) => {
-                let code = Code::of_refusal(*refusal).as_str();
-                tracing::debug!(group = %self.name, conn = conn.0, code, "refused");
-                if let Some(entering) = self.entering.borrow_mut().remove(conn) {
-                    self.conns.borrow_mut().remove(conn);
-                    let _ = entering.send(Err(*refusal));
-                } else {
-                    self.to(*conn, output);
-                }
-            }
-            Output::MessageRefused(conn, ..)
-            | Output::Stored(conn, _)
-            | Output::Complete(conn, _)
-            | Output::Receipt(conn, ..)
-            | Output::Confirmed(conn, _)
-            | Output::Gone(conn, _) => self.to(*conn, output),
-            Output::Close(conn, refusal) => {
-                if let Some(conn) = self.conns.borrow().get(conn) {
-                    conn.close(Code::of_refusal(*refusal), close_text(*refusal));
-                }
-            }
-            Output::Removed(ticket, there) => self.answer(*ticket, Answer::Removed(*there)),
-            Output::Awaited(..) => {
-                if let Output::Awaited(ticket, receipt) = output {
-                    self.answer(ticket, Answer::Receipt(receipt));
-                }
-            }
-            Output::Joined(name, door) => {
-                tracing::info!(group = %self.name, %name, door = door.as_str(), "joined");
-            }
-            // Those for who looks on are gathered.
-            Output::Watched(..) | Output::WatchedComplete(..) => {}
-            Output::Left(name, reason) => {
-                tracing::info!(group = %self.name, %name, why = reason.as_str(), "left");
-                let (group, name) = (self.name.to_string(), name.to_string());
-                self.shared.notice(Notice::Left { group, name, reason: *reason });
-            }
-        }
-    }
-
-    fn to(&self, conn: ConnId, output: Output) {
-        if let Some(conn) = self.conns.borrow().get(&conn) {
-            conn.push(output);
-        }
-    }
-
-    fn answer(&self, ticket: Ticket, answer: Answer) {
-        if let Some(asker) = self.tickets.borrow_mut().remove(&ticket) {
-            let _ = asker.send(answer);
-        }
-    }
-
     /// The group cannot go on here: whoever waits learns that the outcome is unknown by the connection's end.
     pub fn go_down(&self, error: &AppendError) {
         let code = match error {
@@ -637,25 +410,26 @@ impl Hosted {
         self.dirty.wake();
     }
 
+    /// The node ends: whoever publishes from now on is not answered, and asks again elsewhere or later. Cursors and leaving are taken in,
+    /// and what is under way is stored.
+    pub fn stop_publishing(&self) {
+        self.ending.set(true);
+        self.group.borrow_mut().handle(now(), Input::Checkpoint);
+        self.turn();
+    }
+
     /// The group ends here, for a reason that its connections are told.
     pub fn end(&self, code: Code, message: &'static str) {
         *self.down.borrow_mut() = Some(Down { code, message: message.to_owned() });
         self.feed.end();
         self.ready.notify_waiters();
         self.conns.borrow().values().for_each(|conn| conn.close(code, message));
+        self.entering.borrow_mut().clear();
         self.dirty.wake();
     }
 
     /// Why it is down, where it is.
     pub fn down(&self) -> Option<Down> {
         self.down.borrow().clone()
-    }
-}
-
-const fn close_text(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Replaced => "another connection has taken this membership over",
-        Refusal::BadAck => "an acknowledgement beyond what was sent, or of more than may be open",
-        _ => "the connection cannot go on",
     }
 }

@@ -59,7 +59,7 @@ impl Keeping {
         }
     }
 
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let old = self.batches.get() > 0 && mono_ms() >= self.since_ms.get() + SNAPSHOT_MS;
         let much = self.bytes.get() >= SNAPSHOT_BYTES || self.batches.get() >= SNAPSHOT_BATCHES;
         !self.under_way.get() && (old || much || self.pressed.get())
@@ -70,14 +70,15 @@ impl Keeping {
 pub(crate) fn look_after(hosted: &Rc<Hosted>) {
     if hosted.keeping.is_due() {
         let hosted = Rc::clone(hosted);
+        // Here, not in the task: it is looked after again before that runs.
+        hosted.keeping.under_way.set(true);
         tokio::task::spawn_local(async move { snapshot(&hosted).await });
     }
 }
 
 /// Stores a snapshot and trims what retention gives up.
-pub(crate) async fn snapshot(hosted: &Hosted) {
+async fn snapshot(hosted: &Hosted) {
     let keeping = &hosted.keeping;
-    keeping.under_way.set(true);
     keeping.bytes.set(0);
     keeping.batches.set(0);
     let pressed = keeping.pressed.replace(false);

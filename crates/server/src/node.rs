@@ -247,9 +247,8 @@ impl Node {
     /// A clean end: what was taken in is stored, cursors too, and connections are told.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-        for (shard, _) in &self.shards {
-            let _ = shard.ask(|answer| Job::End { answer }).await;
-        }
+        let ends = self.shards.iter().map(|(shard, _)| shard.ask(|answer| Job::End { answer }));
+        futures_util::future::join_all(ends).await;
         let threads: Vec<_> = self.shards.drain(..).map(|(_, thread)| thread).collect();
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().all(|thread| thread.join().is_ok())

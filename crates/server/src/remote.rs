@@ -86,6 +86,10 @@ pub(crate) async fn relay(
     answer: oneshot::Sender<Result<(), Refusal>>,
 ) {
     let id = conn.id;
+    // It may have ended since this task was made: nobody would answer, and the dropped answer says so.
+    if hosted.down().is_some() {
+        return;
+    }
     let (entering, entered) = oneshot::channel();
     hosted.enter(conn, input, entering);
     match entered.await {

@@ -37,6 +37,9 @@ const JOBS_MAX: usize = 1024;
 /// What a clean end waits for at most.
 const END_WAIT: Duration = Duration::from_secs(10);
 
+/// Between two looks at whether all is stored, at the end.
+const STORED_WAIT: Duration = Duration::from_millis(5);
+
 /// What a connection needs on its shard, besides its socket.
 pub(crate) struct Entrant {
     pub conn: ConnId,
@@ -391,13 +394,14 @@ impl Shard {
     /// Stores what is under way and every cursor, then a snapshot, and tells everybody.
     async fn end(&self, stored: &mut mpsc::UnboundedReceiver<Stored>) {
         let all: Vec<Rc<Hosted>> = self.groups.borrow().values().cloned().collect();
-        for hosted in &all {
-            hosted.group.borrow_mut().handle(crate::clock::now(), Input::Checkpoint);
-            hosted.turn();
-        }
+        all.iter().for_each(|hosted| hosted.stop_publishing());
         while all.iter().any(|hosted| hosted.down().is_none() && !hosted.group.borrow().is_idle()) {
-            let Some(stored) = stored.recv().await else { break };
-            self.batch_done(stored);
+            // What a driver stores in its own turn is told to nobody: looked at again before long.
+            match tokio::time::timeout(STORED_WAIT, stored.recv()).await {
+                Ok(Some(stored)) => self.batch_done(stored),
+                Ok(None) => break,
+                Err(_) => {}
+            }
         }
         for hosted in all.iter().filter(|hosted| hosted.down().is_none()) {
             hosted.end(Code::ShuttingDown, "the node is ending; connect again in a while");

@@ -71,6 +71,20 @@ fn a_cursor_is_stored_within_a_second_and_at_a_clean_end_at_once() {
 }
 
 #[test]
+fn nothing_is_due_while_a_batch_is_on_its_way() {
+    let mut rig = Rig::with(&["ana", "bo"]);
+    let seq = rig.publish(1, "ana", 1);
+    rig.ack(2, seq);
+    rig.send(1, "ana", 2);
+    rig.begin();
+    rig.later(2000);
+    assert_eq!(rig.group.deadline_ms(), None, "a tick can do nothing about the cursor");
+    rig.stored();
+    rig.ack(2, seq + 1);
+    assert!(rig.group.deadline_ms().is_some());
+}
+
+#[test]
 fn a_snapshot_taken_at_any_point_comes_to_the_same() {
     let mut rig = Rig::with(&["ana", "bo", "cy"]);
     let mut snapshots = Vec::new();

@@ -31,7 +31,7 @@ use crate::sending::Sending;
 use crate::stream::Stream;
 
 /// Read before somebody else on the shard has a turn.
-const READ_TURN_BYTES: usize = 256 << 10;
+const READ_TURN_BYTES: usize = 1 << 20;
 /// Room that is made for each read of somebody who says much, and of who only acknowledges.
 const READ_ROOM_BYTES: usize = 64 << 10;
 const SMALL_ROOM_BYTES: usize = 512;
@@ -86,6 +86,22 @@ enum Stage {
     GivesWay(Pin<Box<dyn Future<Output = ()>>>),
     /// Nothing more is said.
     Ends(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl Stage {
+    fn gives_way() -> Self {
+        Self::GivesWay(Box::pin(tokio::task::yield_now()))
+    }
+}
+
+/// What follows from an event.
+enum Taken {
+    /// There may be something to write.
+    Writes,
+    /// There is not: it waits on.
+    Waits,
+    /// There is more to read, and others have a turn first.
+    GivesWay,
 }
 
 /// See the module: runs until the connection ends, and says whether that was its own fault. Small, since everybody in a group has
@@ -203,10 +219,17 @@ impl Session {
                 Stage::Waits(interest) => {
                     let interest = *interest;
                     let event = ready!(self.poll_event(interest, cx))?;
-                    if !self.take_event(event, interest)? {
-                        self.hold();
-                        self.stage = Stage::Waits(self.interest(false));
-                        continue;
+                    match self.take_event(event, interest)? {
+                        Taken::Writes => {}
+                        Taken::Waits => {
+                            self.hold();
+                            self.stage = Stage::Waits(self.interest(false));
+                            continue;
+                        }
+                        Taken::GivesWay => {
+                            self.stage = Stage::gives_way();
+                            continue;
+                        }
                     }
                 }
                 Stage::GivesWay(turn) => ready!(turn.as_mut().poll(cx)),
@@ -230,7 +253,7 @@ impl Session {
         }
         match wrote {
             Wrote::More => {
-                return Ok(Some(Stage::GivesWay(Box::pin(tokio::task::yield_now()))));
+                return Ok(Some(Stage::gives_way()));
             }
             Wrote::Behind if self.reading.is_none() => {
                 let reading = self.outbox().read(&self.hosted);
@@ -279,23 +302,25 @@ impl Session {
         }
     }
 
-    /// Takes in what has come; whether that may have left something to write. What only the group has to answer has not: the driver
-    /// writes it, or wakes this one.
-    fn take_event(&mut self, event: Event, interest: Option<Interest>) -> io::Result<bool> {
+    /// Takes in what has come. What only the group has to answer leaves nothing to write: the driver writes it, or wakes this one.
+    fn take_event(&mut self, event: Event, interest: Option<Interest>) -> io::Result<Taken> {
         let reads = interest.is_some_and(Interest::is_readable);
         match event {
             Event::Called => self.give_up()?,
             // One that has failed was told to the log by its panic.
             Event::Replied(Ok(reply)) if self.last_call.is_none() => self.outbox().answer(reply),
-            Event::Read(read) => self.take_read(read),
+            Event::Read(read) if self.last_call.is_none() => self.take_read(read),
             Event::Ready(ready) if ready.is_readable() && reads => {
-                self.read()?;
+                if self.read()? {
+                    return Ok(Taken::GivesWay);
+                }
                 let blocked = interest.is_some_and(Interest::is_writable);
-                return Ok(blocked || self.last_call.is_some() || !self.outbox().at_boundary());
+                let writes = blocked || self.last_call.is_some() || !self.outbox().at_boundary();
+                return Ok(if writes { Taken::Writes } else { Taken::Waits });
             }
-            Event::Replied(_) | Event::Ready(_) | Event::Woken => {}
+            Event::Replied(_) | Event::Read(_) | Event::Ready(_) | Event::Woken => {}
         }
-        Ok(true)
+        Ok(Taken::Writes)
     }
 
     /// What comes first, in this order: who waits for a reply, or has to give up, is not kept from it by reading. Each costs
@@ -357,7 +382,8 @@ impl Session {
         self.conn.writing().write(&self.hosted, &self.conn)
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    /// Reads what there is, at most a turn's worth; whether there may be more.
+    fn read(&mut self) -> io::Result<bool> {
         let mut left = READ_TURN_BYTES;
         while left > 0 {
             if self.inbound.is_empty() && !self.says_much {
@@ -384,7 +410,7 @@ impl Session {
         } else if self.inbound.len() <= PART_BYTES {
             self.inbound = BytesMut::from(&self.inbound[..]);
         }
-        Ok(())
+        Ok(left == 0)
     }
 
     /// Takes in every whole frame: runs of publishes as they are, acknowledgements joined.
@@ -408,10 +434,18 @@ impl Session {
             match ClientFrame::take(&mut self.inbound) {
                 Ok(None) => break,
                 Ok(Some(ClientFrame::Ack(more))) => ack = self.join_acks(ack, more),
-                Ok(Some(frame)) => self.control(frame),
+                Ok(Some(frame)) => {
+                    // What was confirmed before it counts before it: a LEAVE takes the member away.
+                    self.acknowledge(ack.take());
+                    self.control(frame);
+                }
                 Err(error) => self.end(Code::BadFrame, error.to_string()),
             }
         }
+        self.acknowledge(ack);
+    }
+
+    fn acknowledge(&self, ack: Option<Ack>) {
         if let Some(ack) = ack {
             self.hosted.input(Input::Ack(self.conn.id, ack));
         }
@@ -423,9 +457,7 @@ impl Session {
             self.end(Code::BadAck, format!("#{} was not sent yet", ack.cursor));
             return before;
         }
-        if let Some(before) = before.filter(|before| !before.failed.is_empty()) {
-            self.hosted.input(Input::Ack(self.conn.id, before));
-        }
+        self.acknowledge(before.filter(|before| !before.failed.is_empty()));
         let failed = ack.failed.into_iter().map(|failed| (failed.seq, failed.code)).collect();
         Some(Ack { cursor: ack.cursor, open: ack.open, failed })
     }
@@ -513,6 +545,8 @@ impl Session {
             self.is_bad |= matches!(code, Code::BadFrame | Code::BadAck | Code::Limit);
             self.answer(&NodeFrame::Close { code, message: message.into() });
             self.last_call = Some(Instant::now() + FAREWELL);
+            // Also where the driver writes next: it is the last frame.
+            self.outbox().finish();
             self.inbound = BytesMut::new();
         }
     }

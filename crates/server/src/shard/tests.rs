@@ -14,14 +14,11 @@ use super::*;
 use crate::config::NodeLimits;
 use crate::{doors, testing};
 
+mod ending;
 mod paced;
 
-/// Runs a node of one shard and a client of it on the test's own runtime, whose clock stands still while anybody has work.
-async fn with_node<T>(
-    limits: NodeLimits,
-    door: Door,
-    client: impl AsyncFnOnce(SocketAddr) -> T,
-) -> T {
+/// Runs a node of one shard and what `work` does with it on the test's own runtime, whose clock stands still while anybody has work.
+async fn with_directory<T>(limits: NodeLimits, work: impl AsyncFnOnce(Arc<Directory>) -> T) -> T {
     let shared = testing::shared(limits);
     let (limits, rules) = (shared.config.limits.accounts.clone(), shared.config.accounts);
     let catalog = Arc::clone(&shared.catalog);
@@ -33,15 +30,28 @@ async fn with_node<T>(
     let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts, peers.unwrap()));
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
     directory.load(vec![ShardHandle { jobs }]).expect("an empty catalog");
-    let listener = doors::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let accepting = tokio::spawn(doors::accept(listener, door, Arc::clone(&directory)));
     let local = LocalSet::new();
-    let shard = local.spawn_local(Shard::new(shared, directory).run(receiver));
-    let came = local.run_until(client(address)).await;
-    accepting.abort();
+    let shard = local.spawn_local(Shard::new(shared, Arc::clone(&directory)).run(receiver));
+    let came = local.run_until(work(directory)).await;
     shard.abort();
     came
+}
+
+/// The same with a client of one of its doors.
+async fn with_node<T>(
+    limits: NodeLimits,
+    door: Door,
+    client: impl AsyncFnOnce(SocketAddr) -> T,
+) -> T {
+    with_directory(limits, async |directory| {
+        let listener = doors::listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let accepting = tokio::spawn(doors::accept(listener, door, directory));
+        let came = client(address).await;
+        accepting.abort();
+        came
+    })
+    .await
 }
 
 struct Client {

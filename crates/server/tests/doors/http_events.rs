@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use crate::http_client::{Ask, Event, Events};
-use crate::support::{LineClient, NativeClient, config, start};
+use crate::support::{LineClient, NativeClient, config, start, within};
 
 async fn said(http: SocketAddr, text: &str) -> u64 {
     let ask = Ask::post(http, "/api/groups/ops/messages?wait=stored", text.to_owned());
@@ -144,6 +144,46 @@ async fn a_stream_ends_when_its_group_is_deleted() {
     client.send(&delete).await;
     assert!(matches!(client.frame().await, tertulia_wire::NodeFrame::Done { .. }));
     assert_eq!(events.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_behind_ends_too_when_its_group_is_deleted() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let (http, native) =
+        (node.endpoints().http.expect("http"), node.endpoints().native.expect("native"));
+    Ask::json(http, "/api/groups", &json!({ "name": "ops" })).answer().await;
+    // More than sockets hold, so that the journal is read after the group has gone.
+    let text = "x".repeat(500_000);
+    for _ in 0..40 {
+        said(http, &text).await;
+    }
+    let mut events = follow(http, "?after=0").await;
+    let mut client = NativeClient::connect(native).await;
+    let delete = tertulia_wire::ClientFrame::Delete { id: 1, group: "ops".to_owned() };
+    client.send(&delete).await;
+    assert!(matches!(client.frame().await, tertulia_wire::NodeFrame::Done { .. }));
+    let mut seen = 0;
+    while events.next().await.is_some() {
+        seen += 1;
+    }
+    assert!(seen < 40, "all of it came before the group was deleted: nothing is shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_group_in_which_nothing_happens_is_told_the_next_receipt() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let (http, native) =
+        (node.endpoints().http.expect("http"), node.endpoints().native.expect("native"));
+    let (mut ana, _) = NativeClient::member(native, "ana", "ops").await;
+    let seq = said(http, "late").await;
+    assert_eq!(ana.message().await.0, seq);
+    let mut events = follow(http, "").await;
+    // Nothing has had the group look about it since it was followed.
+    ana.ack(seq).await;
+    let event = within("the receipt", events.next()).await.expect("an event");
+    assert_eq!(receipt_of(&event), (seq, 1, vec![]));
 }
 
 fn receipt_of(event: &Event) -> (u64, u64, Vec<&str>) {

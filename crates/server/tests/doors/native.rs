@@ -1,8 +1,9 @@
 //! The native door: members, senders, receipts, resumption, restarts.
 
 use tertulia_group::{Position, SenderId};
-use tertulia_wire::native::{Join, Start};
+use tertulia_wire::native::{Ack, Join, Start};
 use tertulia_wire::{ClientFrame, Code, NodeFrame};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{NativeClient, config, join, start, within};
 
@@ -240,4 +241,79 @@ async fn one_that_brought_its_secret_comes_back_though_its_first_welcome_was_los
     let welcome = again.try_join(durable).await.expect("it shows what it brought");
     assert!(welcome.resumed && welcome.secret == secret);
     within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_leaver_confirms_in_the_same_breath_counts() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let (mut luis, _) = NativeClient::member(address, "luis", "ops").await;
+    let (mut sender, _) =
+        NativeClient::sender(address, "eva", "ops", SenderId([7; 16]), false).await;
+    sender.publish("eva", 1, b"hola").await;
+    let NodeFrame::Stored(runs) = sender.frame().await else { panic!("STORED comes first") };
+    let (seq, ..) = luis.message().await;
+    let mut both = bytes::BytesMut::new();
+    let ack = Ack { cursor: seq, open: Vec::new(), failed: Vec::new() };
+    ClientFrame::Ack(ack).encode(&mut both);
+    ClientFrame::Leave.encode(&mut both);
+    luis.write(&both).await;
+    match sender.frame().await {
+        NodeFrame::Complete(complete) => assert_eq!(complete[0].seq, runs[0].seq),
+        other => panic!("luis has confirmed it before it left: {other:?}"),
+    }
+    within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_ends_tells_who_never_stops_sending() {
+    let data = tempfile::tempdir().expect("a folder");
+    let mut config = config(data.path());
+    // Small batches: those that wait take longer than it takes to send more.
+    (config.fsync, config.group_limits.batch_bytes_max) = (true, 1 << 10);
+    let node = start(config).await;
+    let address = node.endpoints().native.expect("the native door is on");
+    let mut maker = NativeClient::connect(address).await;
+    maker.send(&ClientFrame::Create { id: 1, group: "ops".to_owned(), rules: None }).await;
+    assert!(matches!(maker.frame().await, NodeFrame::Done { .. }));
+    // Several, each with enough on its way: one batch is always under way, and the next one waits.
+    let mut all = Vec::new();
+    let (begun, mut has_begun) = tokio::sync::mpsc::channel(8);
+    for id in 1..=4 {
+        let (mut sender, _) =
+            NativeClient::sender(address, "eva", "ops", SenderId([id; 16]), false).await;
+        let begun = begun.clone();
+        all.push(tokio::spawn(async move {
+            let (mut counter, mut stored) = (0, 0);
+            loop {
+                while counter < stored + 2000 {
+                    let mut out = bytes::BytesMut::new();
+                    for _ in 0..100 {
+                        counter += 1;
+                        tertulia_wire::native::write_publish(&mut out, "eva", counter, false, b"x");
+                    }
+                    // What the node does not take any more is told by what it says last.
+                    let _ = sender.stream.write_all(&out).await;
+                }
+                match sender.frame_or_end().await {
+                    Some(NodeFrame::Stored(runs)) => {
+                        stored += runs.iter().map(|run| u64::from(run.count)).sum::<u64>();
+                        let _ = begun.try_send(());
+                    }
+                    Some(NodeFrame::Close { code, .. }) => return Some(code),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        }));
+    }
+    for _ in 0..8 {
+        has_begun.recv().await.expect("they send");
+    }
+    within("the node's end", node.stop()).await;
+    for sender in all {
+        let code = within("the last frame", sender).await.expect("it is heard");
+        assert_eq!(code, Some(Code::ShuttingDown), "cut off without a word");
+    }
 }

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::http_client::Ask;
-use crate::support::{LineClient, config, start, within};
+use crate::support::{LineClient, config, narrow_stream, start, within};
 
 pub struct Web {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -225,4 +225,27 @@ async fn a_hundred_web_members_see_one_order() {
         all.push(member.await.expect("it ends"));
     }
     assert!(all.iter().all(|seen| *seen == all[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_does_not_read_is_not_heard_without_end() {
+    /// What sockets and the node's own answers hold is a small part of it.
+    const TOO_MUCH: usize = 24 << 20;
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let http = node.endpoints().http.expect("http");
+    let url = format!("ws://{http}/api/ws");
+    let connecting = tokio_tungstenite::client_async(url, narrow_stream(http).await);
+    let (mut socket, _) = connecting.await.expect("a WebSocket");
+    socket.send(Message::text(join("ana").to_string())).await.expect("writes");
+    // A second one is refused, each time.
+    let again = Message::text(format!("{:400}", join("ana").to_string()));
+    let mut written = 0;
+    // Nothing goes on for so long: it is blocked. It may also be cut off.
+    let patience = std::time::Duration::from_secs(3);
+    while let Ok(Ok(())) = tokio::time::timeout(patience, socket.send(again.clone())).await {
+        written += again.len();
+        assert!(written < TOO_MUCH, "the node takes in questions whose answers nobody reads");
+    }
+    within("the node's end", node.stop()).await;
 }

@@ -204,6 +204,10 @@ impl Stream {
             if !chunk.is_empty() {
                 return Some(chunk);
             }
+            // Behind a group that is not served any more: nothing else will come of its journal.
+            if self.following.has_ended() {
+                return None;
+            }
         }
     }
 

@@ -38,6 +38,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// What the closing takes at most.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Lines that wait to be written; with more of them nothing is taken in.
+const CONTROL_MAX: usize = 1024;
+
 /// Why a session ends.
 enum End {
     /// The client did, or its network.
@@ -206,11 +209,12 @@ impl<'a> Session<'a> {
                         false => self.socket.unflushed = false,
                     }
                 }
-                message = self.socket.stream.next() => {
+                // Who does not read what it is told is not heard either: each of its frames may be answered.
+                message = self.socket.stream.next(), if self.control.len() < CONTROL_MAX => {
                     let Some(Ok(message)) = message else { return Err(End::Gone) };
                     self.hear(message).await?;
                 }
-                said = self.remote.said(), if self.control.len() < 1024 => self.take_in(said)?,
+                said = self.remote.said(), if self.control.len() < CONTROL_MAX => self.take_in(said)?,
                 there_is = self.following.until(self.next), if !waits && follows => if !there_is {
                     return Err(End::Told("SHUTTING_DOWN", "the group is not served any more here".to_owned()));
                 },

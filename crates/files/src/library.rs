@@ -404,9 +404,7 @@ impl Library {
     /// # Errors
     /// Of making it; [`io::ErrorKind::StorageFull`] where `size` bytes are not free.
     pub fn stage(&self, size: u64) -> io::Result<Staged> {
-        if self.folder.free_bytes().is_some_and(|free| free < size) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.folder.check_space(size)?;
         if self.read().by_name.len() >= FILES_MAX {
             let text = format!("there are {FILES_MAX} files, as many as a peer shares");
             return Err(io::Error::other(text));
@@ -434,9 +432,7 @@ impl Library {
     /// # Errors
     /// As [`Library::stage`].
     pub fn stage_folder(&self, files: u64, size: u64) -> io::Result<StagedFolder> {
-        if self.folder.free_bytes().is_some_and(|free| free < size) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.folder.check_space(size)?;
         if self.read().by_name.len() as u64 + files > FILES_MAX as u64 {
             let text = format!("a peer shares at most {FILES_MAX} files");
             return Err(io::Error::other(text));
@@ -611,7 +607,9 @@ mod tests {
         assert_eq!(file.outline.hash(), ContentHash::of(b"hola"));
         assert!(library.content(ContentHash::of(b"hola")).is_some());
         assert_eq!(library.look().unwrap().hashed, 0);
-        assert_eq!(library.stage(u64::MAX).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let full = library.stage(u64::MAX).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(full.to_string().contains("TiB needed, "), "{full}");
     }
 
     #[test]

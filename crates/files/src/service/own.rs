@@ -299,7 +299,7 @@ pub(super) fn of_io(error: &io::Error) -> Status {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => refused(
             Code::ResourceExhausted,
             "NO_SPACE",
-            "there is no space for it on the peer's disk",
+            &format!("there is no space for it on the peer's disk ({error})"),
         ),
         io::ErrorKind::InvalidData => bad("the content is not as long as was said"),
         _ => refused(Code::Internal, "IO", &error.to_string()),

@@ -395,7 +395,10 @@ pub fn failure(why: NotFetched, path: &Path) -> Failure {
                 Failure::failed("BUSY", format!("{shown} is being fetched by another program"))
             }
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Failure::failed("NO_SPACE", format!("there is no space for {shown}"))
+                let text = format!(
+                    "there is no space for {shown} ({error}); make room, and try again: what is here is kept"
+                );
+                Failure::failed("NO_SPACE", text)
             }
             _ => Failure::io(&format!("cannot write {shown}"), &error),
         },

@@ -74,6 +74,8 @@ impl From<Status> for Refused {
 #[derive(Clone, Debug)]
 pub struct OwnPeer {
     client: PeerClient<Channel>,
+    /// Both ends of the connection: its own, and the peer's.
+    ends: (SocketAddr, SocketAddr),
 }
 
 /// Who has a content, and the right to fetch it.
@@ -116,6 +118,7 @@ impl OwnPeer {
         let stream = stream.map_err(|error| gone(&error))?.map_err(|error| gone(&error))?;
         stream.set_nodelay(true).map_err(|error| gone(&error))?;
         let peer: SocketAddr = stream.peer_addr().map_err(|error| gone(&error))?;
+        let ends = (stream.local_addr().map_err(|error| gone(&error))?, peer);
         let channel = if peer.ip().to_canonical().is_loopback() {
             over(stream).await
         } else {
@@ -127,7 +130,15 @@ impl OwnPeer {
             over(stream.map_err(|error| gone(&error))?).await
         };
         let client = PeerClient::new(channel.map_err(|error| gone(&error))?);
-        Ok(Self { client: client.max_decoding_message_size(MESSAGE_BYTES_MAX * 16) })
+        Ok(Self { client: client.max_decoding_message_size(MESSAGE_BYTES_MAX * 16), ends })
+    }
+
+    /// Whether it is the one that listens at this address of this machine.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let [own, peer, other] =
+            [self.ends.0, self.ends.1, address].map(|end| end.ip().to_canonical());
+        // By whatever address it was reached, who is at both ends of a connection is on one machine.
+        address.port() == self.ends.1.port() && (peer == other || peer == own)
     }
 
     /// Makes an account at the peer's node; whether it is the administrator.
@@ -295,7 +306,8 @@ impl OwnPeer {
         sent: Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Result<Saved, Refused> {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let head = SaveFileHead { name: name.as_str().to_owned(), size, replace };
+        let name = name.as_str().to_owned();
+        let head = SaveFileHead { name, size, replace, in_place: false };
         let sending = tokio::spawn(async move {
             let part = |part| SaveFileRequest { part: Some(part) };
             let mut all = 0;
@@ -317,13 +329,38 @@ impl OwnPeer {
         if let Ok(Err(error)) = sending.await {
             return Err(Refused::new("IO", error.to_string()));
         }
-        let reply = reply?.into_inner();
-        let file = reply
-            .file
-            .map(line)
-            .ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
-        Ok(Saved { file, unchanged: reply.unchanged })
+        saved(reply?.into_inner())
     }
+}
+
+impl OwnPeer {
+    /// Has the peer look at a file that is in its folder already, under this name: it is shared as it is now.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn look_at_file(&mut self, name: &FileName) -> Result<Saved, Refused> {
+        let name = name.as_str().to_owned();
+        let head = SaveFileHead { name, size: 0, replace: false, in_place: true };
+        let request = SaveFileRequest { part: Some(Part::Head(head)) };
+        saved(self.client.save_file(tokio_stream::once(request)).await?.into_inner())
+    }
+
+    /// The same of a folder directly in its folder: of all that is in it.
+    ///
+    /// # Errors
+    /// [`Refused`]: `BAD_FOLDER` where it cannot be shared as a whole.
+    pub async fn look_at_folder(&mut self, name: &FileName) -> Result<Saved, Refused> {
+        let name = name.as_str().to_owned();
+        let head = SaveFolderHead { name, files: 0, size: 0, in_place: true };
+        let request = SaveFolderRequest { part: Some(FolderPart::Head(head)) };
+        saved(self.client.save_folder(tokio_stream::once(request)).await?.into_inner())
+    }
+}
+
+fn saved(reply: proto::SaveFileReply) -> Result<Saved, Refused> {
+    let file = reply.file.map(line);
+    let file = file.ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
+    Ok(Saved { file, unchanged: reply.unchanged })
 }
 
 /// A file of a folder that is to be saved.
@@ -350,17 +387,15 @@ impl OwnPeer {
     ) -> Result<Saved, Refused> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (count, size) = (files.len() as u64, files.iter().map(|file| file.size).sum());
-        let head = SaveFolderHead { name: name.as_str().to_owned(), files: count, size };
+        let name = name.as_str().to_owned();
+        let head = SaveFolderHead { name, files: count, size, in_place: false };
         let sending =
             tokio::task::spawn_blocking(move || send(head, &files, &open, &sender, &sent));
         let reply = self.client.save_folder(ReceiverStream::new(receiver)).await;
         if let Ok(Err((path, error))) = sending.await {
             return Err(Refused::new("IO", format!("cannot read {path}: {error}")));
         }
-        let reply = reply?.into_inner();
-        let file = reply.file.map(line);
-        let file = file.ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
-        Ok(Saved { file, unchanged: reply.unchanged })
+        saved(reply?.into_inner())
     }
 }
 
@@ -379,12 +414,13 @@ fn send(
     }
     for FolderFile { path, size } in files {
         let failed = |error| (path.as_str().to_owned(), error);
-        let head = SaveFileHead { name: path.as_str().to_owned(), size: *size, replace: false };
+        let (name, size) = (path.as_str().to_owned(), *size);
+        let head = SaveFileHead { name, size, replace: false, in_place: false };
         if !put(FolderPart::File(head)) {
             return Ok(());
         }
         // What has grown meanwhile is sent as it was; what has shrunk is refused by the peer.
-        let mut content = open(path).map_err(failed)?.take(*size);
+        let mut content = open(path).map_err(failed)?.take(size);
         loop {
             let mut buffer = Vec::new();
             let mut part = (&mut content).take(PIECE_BYTES as u64);

@@ -96,18 +96,22 @@ pub struct Saved {
     pub unchanged: bool,
 }
 
-/// While an answer is waited for, the peer is asked so often whether it is there, and has so long to say so.
-const ALIVE_EVERY: Duration = Duration::from_secs(5);
-const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a peer may be silent, unless that is said otherwise.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Parts of a file that wait to be sent.
 const AHEAD: usize = 4;
 
 impl OwnPeer {
-    /// Connects to the peer at `address`: plain on this machine, over TLS as its owner (`identity`) elsewhere.
+    /// Connects to the peer at `address`: plain on this machine, over TLS as its owner (`identity`) elsewhere. While an answer is
+    /// waited for, however long that takes, the peer is asked whether it is there: who is silent for `silence` is given up.
     ///
     /// # Errors
     /// `NO_PEER` where nobody is there, `INSECURE` where it is elsewhere and there is no identity.
-    pub async fn connect(address: &str, identity: Option<&Identity>) -> Result<Self, Refused> {
+    pub async fn connect(
+        address: &str,
+        identity: Option<&Identity>,
+        silence: Duration,
+    ) -> Result<Self, Refused> {
         let gone = |error: &dyn std::fmt::Display| {
             Refused::new(
                 "NO_PEER",
@@ -120,14 +124,15 @@ impl OwnPeer {
         let peer: SocketAddr = stream.peer_addr().map_err(|error| gone(&error))?;
         let ends = (stream.local_addr().map_err(|error| gone(&error))?, peer);
         let channel = if peer.ip().to_canonical().is_loopback() {
-            over(stream).await
+            over(stream, silence).await
         } else {
             let insecure = "a peer on another machine takes its owner only, by its certificate";
             let identity = identity.ok_or_else(|| Refused::new("INSECURE", insecure))?;
             let config = tls::client_config(identity, identity.fingerprint());
             let config = config.map_err(|error| gone(&error))?;
-            let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await;
-            over(stream.map_err(|error| gone(&error))?).await
+            let shaken = TlsConnector::from(config).connect(tls::server_name(), stream);
+            let stream = timeout(CONNECT_WAIT, shaken).await.map_err(|error| gone(&error))?;
+            over(stream.map_err(|error| gone(&error))?, silence).await
         };
         let client = PeerClient::new(channel.map_err(|error| gone(&error))?);
         Ok(Self { client: client.max_decoding_message_size(MESSAGE_BYTES_MAX * 16), ends })
@@ -454,8 +459,8 @@ fn line(file: proto::File) -> FileLine {
     FileLine { name, size, hash: hex(&hash), holders, online, files }
 }
 
-/// A channel over one connection that is there already.
-async fn over<T>(stream: T) -> Result<Channel, tonic::transport::Error>
+/// A channel over one connection that is there already, which ends when the peer is silent for so long.
+async fn over<T>(stream: T, silence: Duration) -> Result<Channel, tonic::transport::Error>
 where
     T: AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -465,7 +470,7 @@ where
         std::future::ready(stream.take().ok_or_else(gone))
     });
     // A peer that is stopped, or hangs, takes everything and answers nothing: not even this.
-    let endpoint =
-        endpoint().http2_keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_WITHIN);
+    let half = silence / 2;
+    let endpoint = endpoint().http2_keep_alive_interval(half).keep_alive_timeout(half);
     endpoint.connect_with_connector(connector).await
 }

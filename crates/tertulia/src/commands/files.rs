@@ -1,6 +1,7 @@
 //! `files`: finds and lists files and peers through one's own peer; what else it does is in files of its own.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tertulia_client::Target;
@@ -24,7 +25,8 @@ const HASH_SHOWN: usize = 16;
 /// Does what is told.
 pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome {
     let mut exit = Exit::Done;
-    let mut peer = own_peer(args.peer.peer.as_deref().unwrap_or_default()).await?;
+    let address = args.peer.peer.as_deref().unwrap_or_default();
+    let mut peer = own_peer(address, args.peer.peer_silence).await?;
     match args.command {
         FilesCommand::Save { paths, force, group, wait, timeout, name } => {
             let telling = group.map(|group| Telling { group, wait, timeout, name });
@@ -71,13 +73,14 @@ pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome 
 }
 
 /// A connection to one's own peer: at this address, or the one that runs on this machine where it is empty.
-pub async fn own_peer(address: &str) -> Result<OwnPeer, Failure> {
+/// It is given up where it is silent for so long.
+pub async fn own_peer(address: &str, silence: Duration) -> Result<OwnPeer, Failure> {
     let (address, identity) = match address {
         "" => peers::running().map(|(address, identity)| (address, Some(identity)))?,
         address => (with_port(address), peers::any_identity()),
     };
     let identity = identity.and_then(|path| Identity::load_or_make(&path).ok());
-    Ok(OwnPeer::connect(&address, identity.as_ref()).await?)
+    Ok(OwnPeer::connect(&address, identity.as_ref(), silence).await?)
 }
 
 /// A number alone is a port of this machine; a host alone has the usual one.

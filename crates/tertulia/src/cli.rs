@@ -441,7 +441,8 @@ pub struct FilesArgs {
 pub enum FilesCommand {
     /// Saves files and folders into your peer's folder: others find them from then on
     Save {
-        /// The files; a folder is saved as a whole, without what is hidden in it
+        /// The files; a folder is saved as a whole, without what is hidden in it, and what is in the shared
+        /// folder already stays where it is. One that fails is named, the others are saved
         #[arg(required = true)]
         paths: Vec<PathBuf>,
         /// Replace a file of the same name

@@ -149,9 +149,7 @@ impl Assembly {
                 here.push((entry.path.clone(), Arc::new(outline)));
             }
         }
-        if place::free_bytes(&files).is_some_and(|free| free < missing) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        place::check_space(&files, missing)?;
         for entry in manifest.entries() {
             open_below(&files, &entry.path, true)?;
         }
@@ -540,8 +538,11 @@ mod tests {
             place::faults::set_free(Some(free));
             let prepared = assembly.prepare(&manifest);
             place::faults::set_free(None);
-            let kind = prepared.map(|_| ()).map_err(|error| error.kind());
-            assert_eq!(kind, if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull) }, "{free}");
+            assert_eq!(prepared.is_ok(), fits, "{free}");
+            if let Err(error) = prepared {
+                assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+                assert!(error.to_string().ends_with(" needed, 97.7 KiB free"), "{error}");
+            }
         }
     }
 }

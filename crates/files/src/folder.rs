@@ -280,9 +280,12 @@ impl Folder {
         }
     }
 
-    /// Bytes that are free on its disk, where the system says so.
-    pub fn free_bytes(&self) -> Option<u64> {
-        place::free_bytes(&self.dir)
+    /// Whether so many bytes are free on its disk, where the system says so.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`], which says how many are needed and how many are free.
+    pub fn check_space(&self, needed: u64) -> io::Result<()> {
+        place::check_space(&self.dir, needed)
     }
 }
 

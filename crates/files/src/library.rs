@@ -105,6 +105,11 @@ fn list(folder: &FileName, files: &[SharedFile]) -> Result<Manifest, BadManifest
     Manifest::new(entries.collect())
 }
 
+/// A file or folder is not now what it was a moment ago.
+fn changing(name: &FileName) -> io::Error {
+    io::Error::other(format!("{name} is being changed just now; try again when it is not"))
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Library {
@@ -404,13 +409,8 @@ impl Library {
     /// # Errors
     /// Of making it; [`io::ErrorKind::StorageFull`] where `size` bytes are not free.
     pub fn stage(&self, size: u64) -> io::Result<Staged> {
-        if self.folder.free_bytes().is_some_and(|free| free < size) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        if self.read().by_name.len() >= FILES_MAX {
-            let text = format!("there are {FILES_MAX} files, as many as a peer shares");
-            return Err(io::Error::other(text));
-        }
+        self.folder.check_space(size)?;
+        self.check_count(1)?;
         self.folder.stage()
     }
 
@@ -429,18 +429,81 @@ impl Library {
         Ok(file)
     }
 
+    /// Shares a file that is in the folder as it is now, before it would be looked at by itself; it is synced. Blocks, as long as
+    /// hashing it takes.
+    ///
+    /// # Errors
+    /// Of reading and syncing it; where it changes meanwhile, or there are as many files as a peer shares.
+    pub fn look_at(&self, name: &FileName) -> io::Result<SharedFile> {
+        let file = self.take_in_now(name)?;
+        if !self.is_synced(&file) {
+            return Err(changing(name));
+        }
+        self.list_folders();
+        self.tell();
+        self.keep();
+        Ok(file)
+    }
+
+    /// The same of a folder directly in this one, with all that is in it; why it is none that can be shared as a whole, where
+    /// it is not. Blocks.
+    ///
+    /// # Errors
+    /// As [`Library::look_at`].
+    pub fn look_at_folder(&self, name: &FileName) -> io::Result<Result<SharedFolder, BadManifest>> {
+        let Found { files, .. } = self.folder.scan_below(name)?;
+        let there: BTreeSet<&FileName> = files.iter().map(|(name, _)| name).collect();
+        let known = self.read().below(name);
+        for gone in known.iter().filter(|file| !there.contains(&file.name)) {
+            self.write().remove(&gone.name);
+        }
+        let files = files.iter().map(|(name, _)| self.take_in_now(name));
+        let files = files.collect::<io::Result<Vec<SharedFile>>>()?;
+        let hash = match list(name, &files) {
+            Ok(list) => ContentHash::of(&list.write()),
+            Err(why) => return Ok(Err(why)),
+        };
+        if !self.are_synced(name, &files, hash) {
+            return Err(changing(name));
+        }
+        self.list_folders();
+        self.tell();
+        self.keep();
+        let folder = self.folder_named(name).filter(|folder| folder.outline.hash() == hash);
+        folder.map(Ok).ok_or_else(|| changing(name))
+    }
+
+    /// Shares a file as it is now.
+    fn take_in_now(&self, name: &FileName) -> io::Result<SharedFile> {
+        let (_, stamp) = self.folder.read(name)?;
+        let known = self.named(name);
+        if let Some(file) = known.as_ref().filter(|file| file.stamp == stamp) {
+            return Ok(file.clone());
+        }
+        if known.is_none() {
+            self.check_count(1)?;
+        }
+        let outline = self.outline(name, stamp).ok_or_else(|| changing(name))?;
+        let file = SharedFile { name: name.clone(), outline, stamp };
+        self.write().put(file.clone());
+        Ok(file)
+    }
+
+    /// Whether so many files more may be shared.
+    fn check_count(&self, more: u64) -> io::Result<()> {
+        if self.read().by_name.len() as u64 + more <= FILES_MAX as u64 {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("a peer shares at most {FILES_MAX} files")))
+    }
+
     /// Begins a folder that is to be shared as a whole. Blocks.
     ///
     /// # Errors
     /// As [`Library::stage`].
     pub fn stage_folder(&self, files: u64, size: u64) -> io::Result<StagedFolder> {
-        if self.folder.free_bytes().is_some_and(|free| free < size) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        if self.read().by_name.len() as u64 + files > FILES_MAX as u64 {
-            let text = format!("a peer shares at most {FILES_MAX} files");
-            return Err(io::Error::other(text));
-        }
+        self.folder.check_space(size)?;
+        self.check_count(files)?;
         self.folder.stage_folder(usize::try_from(files).unwrap_or(usize::MAX))
     }
 
@@ -611,7 +674,9 @@ mod tests {
         assert_eq!(file.outline.hash(), ContentHash::of(b"hola"));
         assert!(library.content(ContentHash::of(b"hola")).is_some());
         assert_eq!(library.look().unwrap().hashed, 0);
-        assert_eq!(library.stage(u64::MAX).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let full = library.stage(u64::MAX).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(full.to_string().contains("TiB needed, "), "{full}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ impl From<Status> for Refused {
 #[derive(Clone, Debug)]
 pub struct OwnPeer {
     client: PeerClient<Channel>,
+    /// Both ends of the connection: its own, and the peer's.
+    ends: (SocketAddr, SocketAddr),
 }
 
 /// Who has a content, and the right to fetch it.
@@ -94,18 +96,22 @@ pub struct Saved {
     pub unchanged: bool,
 }
 
-/// While an answer is waited for, the peer is asked so often whether it is there, and has so long to say so.
-const ALIVE_EVERY: Duration = Duration::from_secs(5);
-const ALIVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a peer may be silent, unless that is said otherwise.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Parts of a file that wait to be sent.
 const AHEAD: usize = 4;
 
 impl OwnPeer {
-    /// Connects to the peer at `address`: plain on this machine, over TLS as its owner (`identity`) elsewhere.
+    /// Connects to the peer at `address`: plain on this machine, over TLS as its owner (`identity`) elsewhere. While an answer is
+    /// waited for, however long that takes, the peer is asked whether it is there: who is silent for `silence` is given up.
     ///
     /// # Errors
     /// `NO_PEER` where nobody is there, `INSECURE` where it is elsewhere and there is no identity.
-    pub async fn connect(address: &str, identity: Option<&Identity>) -> Result<Self, Refused> {
+    pub async fn connect(
+        address: &str,
+        identity: Option<&Identity>,
+        silence: Duration,
+    ) -> Result<Self, Refused> {
         let gone = |error: &dyn std::fmt::Display| {
             Refused::new(
                 "NO_PEER",
@@ -116,18 +122,28 @@ impl OwnPeer {
         let stream = stream.map_err(|error| gone(&error))?.map_err(|error| gone(&error))?;
         stream.set_nodelay(true).map_err(|error| gone(&error))?;
         let peer: SocketAddr = stream.peer_addr().map_err(|error| gone(&error))?;
+        let ends = (stream.local_addr().map_err(|error| gone(&error))?, peer);
         let channel = if peer.ip().to_canonical().is_loopback() {
-            over(stream).await
+            over(stream, silence).await
         } else {
             let insecure = "a peer on another machine takes its owner only, by its certificate";
             let identity = identity.ok_or_else(|| Refused::new("INSECURE", insecure))?;
             let config = tls::client_config(identity, identity.fingerprint());
             let config = config.map_err(|error| gone(&error))?;
-            let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await;
-            over(stream.map_err(|error| gone(&error))?).await
+            let shaken = TlsConnector::from(config).connect(tls::server_name(), stream);
+            let stream = timeout(CONNECT_WAIT, shaken).await.map_err(|error| gone(&error))?;
+            over(stream.map_err(|error| gone(&error))?, silence).await
         };
         let client = PeerClient::new(channel.map_err(|error| gone(&error))?);
-        Ok(Self { client: client.max_decoding_message_size(MESSAGE_BYTES_MAX * 16) })
+        Ok(Self { client: client.max_decoding_message_size(MESSAGE_BYTES_MAX * 16), ends })
+    }
+
+    /// Whether it is the one that listens at this address of this machine.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let [own, peer, other] =
+            [self.ends.0, self.ends.1, address].map(|end| end.ip().to_canonical());
+        // By whatever address it was reached, who is at both ends of a connection is on one machine.
+        address.port() == self.ends.1.port() && (peer == other || peer == own)
     }
 
     /// Makes an account at the peer's node; whether it is the administrator.
@@ -295,7 +311,8 @@ impl OwnPeer {
         sent: Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Result<Saved, Refused> {
         let (sender, receiver) = mpsc::channel(AHEAD);
-        let head = SaveFileHead { name: name.as_str().to_owned(), size, replace };
+        let name = name.as_str().to_owned();
+        let head = SaveFileHead { name, size, replace, in_place: false };
         let sending = tokio::spawn(async move {
             let part = |part| SaveFileRequest { part: Some(part) };
             let mut all = 0;
@@ -317,13 +334,38 @@ impl OwnPeer {
         if let Ok(Err(error)) = sending.await {
             return Err(Refused::new("IO", error.to_string()));
         }
-        let reply = reply?.into_inner();
-        let file = reply
-            .file
-            .map(line)
-            .ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
-        Ok(Saved { file, unchanged: reply.unchanged })
+        saved(reply?.into_inner())
     }
+}
+
+impl OwnPeer {
+    /// Has the peer look at a file that is in its folder already, under this name: it is shared as it is now.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn look_at_file(&mut self, name: &FileName) -> Result<Saved, Refused> {
+        let name = name.as_str().to_owned();
+        let head = SaveFileHead { name, size: 0, replace: false, in_place: true };
+        let request = SaveFileRequest { part: Some(Part::Head(head)) };
+        saved(self.client.save_file(tokio_stream::once(request)).await?.into_inner())
+    }
+
+    /// The same of a folder directly in its folder: of all that is in it.
+    ///
+    /// # Errors
+    /// [`Refused`]: `BAD_FOLDER` where it cannot be shared as a whole.
+    pub async fn look_at_folder(&mut self, name: &FileName) -> Result<Saved, Refused> {
+        let name = name.as_str().to_owned();
+        let head = SaveFolderHead { name, files: 0, size: 0, in_place: true };
+        let request = SaveFolderRequest { part: Some(FolderPart::Head(head)) };
+        saved(self.client.save_folder(tokio_stream::once(request)).await?.into_inner())
+    }
+}
+
+fn saved(reply: proto::SaveFileReply) -> Result<Saved, Refused> {
+    let file = reply.file.map(line);
+    let file = file.ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
+    Ok(Saved { file, unchanged: reply.unchanged })
 }
 
 /// A file of a folder that is to be saved.
@@ -350,17 +392,15 @@ impl OwnPeer {
     ) -> Result<Saved, Refused> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let (count, size) = (files.len() as u64, files.iter().map(|file| file.size).sum());
-        let head = SaveFolderHead { name: name.as_str().to_owned(), files: count, size };
+        let name = name.as_str().to_owned();
+        let head = SaveFolderHead { name, files: count, size, in_place: false };
         let sending =
             tokio::task::spawn_blocking(move || send(head, &files, &open, &sender, &sent));
         let reply = self.client.save_folder(ReceiverStream::new(receiver)).await;
         if let Ok(Err((path, error))) = sending.await {
             return Err(Refused::new("IO", format!("cannot read {path}: {error}")));
         }
-        let reply = reply?.into_inner();
-        let file = reply.file.map(line);
-        let file = file.ok_or_else(|| Refused::new("PROTOCOL", "the peer said nothing"))?;
-        Ok(Saved { file, unchanged: reply.unchanged })
+        saved(reply?.into_inner())
     }
 }
 
@@ -379,12 +419,13 @@ fn send(
     }
     for FolderFile { path, size } in files {
         let failed = |error| (path.as_str().to_owned(), error);
-        let head = SaveFileHead { name: path.as_str().to_owned(), size: *size, replace: false };
+        let (name, size) = (path.as_str().to_owned(), *size);
+        let head = SaveFileHead { name, size, replace: false, in_place: false };
         if !put(FolderPart::File(head)) {
             return Ok(());
         }
         // What has grown meanwhile is sent as it was; what has shrunk is refused by the peer.
-        let mut content = open(path).map_err(failed)?.take(*size);
+        let mut content = open(path).map_err(failed)?.take(size);
         loop {
             let mut buffer = Vec::new();
             let mut part = (&mut content).take(PIECE_BYTES as u64);
@@ -418,8 +459,8 @@ fn line(file: proto::File) -> FileLine {
     FileLine { name, size, hash: hex(&hash), holders, online, files }
 }
 
-/// A channel over one connection that is there already.
-async fn over<T>(stream: T) -> Result<Channel, tonic::transport::Error>
+/// A channel over one connection that is there already, which ends when the peer is silent for so long.
+async fn over<T>(stream: T, silence: Duration) -> Result<Channel, tonic::transport::Error>
 where
     T: AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -429,7 +470,7 @@ where
         std::future::ready(stream.take().ok_or_else(gone))
     });
     // A peer that is stopped, or hangs, takes everything and answers nothing: not even this.
-    let endpoint =
-        endpoint().http2_keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_WITHIN);
+    let half = silence / 2;
+    let endpoint = endpoint().http2_keep_alive_interval(half).keep_alive_timeout(half);
     endpoint.connect_with_connector(connector).await
 }

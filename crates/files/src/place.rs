@@ -3,6 +3,7 @@
 use std::io;
 
 use cap_std::fs::Dir;
+use tertulia_wire::text::size_text;
 
 /// Opening what is no plain file does not wait.
 #[cfg(unix)]
@@ -123,7 +124,7 @@ fn tells_of_errors() -> bool {
 }
 
 /// Bytes that are free for us on a folder's disk; `None` where the system does not say.
-pub fn free_bytes(dir: &Dir) -> Option<u64> {
+fn free_bytes(dir: &Dir) -> Option<u64> {
     #[cfg(test)]
     if let Some(free) = faults::free() {
         return Some(free);
@@ -138,6 +139,31 @@ pub fn free_bytes(dir: &Dir) -> Option<u64> {
         let _ = dir;
         None
     }
+}
+
+/// What does not fit a disk: the reason in an error of the kind [`io::ErrorKind::StorageFull`].
+#[derive(Debug, thiserror::Error)]
+#[error("{} needed, {} free", size_text(*needed), size_text(*free))]
+struct NoSpace {
+    needed: u64,
+    free: u64,
+}
+
+/// Whether so many bytes are free on a folder's disk; where the system does not say, writing will.
+///
+/// # Errors
+/// [`io::ErrorKind::StorageFull`], which says how many are needed and how many are free.
+pub fn check_space(dir: &Dir, needed: u64) -> io::Result<()> {
+    match free_bytes(dir) {
+        Some(free) if free < needed => no_space(dir, needed).map_or(Ok(()), Err),
+        _ => Ok(()),
+    }
+}
+
+/// That so many bytes do not fit, and how many are free; `None` where the system does not say.
+pub fn no_space(dir: &Dir, needed: u64) -> Option<io::Error> {
+    let free = free_bytes(dir)?;
+    Some(io::Error::new(io::ErrorKind::StorageFull, NoSpace { needed, free }))
 }
 
 /// Bytes that a file has on its disk, however long it says that it is; 0 where the system does not say.

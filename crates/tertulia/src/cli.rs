@@ -416,11 +416,15 @@ pub struct PeerArgs {
 }
 
 /// Which peer is one's own.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct OwnPeerArgs {
     /// Your peer [default: the one that you have running on this machine]
     #[arg(long, value_name = "HOST:PORT", global = true)]
     pub peer: Option<String>,
+    /// How long the peer may be silent before it is given up; it is asked meanwhile whether it is there
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = units::timeout)]
+    #[arg(global = true, hide = true)]
+    pub peer_silence: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -437,7 +441,8 @@ pub struct FilesArgs {
 pub enum FilesCommand {
     /// Saves files and folders into your peer's folder: others find them from then on
     Save {
-        /// The files; a folder is saved as a whole, without what is hidden in it
+        /// The files; a folder is saved as a whole, without what is hidden in it, and what is in the shared
+        /// folder already stays where it is. One that fails is named, the others are saved
         #[arg(required = true)]
         paths: Vec<PathBuf>,
         /// Replace a file of the same name
@@ -456,9 +461,9 @@ pub enum FilesCommand {
         #[arg(long = "as", value_name = "NAME", requires = "group")]
         name: Option<String>,
     },
-    /// Finds files of all peers by any fragment of their names, case and accents aside
+    /// Finds files of all peers by any fragment of their names, case and accents aside, or by the beginning of a hash
     Search {
-        /// What a name has in it, all of it
+        /// What a name has in it, all of it; or the first digits of a hash, eight or more
         words: Vec<String>,
         /// How many at most
         #[arg(long, value_name = "N", default_value_t = 100)]
@@ -467,7 +472,7 @@ pub enum FilesCommand {
     },
     /// Fetches a file or a folder from all who have it; what an earlier try has left is not fetched again
     Get {
-        /// Its name (a folder's may end with /), or its hash as `search --json` and b3sum print it
+        /// Its name (a folder's may end with /), or the first digits of its hash (eight or more), as `search` and b3sum print it
         file: String,
         /// Where to put it: a folder, or a file's name [default: here, under its own name]
         #[arg(long, short, value_name = "PATH")]

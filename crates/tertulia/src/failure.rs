@@ -118,6 +118,11 @@ impl Failure {
         self
     }
 
+    /// It is about this file or folder, which the message does not name.
+    pub fn about(self, path: &str) -> Self {
+        Self { message: format!("{path}: {}", self.message), ..self }
+    }
+
     /// It is stored, and the receipt is lost on its way to standard output.
     pub fn unprinted(self, group: &str, seq: u64) -> Self {
         let why = if self.message.is_empty() { "nobody reads it" } else { &self.message };

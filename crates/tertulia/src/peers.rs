@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tertulia_client::Target;
 use tertulia_files::content::ContentHash;
+use tertulia_files::own::OwnPeer;
 
 use crate::failure::Failure;
 use crate::state::{create_folder, private, state_folder};
@@ -23,6 +24,7 @@ pub struct PeerState {
 #[derive(Serialize, Deserialize)]
 struct Endpoint {
     address: String,
+    /// What it shares: the whole path, without links.
     folder: String,
     /// Its node, as `--node` takes it.
     #[serde(default)]
@@ -84,6 +86,8 @@ impl PeerState {
         shared: &Path,
         node: &Target,
     ) -> Result<(), Failure> {
+        let doing = |error| Failure::io(&format!("cannot use {}", shared.display()), &error);
+        let shared = shared.canonicalize().map_err(doing)?;
         let tls = if node.is_tls() { "tls://" } else { "" };
         let endpoint = Endpoint {
             address: here(address).to_string(),
@@ -125,6 +129,13 @@ pub fn node_of(address: &str) -> Option<String> {
     let node = found.find(is_it)?.node;
     let is_only = found.next().is_none() || !address.is_empty();
     Some(node).filter(|node| is_only && !node.is_empty())
+}
+
+/// What a peer shares, where it is one of this user's on this machine: the whole path, without links.
+pub fn folder_of(peer: &OwnPeer) -> Option<PathBuf> {
+    let is_it = |endpoint: &Endpoint| endpoint.address.parse().is_ok_and(|at| peer.is_at(at));
+    let mut running = all_running().ok()?.into_iter().map(|(endpoint, _)| endpoint);
+    running.find(is_it).map(|endpoint| PathBuf::from(endpoint.folder))
 }
 
 /// Every peer that this user has running, and its certificate's file.

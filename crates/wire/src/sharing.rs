@@ -205,6 +205,15 @@ pub fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
     is_hex.then_some(bytes)
 }
 
+/// As few digits of a hash as are taken for one: fewer are a word more often than a hash.
+pub const HASH_DIGITS_MIN: usize = 8;
+
+/// Whether this may be a hash (64 hexadecimal digits), or the first [`HASH_DIGITS_MIN`] or more digits of one.
+pub fn is_hash_beginning(text: &str) -> bool {
+    (HASH_DIGITS_MIN..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

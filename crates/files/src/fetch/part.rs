@@ -113,10 +113,9 @@ impl Part {
                 here.push(number);
             }
         }
-        let missing = outline.size().saturating_sub(here.len() as u64 * PIECE_BYTES as u64);
-        if place::free_bytes(&self.dir).is_some_and(|free| free < missing) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        let kept = here.iter().map(|number| outline.piece_len(*number) as u64).sum();
+        let missing = outline.size().saturating_sub(kept);
+        place::check_space(&self.dir, missing)?;
         self.file.set_len(outline.size())?;
         Ok(here)
     }
@@ -147,10 +146,22 @@ impl Part {
     pub fn write(&self, number: u64, piece: &[impl AsRef<[u8]>]) -> io::Result<()> {
         let mut begin = number * PIECE_BYTES as u64;
         for bytes in piece.iter().map(AsRef::as_ref) {
-            place::write_at(&self.file, bytes, begin)?;
+            let written = place::write_at(&self.file, bytes, begin);
+            written.map_err(|error| self.full(error))?;
             begin += bytes.len() as u64;
         }
         Ok(())
+    }
+
+    /// Where the disk has become full meanwhile: how much of the file, which is as long as it will be, it has not taken yet.
+    fn full(&self, error: io::Error) -> io::Error {
+        match cap_std::fs::Metadata::from_file(&self.file) {
+            Ok(metadata) if error.kind() == io::ErrorKind::StorageFull => {
+                let missing = metadata.len().saturating_sub(place::used_bytes(&metadata));
+                place::no_space(&self.dir, missing).unwrap_or(error)
+            }
+            _ => error,
+        }
     }
 
     /// Reads what is there, from so many bytes after the beginning. Blocks.
@@ -222,6 +233,13 @@ mod tests {
         drop(part);
         let part = Part::open(&target, outline.hash()).unwrap();
         assert_eq!(part.verify(&outline).unwrap(), [1, 3]);
+        place::faults::set_free(Some(PIECE_BYTES as u64));
+        let narrow = part.verify(&outline).unwrap_err();
+        assert_eq!(narrow.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(narrow.to_string(), "2.0 MiB needed, 1.0 MiB free");
+        let full = part.full(io::ErrorKind::StorageFull.into());
+        assert!(full.to_string().ends_with(" needed, 1.0 MiB free"), "{full}");
+        place::faults::set_free(None);
         part.write(0, &[piece(0)]).unwrap();
         part.write(2, &[piece(2)]).unwrap();
         std::fs::write(folder.path().join("a.bin"), "mine").unwrap();

@@ -29,9 +29,10 @@ struct Told {
     files: BTreeMap<String, Announced>,
 }
 
-/// Announces until the task ends.
+/// Announces until the task ends; `standing` hears how it stands for the first time, and of every change.
 pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
     let mut told = Told::default();
+    let mut is_first = true;
     let mut changes = state.library.changes();
     let mut unfinished = state.unfinished.changes();
     loop {
@@ -39,22 +40,23 @@ pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
         unfinished.mark_unchanged();
         let next = match beat(state, &mut told).await {
             Ok(Some((now, lease))) => {
-                set(state, &standing, now);
+                set(state, &standing, now, is_first);
                 state.told.send_replace(count);
                 lease / BEATS
             }
             Ok(None) => {
-                set(state, &standing, Standing::default());
+                set(state, &standing, Standing::default(), is_first);
                 RETRY
             }
             Err(error) => {
                 let trouble = Some(make_safe(&error.message, 500).into_owned());
                 let user = state.user().filter(|_| error.code != "NOT_LOGGED_IN");
-                set(state, &standing, Standing { user, trouble, ..Standing::default() });
+                set(state, &standing, Standing { user, trouble, ..Standing::default() }, is_first);
                 told.revision = 0;
                 RETRY
             }
         };
+        is_first = false;
         let until = Instant::now() + next;
         tokio::select! {
             () = sleep_until(until) => {}
@@ -72,10 +74,10 @@ pub async fn announce(state: &State, standing: watch::Sender<Standing>) {
     }
 }
 
-fn set(state: &State, tell: &watch::Sender<Standing>, now: Standing) {
+fn set(state: &State, tell: &watch::Sender<Standing>, now: Standing, is_first: bool) {
     *state.standing.write().unwrap_or_else(PoisonError::into_inner) = now.clone();
     tell.send_if_modified(|before| {
-        let is_news = *before != now;
+        let is_news = is_first || *before != now;
         *before = now;
         is_news
     });

@@ -12,6 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::state::State;
 use super::{not_done, refused};
+use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::identity::Fingerprint;
 use crate::library::{Library, SharedFile};
@@ -220,9 +221,16 @@ pub async fn save(
     let Some(SaveFileRequest { part: Some(Part::Head(head)) }) = parts.message().await? else {
         return Err(bad("say first what the file is called"));
     };
-    let SaveFileHead { name, size, replace } = head;
+    let SaveFileHead { name, size, replace, in_place } = head;
     let name = FileName::new(&name)
         .map_err(|why| refused(Code::InvalidArgument, "BAD_NAME", &why.to_string()))?;
+    if name.components().any(|component| component.starts_with('.')) {
+        let message = "what is hidden is not shared: no part of its name begins with a dot";
+        return Err(refused(Code::InvalidArgument, "BAD_NAME", message));
+    }
+    if in_place {
+        return look_at(state, name).await;
+    }
     if size > FILE_BYTES_MAX {
         return Err(refused(Code::OutOfRange, "TOO_LARGE", "a file has at most 1 TiB"));
     }
@@ -238,6 +246,15 @@ pub async fn save(
     state.until_told().await;
     let file = own_file(&file, state.user().as_deref(), state.is_online());
     Ok(SaveFileReply { file: Some(file), unchanged })
+}
+
+/// Shares a file that is in the folder already as it is now.
+async fn look_at(state: &State, name: FileName) -> Result<SaveFileReply, Status> {
+    let library = Arc::clone(&state.library);
+    let looked = blocking(move || library.look_at(&name)).await.map_err(|error| of_io(&error))?;
+    state.until_told().await;
+    let file = own_file(&looked, state.user().as_deref(), state.is_online());
+    Ok(SaveFileReply { file: Some(file), unchanged: true })
 }
 
 async fn receive(
@@ -299,7 +316,7 @@ pub(super) fn of_io(error: &io::Error) -> Status {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => refused(
             Code::ResourceExhausted,
             "NO_SPACE",
-            "there is no space for it on the peer's disk",
+            &format!("there is no space for it on the peer's disk ({error})"),
         ),
         io::ErrorKind::InvalidData => bad("the content is not as long as was said"),
         _ => refused(Code::Internal, "IO", &error.to_string()),

@@ -10,6 +10,7 @@ use tonic::{Code, Status, Streaming};
 use super::own::{bad, of_io, own_folder};
 use super::refused;
 use super::state::State;
+use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::library::Library;
 use crate::limits::{FILE_BYTES_MAX, FOLDER_FILES_MAX};
@@ -55,6 +56,10 @@ pub async fn save(
         return Err(bad("say first what the folder is called"));
     };
     let name = name_of(&head)?;
+    if head.in_place {
+        return look_at(state, name).await;
+    }
+    check_size(&head)?;
     let library = Arc::clone(&state.library);
     let (sender, receiver) = mpsc::channel(AHEAD);
     let writing = tokio::task::spawn_blocking(move || write(&library, &name, &head, receiver));
@@ -69,7 +74,7 @@ pub async fn save(
             refused(Code::AlreadyExists, "EXISTS", message)
         }
         NotSaved::Io(error) => of_io(&error),
-        NotSaved::Folder(why) => refused(Code::InvalidArgument, "BAD_FOLDER", &why.to_string()),
+        NotSaved::Folder(why) => bad_folder(&why),
         NotSaved::Path(why) => refused(Code::InvalidArgument, "BAD_NAME", &why.to_string()),
         NotSaved::Differs => bad("what came is not what was said"),
     })?;
@@ -84,6 +89,10 @@ fn name_of(head: &SaveFolderHead) -> Result<FileName, Status> {
     if name.base() != name.as_str() || name.as_str().starts_with('.') {
         return Err(bad_name("a folder's name has no / in it, and does not begin with a dot"));
     }
+    Ok(name)
+}
+
+fn check_size(head: &SaveFolderHead) -> Result<(), Status> {
     if head.files == 0 || head.files > FOLDER_FILES_MAX as u64 {
         let why = if head.files == 0 { BadManifest::Empty } else { BadManifest::TooMany };
         return Err(refused(Code::OutOfRange, "BAD_FOLDER", &why.to_string()));
@@ -92,7 +101,21 @@ fn name_of(head: &SaveFolderHead) -> Result<FileName, Status> {
         let why = BadManifest::TooLarge.to_string();
         return Err(refused(Code::OutOfRange, "BAD_FOLDER", &why));
     }
-    Ok(name)
+    Ok(())
+}
+
+/// Shares a folder that is there already as it is now.
+async fn look_at(state: &State, name: FileName) -> Result<SaveFileReply, Status> {
+    let library = Arc::clone(&state.library);
+    let looked = blocking(move || library.look_at_folder(&name)).await;
+    let folder = looked.map_err(|error| of_io(&error))?.map_err(|why| bad_folder(&why))?;
+    state.until_told().await;
+    let file = own_folder(&folder, state.user().as_deref(), state.is_online());
+    Ok(SaveFileReply { file: Some(file), unchanged: true })
+}
+
+fn bad_folder(why: &BadManifest) -> Status {
+    refused(Code::InvalidArgument, "BAD_FOLDER", &why.to_string())
 }
 
 async fn receive(

@@ -1,11 +1,13 @@
-//! Finding files by any fragment of their names, case and accents aside: one buffer of folded names, looked through as a whole.
+//! Finding files by any fragment of their names, case and accents aside: one buffer of folded names, looked through as a whole;
+//! and contents by the first digits of their hashes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::ops::RangeInclusive;
 
 use memchr::memmem::Finder;
 use memchr::memrchr;
-use tertulia_wire::sharing::FolderHeld;
+use tertulia_wire::sharing::{FolderHeld, is_hash_beginning};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
@@ -81,10 +83,12 @@ pub(crate) struct Found<'a> {
     pub holders: &'a [u32],
 }
 
-/// How well a name fits; less is better.
+/// How well a file fits; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     Exact,
+    /// Its content's hash begins so.
+    Hash,
     Prefix,
     Word,
     Fragment,
@@ -196,7 +200,9 @@ impl Index {
 
     /// The best `count` files whose names have every word of `question` in them: exact names first, then names that begin so,
     /// then words that begin so, then any fragment; shorter names before longer ones. All files where there is no word. What
-    /// is found by the name of a folder that it is in stands for itself only where somebody has it without the folder.
+    /// is found by the name of a folder that it is in stands for itself only where somebody has it without the folder. Where
+    /// the question may be the beginning of a hash ([`hash_range`]), those contents come after exact names, under all their
+    /// names.
     pub fn search(&self, question: &str, count: usize) -> Vec<Found<'_>> {
         // What stands between two names is in no name.
         let folded = fold(&question.replace(char::from(END), " "));
@@ -212,13 +218,43 @@ impl Index {
                 }
             }
             Some((first, others)) => {
-                self.scan(first, others, whole.trim_end_matches('/'), &mut best);
+                let range = hash_range(&whole);
+                if let Some(range) = &range {
+                    self.take_hashes(range, whole.as_bytes(), &mut best);
+                }
+                let whole = whole.trim_end_matches('/');
+                self.scan(first, others, whole, range.as_ref(), &mut best);
             }
         }
         best.in_order().filter_map(|at| self.found(at)).collect()
     }
 
-    fn scan(&self, first: &str, others: &[&str], whole: &str, best: &mut Best) {
+    /// Contents with such hashes, whatever they are called.
+    fn take_hashes(&self, range: &HashRange, whole: &[u8], best: &mut Best) {
+        for (_, at) in self.by_hash.range((*range.start(), 0)..=(*range.end(), u32::MAX)) {
+            let at = *at as usize;
+            let (start, end) = (self.starts[at] as usize, self.end(at));
+            let is_exact = beginning(&self.folded[start..end - 1], whole) == Some(Fit::Exact);
+            let fit = if is_exact { Fit::Exact } else { Fit::Hash };
+            if best.would_take((fit, end - start, at)) {
+                best.take((fit, end - start, at));
+            }
+        }
+    }
+
+    /// Names, but not those of contents with these hashes.
+    fn scan(
+        &self,
+        first: &str,
+        others: &[&str],
+        whole: &str,
+        not: Option<&HashRange>,
+        best: &mut Best,
+    ) {
+        let is_taken = |at: usize| {
+            let entry = self.entries[at].as_ref();
+            not.zip(entry).is_some_and(|(range, entry)| range.contains(&entry.file.hash))
+        };
         let finders: Vec<Finder<'_>> =
             [first].iter().chain(others).map(|word| Finder::new(*word)).collect();
         let Some((finder, others)) = finders.split_first() else { return };
@@ -230,7 +266,7 @@ impl Index {
             at = self.place_of(position, at);
             end = self.end(at);
             let name = &self.folded[self.starts[at] as usize..end - 1];
-            if others.iter().all(|word| word.find(name).is_some()) {
+            if others.iter().all(|word| word.find(name).is_some()) && !is_taken(at) {
                 let from = position - self.starts[at] as usize;
                 let fit = beginning(name, whole.as_bytes()).unwrap_or_else(|| {
                     // Looking for words is dear; most names are not among the best anyway.
@@ -281,6 +317,26 @@ impl Index {
             && words.iter().all(|word| word.find(folder).is_some())
             && entry.holders.iter().all(has)
     }
+}
+
+/// Hashes from one to another, both among them.
+type HashRange = RangeInclusive<[u8; 32]>;
+
+/// The hashes that begin with these hexadecimal digits, which are as many as [`is_hash_beginning`] asks for; `None` of anything else.
+fn hash_range(digits: &str) -> Option<HashRange> {
+    if !is_hash_beginning(digits) {
+        return None;
+    }
+    let filled = |fill: char| {
+        let mut hash = [0; 32];
+        let mut nibbles = digits.chars().chain(std::iter::repeat(fill));
+        for byte in &mut hash {
+            let mut nibble = || nibbles.next()?.to_digit(16);
+            *byte = u8::try_from(nibble()? << 4 | nibble()?).ok()?;
+        }
+        Some(hash)
+    };
+    Some(filled('0')?..=filled('f')?)
 }
 
 /// How well a name fits that begins with what is looked for, with its folders or without; `None` where it does not.
@@ -391,6 +447,55 @@ mod tests {
     }
 
     #[test]
+    fn contents_are_found_by_the_beginning_of_their_hashes_after_exact_names() {
+        let of = |name: &str, hash: [u8; 32]| {
+            let folder = name.ends_with('/').then(|| Box::new(FolderHeld { files: 2, bytes: 9 }));
+            File { name: name.to_owned(), size: 9, hash, folder }
+        };
+        let hash = |begin: &[u8]| {
+            let mut hash = [0x77; 32];
+            hash[..begin.len()].copy_from_slice(begin);
+            hash
+        };
+        let (one, two) =
+            (hash(&[0xde, 0xad, 0xbe, 0xef, 0x01]), hash(&[0xde, 0xad, 0xbe, 0xef, 0x1f]));
+        let mut index = Index::default();
+        for (name, hash) in [
+            ("f/plano.pdf", one),
+            ("copia.pdf", one),
+            ("f/", two),
+            ("zz deadbeef", [0; 32]),
+            ("deadbeef", [1; 32]),
+            ("deadbeef.txt", one),
+            ("otro", hash(&[0xde, 0xad, 0xbe, 0xee])),
+        ] {
+            assert!(index.add(of(name, hash), 1));
+        }
+        // Also what is in a folder that is found with it.
+        let all = ["deadbeef", "f/", "copia.pdf", "f/plano.pdf", "deadbeef.txt", "zz deadbeef"];
+        assert_eq!(names(&index, "deadbeef"), all);
+        assert_eq!(names(&index, "DEADBEEF"), all);
+        let ones = ["copia.pdf", "f/plano.pdf", "deadbeef.txt"];
+        assert_eq!(names(&index, "deadbeef0"), ones);
+        let whole: String = one.iter().map(|byte| format!("{byte:02x}")).collect();
+        for digits in [10, 63, 64] {
+            assert_eq!(names(&index, &whole[..digits]), ones, "{digits}");
+        }
+        assert_eq!(names(&index, "deadbeef1"), ["f/"]);
+        // Too few, too many, no digits, or more than a word: names only.
+        for (question, found) in [
+            ("deadbee", &["deadbeef", "deadbeef.txt", "zz deadbeef"][..]),
+            (&*format!("{whole}0"), &[]),
+            ("deadbeeg", &[]),
+            ("deadbeef zz", &["zz deadbeef"]),
+        ] {
+            assert_eq!(names(&index, question), found, "{question}");
+        }
+        index.remove(of("copia.pdf", one).key(), 1);
+        assert_eq!(names(&index, "deadbeef01"), ones[1..]);
+    }
+
+    #[test]
     fn a_file_is_there_as_long_as_somebody_has_it() {
         let mut index = index(&["a.txt", "b.txt"]);
         assert!(index.add(file("a.txt"), 2) && index.add(file("a.txt"), 2));
@@ -474,7 +579,9 @@ mod tests {
             assert!(index.add(File { name, size: u64::from(n), hash, folder: None }, n % 100));
         }
         println!("{} names, {} folded bytes", index.len(), index.folded.len());
-        for question in ["ventas 777", "nandu", "999999", "zzz", "a", "f", "", "final acta mapa"] {
+        let one = blake3::hash(&7_u32.to_le_bytes()).to_hex();
+        let questions = ["ventas 777", "nandu", "999999", "zzz", "a", "f", "", "final acta mapa"];
+        for question in questions.into_iter().chain([&one[..8], "99999999"]) {
             let mut times: Vec<_> = (0..15)
                 .map(|_| {
                     let started = std::time::Instant::now();

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use tertulia_client::{Code, Target};
+use tertulia_files::own::SILENCE_MAX;
 use tertulia_wire::json::IdentityLine;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::time::rfc3339;
@@ -20,7 +21,7 @@ pub async fn register(args: &RegisterArgs, target: &Target, out: &mut Output) ->
     let name = names::check(&args.name)?;
     let line = match &args.peer {
         Some(peer) => {
-            let mut peer = own_peer(peer).await?;
+            let mut peer = own_peer(peer, SILENCE_MAX).await?;
             let password = Asker::new(args.password_stdin)?.new_password("Password: ").await?;
             let code = args.setup_code.as_deref().unwrap_or_default();
             let (name, administrator) = peer.register(name.as_str(), &password, code).await?;
@@ -46,7 +47,7 @@ pub async fn login(args: &LoginArgs, target: &Target, out: &mut Output) -> Outco
     let name = names::check(&args.name)?;
     let (name, until) = match &args.peer {
         Some(peer) => {
-            let mut peer = own_peer(peer).await?;
+            let mut peer = own_peer(peer, SILENCE_MAX).await?;
             let password = Asker::new(args.password_stdin)?.password("Password: ").await?;
             peer.log_in(name.as_str(), &password).await?
         }
@@ -110,7 +111,7 @@ struct PasswdLine<'a> {
 /// Gives the token back, and forgets it in any case: one that opens nothing is of no use.
 pub async fn logout(args: &LogoutArgs, target: &Target, out: &mut Output) -> Outcome {
     if let Some(peer) = &args.peer {
-        own_peer(peer).await?.log_out().await?;
+        own_peer(peer, SILENCE_MAX).await?.log_out().await?;
         out.done(&IdentityLine::new("", false, 0), "logged out")?;
         out.flush()?;
         return Ok(Exit::Done);

@@ -16,6 +16,7 @@ use tertulia_wire::text::{elapsed_text, size_text};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::files::short;
 use super::peer::KeptLogins;
 use crate::cli::JoinArgs;
 use crate::failure::Failure;
@@ -36,7 +37,21 @@ pub enum Got {
         code: &'static str,
         /// For people.
         text: String,
+        /// The content, by as much of its hash as people are shown.
+        hash: String,
     },
+}
+
+/// What is said of a file that will not be fetched: why, and what to do where something can be done. A receipt stays as it is
+/// once a member has answered; `again` is how this member gets the file all the same.
+pub fn failed_text(seq: Seq, code: &str, text: &str, hash: &str, again: &str) -> String {
+    let later = match code {
+        // It will be the same again.
+        "too large" | "bad folder" => String::new(),
+        "bad name" => format!("; under a name that you choose: tertulia files get {hash} -o PATH"),
+        _ => format!("; the receipt stays as it is, the file can still be had: {again}"),
+    };
+    format!("#{seq} failed: {code} ({text}){later}")
 }
 
 /// The peer of a `join --fetch`, and what it fetches.
@@ -119,13 +134,14 @@ impl Fetches {
         let (fetcher, turns) = (self.fetcher.clone(), Arc::clone(&self.turns));
         let FileBody { name, size, hash } = file;
         let told = Told { name, size, hash: ContentHash(hash) };
+        let shown = short(&told.hash.to_string()).to_owned();
         self.running.spawn(async move {
             // The semaphore is never closed.
             let _turn = turns.acquire().await;
             let started = Instant::now();
             let got = match fetcher.fetch(&told).await {
                 Ok(fetched) => Got::Here(text_of(&told, &fetched, started)),
-                Err(why) => Got::Failed { code: why.code, text: why.message },
+                Err(why) => Got::Failed { code: why.code, text: why.message, hash: shown },
             };
             (seq, got)
         });

@@ -1,23 +1,19 @@
-//! `files`: saves, finds and lists files and peers, through one's own peer.
+//! `files`: finds and lists files and peers through one's own peer; what else it does is in files of its own.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tertulia_client::Target;
-use tertulia_files::content::ContentHash;
-use tertulia_files::folder::{Folder, Stamp};
 use tertulia_files::identity::Identity;
-use tertulia_files::manifest::{Entry, Manifest};
-use tertulia_files::names::FileName;
-use tertulia_files::own::{FolderFile, OwnPeer, Refused, Saved};
+use tertulia_files::own::{OwnPeer, Refused};
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::sharing::FileLine;
 use tertulia_wire::text::size_text;
 
+use super::save::Saving;
 use super::tell::Telling;
-use super::{get, tell};
+use super::{get, save};
 use crate::cli::{FilesArgs, FilesCommand};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, table};
@@ -29,19 +25,13 @@ const HASH_SHOWN: usize = 16;
 /// Does what is told.
 pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome {
     let mut exit = Exit::Done;
-    let mut peer = own_peer(args.peer.peer.as_deref().unwrap_or_default()).await?;
+    let address = args.peer.peer.as_deref().unwrap_or_default();
+    let mut peer = own_peer(address, args.peer.peer_silence).await?;
     match args.command {
         FilesCommand::Save { paths, force, group, wait, timeout, name } => {
             let telling = group.map(|group| Telling { group, wait, timeout, name });
-            for path in &paths {
-                let saved = match path.is_dir() {
-                    true => save_folder(&mut peer, path, out).await?,
-                    false => save(&mut peer, path, force, out).await?,
-                };
-                if let Some(telling) = &telling {
-                    exit = exit.max(tell::tell(&mut peer, &saved, telling, target, out).await?);
-                }
-            }
+            let saving = Saving { force, telling };
+            exit = save::run(&mut peer, &paths, &saving, target, out).await?;
         }
         FilesCommand::Search { words, limit } => {
             let (files, more) = peer.search(&words.join(" "), limit).await?;
@@ -83,13 +73,14 @@ pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome 
 }
 
 /// A connection to one's own peer: at this address, or the one that runs on this machine where it is empty.
-pub async fn own_peer(address: &str) -> Result<OwnPeer, Failure> {
+/// It is given up where it is silent for so long.
+pub async fn own_peer(address: &str, silence: Duration) -> Result<OwnPeer, Failure> {
     let (address, identity) = match address {
         "" => peers::running().map(|(address, identity)| (address, Some(identity)))?,
         address => (with_port(address), peers::any_identity()),
     };
     let identity = identity.and_then(|path| Identity::load_or_make(&path).ok());
-    Ok(OwnPeer::connect(&address, identity.as_ref()).await?)
+    Ok(OwnPeer::connect(&address, identity.as_ref(), silence).await?)
 }
 
 /// A number alone is a port of this machine; a host alone has the usual one.
@@ -108,96 +99,6 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Self::failed(refused.code, refused.message)
     }
-}
-
-async fn save(
-    peer: &mut OwnPeer,
-    path: &Path,
-    force: bool,
-    out: &mut Output,
-) -> Result<FileLine, Failure> {
-    let shown = path.display();
-    let doing = format!("cannot read {shown}");
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let name = FileName::new(name)
-        .map_err(|why| Failure::failed("BAD_NAME", format!("{shown}: {why}")))?;
-    let file = tokio::fs::File::open(path).await.map_err(|error| Failure::io(&doing, &error))?;
-    let metadata = file.metadata().await.map_err(|error| Failure::io(&doing, &error))?;
-    if !metadata.is_file() {
-        let text = format!("{shown} is no plain file and no folder");
-        return Err(Failure::failed("NOT_A_FILE", text));
-    }
-    let bar = bar(metadata.len(), name.base(), out);
-    let drawn = bar.clone();
-    let sent = Arc::new(move |bytes| drawn.set_position(bytes));
-    let saved = peer.save(&name, metadata.len(), force, file, sent).await;
-    bar.finish_and_clear();
-    let saved = saved.map_err(|refused| match &*refused.code {
-        "EXISTS" => {
-            let text =
-                format!("{name} is shared already, with another content; --force replaces it");
-            Failure::failed("EXISTS", text)
-        }
-        _ => Failure::failed(refused.code, format!("{shown}: {}", refused.message)),
-    })?;
-    say_saved(&saved, out)
-}
-
-/// Saves a folder as a whole; what is hidden in it, or no plain file, is left out and said so.
-async fn save_folder(
-    peer: &mut OwnPeer,
-    path: &Path,
-    out: &mut Output,
-) -> Result<FileLine, Failure> {
-    let shown = path.display().to_string();
-    let doing = format!("cannot read {shown}");
-    // What `.` and `..` are called stands in the whole path.
-    let whole = path.canonicalize().map_err(|error| Failure::io(&doing, &error))?;
-    let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let name = FileName::new(name)
-        .map_err(|why| Failure::failed("BAD_NAME", format!("{shown}: {why}")))?;
-    let looking = move || {
-        let folder = Folder::open(&whole)?;
-        let found = folder.scan()?;
-        Ok::<_, std::io::Error>((folder, found))
-    };
-    let looked = tokio::task::spawn_blocking(looking).await;
-    let looked = looked.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    let (folder, found) = looked.map_err(|error| Failure::io(&doing, &error))?;
-    if found.left_out_count > 0 {
-        let named: Vec<_> =
-            found.left_out.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-        let more = if found.left_out_count > named.len() { ", …" } else { "" };
-        out.note(&format!("left out {}: {}{more}", found.left_out_count, named.join(", ")));
-    }
-    // What cannot be a folder is known before anything is sent; only the hashes are not.
-    let entry = |(path, stamp): &(FileName, Stamp)| Entry {
-        path: path.clone(),
-        size: stamp.size,
-        hash: ContentHash([0; 32]),
-    };
-    Manifest::new(found.files.iter().map(entry).collect())
-        .map_err(|why| Failure::failed("BAD_FOLDER", format!("{shown}: {why}")))?;
-    let size = found.files.iter().map(|(_, stamp)| stamp.size).sum();
-    let bar = bar(size, name.base(), out);
-    let drawn = bar.clone();
-    let sent = Arc::new(move |bytes| drawn.set_position(bytes));
-    let files = found.files.into_iter();
-    let files = files.map(|(path, stamp)| FolderFile { path, size: stamp.size }).collect();
-    let open = move |path: &FileName| folder.read(path).map(|(file, _)| file);
-    let saved = peer.save_folder(&name, files, open, sent).await;
-    bar.finish_and_clear();
-    say_saved(&saved?, out)
-}
-
-fn say_saved(saved: &Saved, out: &mut Output) -> Result<FileLine, Failure> {
-    let file = &saved.file;
-    let name = make_safe(&file.name, usize::MAX);
-    let what = if saved.unchanged { "is there already" } else { "saved" };
-    let size = shown_size(file.size, file.files);
-    out.done(file, &format!("{what} {name}  {size}  {}", short(&file.hash)))?;
-    out.flush()?;
-    Ok(saved.file.clone())
 }
 
 /// `3.0 MiB`, or `3.0 MiB in 12 files`.

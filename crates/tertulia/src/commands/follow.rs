@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::claim::{Claim, claim_numbered};
-use super::fetch::{Fetches, Got};
+use super::fetch::{Fetches, Got, failed_text};
 use crate::failure::Failure;
 use crate::output::error_line;
 use crate::state::Slot;
@@ -206,9 +206,10 @@ impl Following {
                 member.done(seq);
                 self.note(&format!("#{seq} {text}"));
             }
-            Got::Failed { code, text } => {
+            Got::Failed { code, text, hash } => {
                 member.fail(seq, code);
-                self.note(&format!("#{seq} failed: {code} ({text})"));
+                let again = format!("tertulia files get {hash} -o FOLDER");
+                self.note(&failed_text(seq, code, text, hash, &again));
             }
         }
     }

@@ -16,7 +16,7 @@ use tertulia_files::names::FileName;
 use tertulia_files::own::{OwnPeer, Sources};
 use tertulia_files::right::Right;
 use tertulia_wire::safe::make_safe;
-use tertulia_wire::sharing::FileLine;
+use tertulia_wire::sharing::{FileLine, is_hash_beginning};
 use tertulia_wire::text::{elapsed_text, size_text};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -282,7 +282,17 @@ async fn find(
         whole == name || whole.rsplit('/').next() == Some(name)
     };
     let exact: Vec<FileLine> = found.iter().filter(is_called_so).cloned().collect();
-    let mut found = if exact.is_empty() { found } else { exact };
+    // A name comes first, then the first digits of a hash, then what only has that in its name.
+    let digits = name.to_ascii_lowercase();
+    let is_hash = |file: &&FileLine| is_hash_beginning(&digits) && file.hash.starts_with(&digits);
+    let hashed = || found.iter().filter(is_hash).cloned().collect::<Vec<_>>();
+    let by_hash = if exact.is_empty() { hashed() } else { Vec::new() };
+    let is_by_hash = !by_hash.is_empty();
+    let mut found = match (exact.is_empty(), is_by_hash) {
+        (false, _) => exact,
+        (true, true) => by_hash,
+        (true, false) => found,
+    };
     // The same content under several names is one file; where it is called a file and a folder, one of them is wrong.
     let mut kinds: HashMap<String, Kind> = HashMap::new();
     found.retain(|file| match kinds.entry(file.hash.clone()) {
@@ -307,15 +317,16 @@ async fn find(
         );
         Failure::failed("NO_SUCH_FILE", text)
     })?;
-    let kind = kinds.get(&chosen.hash).copied().unwrap_or(Kind::Either);
-    Ok((chosen, kind))
+    // A hash says nothing about it, and not all may be seen that it is called.
+    let kind = kinds.get(&chosen.hash).copied().filter(|_| !is_by_hash);
+    Ok((chosen, kind.unwrap_or(Kind::Either)))
 }
 
 async fn choose(found: Vec<FileLine>, name: &str, out: &mut Output) -> Result<FileLine, Failure> {
     if !input::is_terminal() || out.json {
         let some = found.iter().take(5).map(|file| format!("{} {}", file.hash, file.name));
         let text = format!(
-            "{}{} files may be meant by {name:?}: {}{}; say the whole name, or the hash where two are called the same",
+            "{}{} files may be meant by {name:?}: {}{}; say the whole name, or more of the hash",
             if found.len() >= LOOKED_AT as usize { "at least " } else { "" },
             found.len(),
             some.collect::<Vec<_>>().join(", "),
@@ -395,7 +406,10 @@ pub fn failure(why: NotFetched, path: &Path) -> Failure {
                 Failure::failed("BUSY", format!("{shown} is being fetched by another program"))
             }
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Failure::failed("NO_SPACE", format!("there is no space for {shown}"))
+                let text = format!(
+                    "there is no space for {shown} ({error}); make room, and try again: what is here is kept"
+                );
+                Failure::failed("NO_SPACE", text)
             }
             _ => Failure::io(&format!("cannot write {shown}"), &error),
         },

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::claim::{Claim, claim};
 use super::exec::{Job, Ran, Runner, kill_running};
-use super::fetch::{Fetcher, Got};
+use super::fetch::{Fetcher, Got, failed_text};
 use super::{members_text, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
@@ -258,9 +258,11 @@ impl<'a> Session<'a> {
                 self.handle.done(seq);
                 self.out.note(&make_safe(&format!("#{seq} {text}"), usize::MAX));
             }
-            Got::Failed { code, text } => {
+            Got::Failed { code, text, hash } => {
                 self.handle.fail(seq, code);
-                let line = format!("#{seq} failed: {code} ({text})");
+                let again =
+                    format!("leave and join again with --from {seq}, or tertulia files get {hash}");
+                let line = failed_text(seq, code, text, hash, &again);
                 self.out.note(&make_safe(&line, usize::MAX));
             }
         }

@@ -20,6 +20,7 @@ mod members;
 mod peer;
 mod print;
 mod receipt;
+mod save;
 mod send;
 mod serve;
 mod status;

@@ -220,7 +220,10 @@ fn standing_text(standing: &Standing, node: &str) -> String {
             let (user, address) = (make_safe(user, usize::MAX), make_safe(address, usize::MAX));
             format!("announced as {user} at {address} with {count}{files}")
         }
-        _ => format!("nobody is logged in at {node}; log in: tertulia login NAME"),
+        _ => format!(
+            "nobody is logged in at {node}, so that nobody finds these files; log in: tertulia login NAME \
+             (an account is made by: tertulia register NAME)"
+        ),
     }
 }
 

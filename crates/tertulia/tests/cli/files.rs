@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tertulia_files::content::ContentHash;
 
 use crate::netns::{grpc_calls, rest_calls};
 use crate::support::{Ended, Node, Running, User, object};
@@ -113,6 +114,11 @@ fn two_users_share_files_through_their_peers() {
     // Her port is taken: his is the next one that is free.
     let luis = Sharer::start(&node, &ana.port().to_string());
     assert!(luis.port() > ana.port(), "{} {}", ana.address, luis.address);
+    // Each says what is missing, and how to come by it.
+    for peer in [&ana.peer, &luis.peer] {
+        let noted = peer.notes("nobody is logged in at");
+        assert!(noted.contains("tertulia login NAME") && noted.contains("register"), "{noted}");
+    }
     let refused = ana.files(&["search", "x", "--json"]).expect(1);
     assert_eq!(object(&refused.stderr())["error"]["code"], "NOT_LOGGED_IN");
     ana.log_in("ana");
@@ -222,6 +228,60 @@ fn a_peer_that_dies_vanishes_and_one_that_lives_is_up_to_date() {
 }
 
 #[test]
+fn who_has_several_peers_says_which() {
+    let node = Node::start();
+    let mut ana = Sharer::start(&node, "0");
+    let other = ana.user.home.path().join("other");
+    let folder = other.to_str().unwrap();
+    let args = ["peer", "--folder", folder, "--port", "0", "--node", &node.native, "--json"];
+    let second = ana.user.spawn(&args);
+    let second_at = object(&second.says("address"))["address"].as_str().unwrap().to_owned();
+    let refused = |args: &[&str]| {
+        let ended = ana.user.run_with(&[args, &["--json"]].concat(), PASSWORD).expect(1);
+        let error = object(&ended.stderr())["error"].clone();
+        assert_eq!(error["code"], "SEVERAL_PEERS", "{args:?}: {error}");
+        let message = error["message"].as_str().unwrap();
+        for peer in [&ana.address, &second_at, folder, ana.folder.to_str().unwrap(), "--peer"] {
+            assert!(message.contains(peer), "{args:?}: {message}");
+        }
+    };
+    refused(&["register", "ana", "--password-stdin", "--peer"]);
+    refused(&["login", "ana", "--password-stdin", "--peer"]);
+    refused(&["logout", "--peer"]);
+    refused(&["files", "list"]);
+    // The one that is said does it.
+    ana.log_in("ana");
+    let listed = ana.files(&["peers", "--peer", &second_at, "--json"]).expect(0).objects();
+    assert!(!listed.is_empty(), "{listed:?}");
+    // A killed one is none.
+    ana.peer.signal(Signal::KILL);
+    ana.peer.end();
+    ana.files(&["list"]).expect(0);
+}
+
+#[test]
+fn a_peer_that_is_stopped_ends_its_users_commands() {
+    let node = Node::start();
+    let ana = Sharer::start(&node, "0");
+    ana.log_in("ana");
+    let path = ana.own_file("a.txt", b"uno");
+    ana.files(&["save", &path]).expect(0);
+    ana.peer.freeze();
+    // However long its answer may take, it is asked whether it is there.
+    let alive = "--peer-silence=500ms";
+    for args in [&["list"][..], &["search", "a"], &["get", "a.txt"], &["save", &path]] {
+        let mut asking = ana.user.spawn(&[&["files", alive, "--json"], args].concat());
+        assert_eq!(asking.end().code(), Some(1), "{args:?}");
+        let error = object(&asking.all_noted())["error"].clone();
+        assert_eq!(error["code"], "PEER_UNREACHABLE", "{args:?}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("does not answer"), "{args:?}: {message}");
+    }
+    ana.peer.signal(Signal::CONT);
+    ana.files(&["list", alive]).expect(0);
+}
+
+#[test]
 fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
     let node = Node::start();
     let ana = Sharer::start(&node, "0");
@@ -250,6 +310,32 @@ fn a_folder_has_one_peer_and_commands_say_what_is_missing() {
     let to = ana.user.home.path().join("mine.txt");
     ana.files(&["get", "b/acta.txt", "-o", to.to_str().unwrap()]).expect(0);
     assert_eq!(read(&to), b"dos");
+    // So does as much of it as `search` shows, unless somebody's file is called so.
+    let hash = ContentHash::of(b"uno").to_string();
+    for digits in [8, 16, 63] {
+        let digits = hash[..digits].to_uppercase();
+        ana.files(&["get", &digits, "-o", to.to_str().unwrap(), "--force"]).expect(0);
+        assert_eq!(read(&to), b"uno", "{digits}");
+        let found = ana.files(&["search", &digits, "--json"]).expect(0).objects();
+        assert_eq!(found[0]["name"], "a/acta.txt");
+    }
+    for none in [&hash[..7], "00000000"] {
+        let missing = ana.files(&["get", none, "--json"]).expect(1);
+        assert_eq!(object(&missing.stderr())["error"]["code"], "NO_SUCH_FILE", "{none}");
+    }
+    // It is fetched by what it is, not by who is called like it.
+    let decoy = ana.own_file(&format!("x {}", &hash[..8]), b"tres");
+    ana.files(&["save", &decoy]).expect(0);
+    ana.files(&["get", &hash[..8], "-o", to.to_str().unwrap(), "--force"]).expect(0);
+    assert_eq!(read(&to), b"uno");
+    let named = ana.own_file(&hash[..8], b"cuatro");
+    ana.files(&["save", &named]).expect(0);
+    ana.files(&["get", &hash[..8], "-o", to.to_str().unwrap(), "--force"]).expect(0);
+    assert_eq!(read(&to), b"cuatro");
+    for name in [&decoy, &named] {
+        std::fs::remove_file(ana.folder.join(Path::new(name).file_name().unwrap())).unwrap();
+    }
+    ana.finds(&hash[..8], 1);
     let listed = ana.files(&["list", "--json"]).expect(0).objects();
     let names: Vec<_> = listed.iter().map(|line| line["name"].clone()).collect();
     assert_eq!(names, ["a/", "a/acta.txt", "b/", "b/acta.txt"]);

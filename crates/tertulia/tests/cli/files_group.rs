@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tertulia_client::{Sender, SenderOptions, Target};
 use tertulia_files::content::ContentHash;
 use tertulia_wire::file::FileBody;
+use tertulia_wire::text::size_text;
 
 use crate::files::{Sharer, content, read};
 use crate::files_scripted::{Account, PIECE};
@@ -163,6 +165,14 @@ fn who_has_no_space(bytes: usize, disk: &str) {
     let receipt = ana.files(&args).expect(3).objects().pop().unwrap();
     assert_eq!((&receipt["members"], &receipt["confirmed"]), (&2.into(), &1.into()), "{receipt}");
     assert_eq!(missing(&receipt), [("narrow".to_owned(), "failed no space".to_owned())]);
+    // Its own user is told how much there is, how much it takes, and what to do.
+    let noted = narrow.says("failed: no space (");
+    let needed = size_text(bytes as u64);
+    assert!(noted.contains(&format!("({needed} needed, ")) && noted.contains("B free)"), "{noted}");
+    let seq = receipt["seq"].as_u64().unwrap();
+    let hash = &ContentHash::of(&content(bytes)).to_string()[..16];
+    assert!(noted.contains(&format!("join again with --from {seq}, ")), "{noted}");
+    assert!(noted.ends_with(&format!("tertulia files get {hash}")), "{noted}");
     let sent = node.run(&["send", GROUP, "¿se", "oye?", "--json"]).expect(0).objects().remove(0);
     assert_eq!(sent["confirmed"], 2, "{sent}");
     eprintln!("{receipt}\n{sent}");
@@ -174,6 +184,18 @@ fn who_has_no_space(bytes: usize, disk: &str) {
     let args = ["save", &path, "--group", GROUP, "--node", &node.native];
     ana.files(&args).expect(0);
     assert_eq!(read(&PathBuf::from(seen).join("chico.txt")), b"hola");
+    // There is room, without the small disk: who joins again from there gets it, and the receipt stays.
+    let mut narrow = narrow;
+    let pid = Pid::from_raw(narrow.pid().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(narrow.end(), Some(130));
+    let from = seq.to_string();
+    let args = ["join", GROUP, "--name", "narrow", "--fetch", to, "--from", &from];
+    let again = eva.spawn(&[&args[..], &["--node", &node.native]].concat());
+    again.notes("got grande.bin");
+    assert!(read(&PathBuf::from(to).join("grande.bin")) == content(bytes));
+    let receipt = as_it_stands(&node, seq);
+    assert_eq!(missing(&receipt), [("narrow".to_owned(), "failed no space".to_owned())]);
 }
 
 #[test]
@@ -252,7 +274,7 @@ fn a_member_that_is_killed_goes_on_and_overwrites_nothing() {
     let seq = tell(&node, "acta.bin", bytes.len() as u64, hash.0).unwrap();
     let receipt = as_it_stands(&node, seq);
     assert_eq!(missing(&receipt).len(), 1, "{receipt}");
-    member.signal(rustix::process::Signal::KILL);
+    member.signal(Signal::KILL);
     member.end();
     // As a fetch leaves it that was cut: three of five pieces are right.
     let mut part = bytes.clone();

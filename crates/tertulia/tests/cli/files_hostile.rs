@@ -7,7 +7,7 @@ use serde_json::Value;
 use tertulia_files::content::{ContentHash, Outline};
 use tertulia_files::fetch::Holder;
 use tertulia_files::identity::{Fingerprint, Identity};
-use tertulia_files::own::OwnPeer;
+use tertulia_files::own::{OwnPeer, SILENCE_MAX};
 use tertulia_files::pieces::PieceSet;
 use tertulia_files::proto::peer_client::PeerClient;
 use tertulia_files::proto::pieces_reply::Part;
@@ -183,7 +183,7 @@ fn a_capability_opens_what_it_names_to_whom_it_is_for() {
     let (one, two) = (ContentHash::of(b"one"), ContentHash::of(b"two"));
     runtime.block_on(async {
         let (own, thief) = (Identity::ephemeral().unwrap(), Identity::ephemeral().unwrap());
-        let mut peer = OwnPeer::connect(&ana.address, None).await.unwrap();
+        let mut peer = OwnPeer::connect(&ana.address, None, SILENCE_MAX).await.unwrap();
         let sources = peer.sources(one, own.fingerprint()).await.unwrap();
         let holder = &sources.holders[0];
         let ask = async |identity: &Identity, capability: Option<&str>, hash: ContentHash| {

@@ -18,6 +18,7 @@ mod files_follow;
 mod files_group;
 mod files_hostile;
 mod files_large;
+mod files_saving;
 mod files_scripted;
 mod files_small;
 mod files_through;

@@ -160,12 +160,14 @@ pub(crate) async fn key(State(door): State<Door>) -> Json<NodeKey> {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Question {
-    /// Words that a name has all of, any fragment, case and accents aside; without any, all files.
+    /// Words that a name has all of, any fragment, case and accents aside; without any, all files. One of 8 to 64 hexadecimal digits
+    /// finds contents whose hash begins so, too.
     #[serde(default)]
     q: String,
 }
 
-/// Finds files by any fragment of their names, the best first; those that no peer has that is there are left out.
+/// Finds files by any fragment of their names or the beginning of their hashes, the best first; those that no peer has that is
+/// there are left out.
 #[utoipa::path(
     get,
     path = "/api/files",

@@ -55,6 +55,12 @@ fn a_message_that_is_stored_and_no_more_is_known_of_is_said_to_be_stored() {
                 assert!(said.contains("stored as #7") && said.contains("is not known"), "{said}");
             }
         }
+        // Programs are told where it is, in an error that says so, and in whose line of a pipe.
+        for (what, ended) in send(fate, &["--json"]) {
+            let error = object(&ended.expect(3).stderr())["error"].clone();
+            assert_eq!(error["code"], "NO_RECEIPT", "{what}: {error}");
+            assert_eq!((&error["group"], &error["seq"]), (&"ops".into(), &7.into()), "{error}");
+        }
     }
 }
 

@@ -278,6 +278,10 @@ pub struct SendArgs {
     /// The sender's name [default: user-host]
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
+    /// Makes a retry safe: the same TEXT to the same group under the same name and key is stored once, however often it is
+    /// sent. Another text under the same key is refused. [default: one by chance, told where the outcome is unknown]
+    #[arg(long, value_name = "KEY", requires = "text", value_parser = units::key)]
+    pub key: Option<String>,
     #[command(flatten)]
     pub node: NodeArgs,
 }

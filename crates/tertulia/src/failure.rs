@@ -1,9 +1,11 @@
 //! How a command ends: the promised exit codes, and failures with their code and what to do.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tertulia_wire::json::{ErrorLine, to_line};
 use tertulia_wire::safe::make_safe;
+use tertulia_wire::text::elapsed_text;
 
 /// How a command ended. The order is from good to bad: of several, the worst counts, and a message that was not stored is
 /// worse than one that not everybody has.
@@ -47,6 +49,8 @@ pub struct Failure {
     line: Option<u64>,
     /// The group and the number of a message that is stored all the same.
     stored: Option<(String, u64)>,
+    /// The key of a message that may be stored.
+    key: Option<String>,
 }
 
 const USAGE: u8 = 2;
@@ -57,7 +61,14 @@ const CLOSED: &str = "OUTPUT_CLOSED";
 
 impl Failure {
     fn new(exit: u8, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { exit, code: code.into(), message: message.into(), line: None, stored: None }
+        Self {
+            exit,
+            code: code.into(),
+            message: message.into(),
+            line: None,
+            stored: None,
+            key: None,
+        }
     }
 
     /// It failed: exit code 1.
@@ -99,6 +110,19 @@ impl Failure {
         Self { stored, ..Self::new(Exit::Interrupted.code(), "INTERRUPTED", message) }
     }
 
+    /// Ctrl-C came before the answer: exit code 130.
+    pub fn interrupted_before() -> Self {
+        let message = "interrupted: the message may be stored";
+        Self::new(Exit::Interrupted.code(), "INTERRUPTED", message)
+    }
+
+    /// The time was up before anything could be sent.
+    pub fn not_sent_in(mut self, timeout: Duration) -> Self {
+        let text = format!("; nothing was sent in the {} of --timeout", elapsed_text(timeout));
+        self.message.push_str(&text);
+        self
+    }
+
     /// Something of the operating system failed; `doing` says at what.
     pub fn io(doing: &str, error: &std::io::Error) -> Self {
         Self::failed(IO, format!("{doing}: {error}"))
@@ -115,6 +139,14 @@ impl Failure {
     /// It is about this line of the input.
     pub const fn at_line(mut self, line: Option<u64>) -> Self {
         self.line = line;
+        self
+    }
+
+    /// The message may be stored; `command` sends it again under its key, so that it is stored once.
+    pub fn repeated_by(mut self, key: &str, command: &str) -> Self {
+        self.message.push_str("; this sends it again, and not twice: ");
+        self.message.push_str(command);
+        self.key = Some(key.to_owned());
         self
     }
 
@@ -165,7 +197,8 @@ impl Failure {
             to_line(
                 &ErrorLine::new(&self.code, self.message())
                     .at_line(self.line)
-                    .stored(self.stored.clone()),
+                    .stored(self.stored.clone())
+                    .keyed(self.key.clone()),
             )
         } else {
             let line = self.line.map_or_else(String::new, |line| format!("line {line}: "));

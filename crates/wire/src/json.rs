@@ -357,19 +357,29 @@ pub struct ErrorBody {
     /// And its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
+    /// Of a message that may be stored: sent again under it, it is the same one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 impl ErrorLine {
     /// A failure with its code and what to do.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
-        Self { error: ErrorBody { code, message, line: None, group: None, seq: None } }
+        Self { error: ErrorBody { code, message, line: None, group: None, seq: None, key: None } }
     }
 
     /// Of this line of the input.
     #[must_use]
     pub const fn at_line(mut self, line: Option<u64>) -> Self {
         self.error.line = line;
+        self
+    }
+
+    /// The message may be stored; under this key it is sent again safely.
+    #[must_use]
+    pub fn keyed(mut self, key: Option<String>) -> Self {
+        self.error.key = key;
         self
     }
 

@@ -1,6 +1,7 @@
 //! A file a command; what several of them need is here.
 
 mod account;
+mod again;
 mod chat;
 mod check;
 mod claim;
@@ -148,6 +149,7 @@ impl From<Error> for Failure {
             Error::Connect(why) => connect_code(why),
             Error::NoFiles { .. } => "NO_FILES",
             Error::TooLong { .. } => "TOO_LONG",
+            Error::KeyReused => "KEY_REUSED",
             Error::Insecure { .. } => "INSECURE",
             Error::Lost { .. } => "LOST",
             Error::Protocol(_) => "PROTOCOL",
@@ -168,6 +170,15 @@ const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
         ConnectError::Untrusted { .. } | ConnectError::OtherCertificate { .. } => "NOT_TRUSTED",
         ConnectError::CertificateChanged(_) => "CERTIFICATE_CHANGED",
         ConnectError::Other { .. } => "CONNECTION_FAILED",
+    }
+}
+
+/// ` --node HOST:PORT`, for a command that is shown; empty where it is the default.
+fn node_flag(target: &Target) -> String {
+    let tls = if target.is_tls() { "tls://" } else { "" };
+    match (tls, target.address()) {
+        ("", "127.0.0.1:5001") => String::new(),
+        (tls, address) => format!(" --node {tls}{}", make_safe(address, usize::MAX)),
     }
 }
 

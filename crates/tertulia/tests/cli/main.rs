@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands, helpers too")]
 
 mod accounts;
+mod again;
 mod arguments;
 mod crash;
 mod crowd;

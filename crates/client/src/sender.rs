@@ -27,8 +27,8 @@ pub struct SenderOptions {
     pub follow: bool,
     /// Ask for receipts; without, [`Sent::stored`] is all there is. True where nothing is said.
     pub receipts: bool,
-    /// How long [`Sender::open`] may take in all; its error says which step got no answer. As long as it takes where nothing is
-    /// said, but not long for any single step.
+    /// How long [`Sender::open`] may take in all, whichever step takes it ([`Target::connect_timeout`] is not looked at); its error
+    /// says which step got no answer. As long as it takes where nothing is said, but not long for any single step.
     pub within: Option<Duration>,
     /// Files are to be told: a node that does not know them is [`Error::NoFiles`], also when the connection is made anew.
     pub files: bool,
@@ -155,7 +155,7 @@ impl Sender {
         if !self.files {
             return Err(Error::NoFiles { address: self.located.coordinator.clone() });
         }
-        self.outlet.publish(file.write().into(), true).await
+        self.hand_over(file.write().into(), true).await
     }
 
     /// Who has moved, when `follow` was asked for; can be taken once. A receiver that is not read loses some of them:

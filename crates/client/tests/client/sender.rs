@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tertulia_client::{Code, Error, Once, Sender, SenderOptions, Sent};
+use tertulia_client::{Code, ConnectError, Error, Once, Sender, SenderOptions, Sent, Target};
 use tertulia_group::{CompleteRun, Missing, Receipt, Why};
 use tertulia_wire::file::FileBody;
 use tertulia_wire::native::{FEATURE_FILES, OpenSender};
@@ -389,5 +389,20 @@ async fn a_message_with_a_key_keeps_its_counter_on_every_connection() -> anyhow:
     let (mut peer, again) = fake.sender(counter, WINDOW).await?;
     assert!(again.known);
     assert_eq!(counters(&peer.publishes(1).await?), [counter]);
+    Ok(())
+}
+
+/// Whichever step hangs: connecting does not end earlier than what it is given, nor do questions.
+#[tokio::test]
+async fn opening_takes_all_the_time_that_it_is_given() -> anyhow::Result<()> {
+    let within = Duration::from_millis(600);
+    let options = || SenderOptions { within: Some(within), ..SenderOptions::default() };
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let target = Target::new(silent.local_addr()?.to_string());
+    let target = target.connect_timeout(Duration::from_millis(50));
+    let began = std::time::Instant::now();
+    let refused = soon(Sender::open(&target, "ops", "ci", options())).await?.err();
+    assert!(matches!(refused, Some(Error::Connect(ConnectError::Silent { .. }))), "{refused:?}");
+    assert!(began.elapsed() >= within, "{:?}", began.elapsed());
     Ok(())
 }

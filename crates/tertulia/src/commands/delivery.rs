@@ -1,6 +1,7 @@
 //! Follows one message from its sending to its receipt: who has confirmed it so far, and when that is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tertulia_client::{Confirmed, Error, How, Level, Receipt, ReceiptNow, Sender, Sent, Seq, Why};
@@ -48,11 +49,18 @@ pub fn after(timeout: Duration) -> Instant {
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Asking for a receipt after the time is up.
 const LAST_ASK: Duration = Duration::from_secs(1);
+/// So long before the time is up who is told of nobody asks too, only to see whether the node is there.
+const PROBE_BEFORE: Duration = Duration::from_millis(300);
+/// A node that is there answers a question within this time.
+const PROMPT: Duration = Duration::from_millis(100);
 /// How long the names of the last ones may take after the receipt.
 const NAMES_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node answers only so many questions of one connection at once, and refuses more.
 static ASKING: Semaphore = Semaphore::const_new(12);
+
+/// The node has not answered the last question: once the time is up, nobody waits for it any more.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Asks how a message stands; among the many messages of a pipe, when it is its turn.
 async fn ask(sender: &Sender, seq: Seq, wait: Duration) -> Result<ReceiptNow, Error> {
@@ -121,13 +129,15 @@ impl<'a> Delivery<'a> {
             ));
         };
         let seq = stored.map_err(outcome)?;
+        SILENT.store(false, Ordering::Relaxed);
         steps(Step::Stored(seq))?;
         if self.wait == Wait::Stored {
             return self.as_it_stands(seq, true).await;
         }
         let mut roll = Roll::new(seq);
+        let mut looked = false;
         let settled = loop {
-            let pause = self.pause(follow.is_some());
+            let pause = self.pause(follow.is_some(), looked);
             let moved = async {
                 match follow.as_mut() {
                     Some(follow) => follow.recv().await,
@@ -151,6 +161,7 @@ impl<'a> Delivery<'a> {
             while let Some(moved) = follow.as_mut().and_then(|follow| follow.try_recv().ok()) {
                 roll.heard(moved);
             }
+            looked = true;
             if let Some(settled) = self.look(&mut roll, steps).await? {
                 break settled;
             }
@@ -159,11 +170,15 @@ impl<'a> Delivery<'a> {
         Ok(settled)
     }
 
-    /// Who waits for everybody and is told of nobody needs no asking.
-    fn pause(&self, follows: bool) -> Duration {
+    /// Who waits for everybody and is told of nobody needs no asking, but for whether the node is there.
+    fn pause(&self, follows: bool, looked: bool) -> Duration {
         match self.wait {
             Wait::Count(_) if !follows => ASK_EVERY / 10,
-            Wait::All if !follows => Duration::from_secs(3600),
+            Wait::All if !follows && looked => Duration::from_secs(3600),
+            Wait::All if !follows => {
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                left - PROBE_BEFORE.min(left / 2)
+            }
             _ => ASK_EVERY,
         }
     }
@@ -174,9 +189,17 @@ impl<'a> Delivery<'a> {
         roll: &mut Roll,
         steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
     ) -> Result<Option<Settled>, Failure> {
-        let ask = ask(self.sender, roll.seq, Duration::ZERO);
+        let deadline = self.deadline.into();
+        // The semaphore is never closed.
+        let Ok(_turn) = timeout_at(deadline, ASKING.acquire()).await else { return Ok(None) };
+        let asked_at = Instant::now();
+        let ask = self.sender.ask_receipt(roll.seq, Duration::ZERO);
+        let answer = timeout_at(deadline, ask).await;
+        if answer.is_ok() || asked_at.elapsed() >= PROMPT {
+            SILENT.store(answer.is_err(), Ordering::Relaxed);
+        }
         // A lost connection is made anew meanwhile: the next look will see.
-        let Ok(Ok(now)) = timeout_at(self.deadline.into(), ask).await else { return Ok(None) };
+        let Ok(Ok(now)) = answer else { return Ok(None) };
         roll.tell(&now.receipt, steps)?;
         let settled = self.settled(now, self.started.elapsed());
         Ok((settled.enough || settled.receipt.is_final()).then_some(settled))
@@ -205,8 +228,11 @@ impl<'a> Delivery<'a> {
     async fn as_it_stands(&self, seq: Seq, stored_is_enough: bool) -> Result<Settled, Failure> {
         let elapsed = self.started.elapsed();
         let _turn = ASKING.acquire().await;
+        let within = if SILENT.load(Ordering::Relaxed) { Duration::ZERO } else { LAST_ASK };
         let ask = self.sender.ask_receipt(seq, Duration::ZERO);
-        match tokio::time::timeout(LAST_ASK, ask).await {
+        let answer = tokio::time::timeout(within, ask).await;
+        SILENT.store(answer.is_err(), Ordering::Relaxed);
+        match answer {
             Ok(Ok(now)) => {
                 let settled = self.settled(now, elapsed);
                 Ok(Settled { enough: settled.enough || stored_is_enough, ..settled })

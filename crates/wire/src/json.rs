@@ -378,15 +378,15 @@ impl ErrorLine {
 
     /// The message may be stored; under this key it is sent again safely.
     #[must_use]
-    pub fn keyed(mut self, key: Option<String>) -> Self {
-        self.error.key = key;
+    pub fn keyed(mut self, key: &str) -> Self {
+        self.error.key = Some(key.to_owned());
         self
     }
 
     /// The message is stored: in this group, as this number.
     #[must_use]
-    pub fn stored(mut self, stored: Option<(String, Seq)>) -> Self {
-        (self.error.group, self.error.seq) = stored.unzip();
+    pub fn stored(mut self, group: &str, seq: Seq) -> Self {
+        (self.error.group, self.error.seq) = (Some(group.to_owned()), Some(seq));
         self
     }
 }

@@ -26,7 +26,7 @@ mod serve;
 mod status;
 mod tell;
 
-use tertulia_client::{Directory, Error, Fingerprint, KnownNodes, Pinned, Target, Trust};
+use tertulia_client::{Code, Directory, Error, Fingerprint, KnownNodes, Pinned, Target, Trust};
 use tertulia_wire::NotAFingerprint;
 use tertulia_wire::safe::make_safe;
 
@@ -171,6 +171,19 @@ const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
         ConnectError::CertificateChanged(_) => "CERTIFICATE_CHANGED",
         ConnectError::Other { .. } => "CONNECTION_FAILED",
     }
+}
+
+/// The failure; where there is no such group, with how one comes to be.
+fn of_group(error: Error, group: &str, target: &Target) -> Failure {
+    let is_unknown = error.code() == Some(Code::UnknownGroup);
+    let failure = Failure::from(error);
+    if !is_unknown {
+        return failure;
+    }
+    let node = node_flag(target);
+    failure.hinting(&format!(
+        "to make it: tertulia groups create {group}{node}, or join it: tertulia join {group}{node}"
+    ))
 }
 
 /// ` --node HOST:PORT`, for a command that is shown; empty where it is the default.

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::again::Again;
 use super::delivery::{Delivery, Settled, Step, after};
-use super::{directory, groups, members_text};
+use super::{directory, groups, members_text, of_group};
 use crate::cli::SendArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines, Typed};
@@ -93,7 +93,7 @@ async fn open(
         opened = Sender::open(target, group, &names::numbered(&name, 2), options()).await;
     }
     let mut sender = opened.map_err(|error| match Instant::now() < until {
-        true => Failure::from(error),
+        true => of_group(error, group, target),
         false => Failure::from(error).not_sent_in(args.timeout),
     })?;
     let located = sender.located();

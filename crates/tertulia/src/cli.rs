@@ -100,7 +100,7 @@ pub enum Command {
     Members(MembersArgs),
     /// Removes a member from a group by name
     Remove(RemoveArgs),
-    /// Prints a group's last messages
+    /// Prints a group's last messages, with the date where it is not today
     History(HistoryArgs),
     /// Prints the receipt of a message as it stands now
     Receipt(ReceiptArgs),

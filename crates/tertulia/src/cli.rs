@@ -139,7 +139,9 @@ pub struct DemoArgs {
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Each flag is also a key of the file of --config (no_line = true) and an \
      environment variable (TERTULIA_NO_LINE=true). A flag is stronger than the environment, the \
-     environment than the file.")]
+     environment than the file.\n\nStandard output says who comes and goes, a line each, such as `joined lobby ana \
+     10.0.0.7 line`; on a terminal with the time after it. Into a file or a pipe the lines have no time: \
+     --log-format json says the same on standard error, with times.")]
 pub struct ServeArgs {
     /// Address that all doors listen on [default: 127.0.0.1]
     #[arg(long, value_name = "ADDR")]

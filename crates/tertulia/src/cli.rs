@@ -225,6 +225,13 @@ pub struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "With --json, standard output has entries only. What becomes of the membership is an object a line on \
+     standard error, {\"notice\":{\"code\",\"group\",\"name\",\"message\",\"time\"}}: JOINED, LOST (the connection; it is made \
+     anew), BACK, BACK_ANEW (the old membership had ended), NAME_RESERVED.\n\nWhen somebody registers the member's \
+     name, join waits for a login of that account on this machine, and goes on as the same member: for 30 s, with \
+     --durable as long as it takes."
+)]
 pub struct JoinArgs {
     /// The group; without it the allocator gives one
     #[arg(value_parser = names::argument)]

@@ -264,6 +264,32 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// What becomes of a membership beside its entries: `{"notice":{"code","group","name","message","time"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the field is the promised one")]
+pub struct NoticeLine {
+    pub notice: NoticeBody,
+}
+
+/// What is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the promised ones")]
+pub struct NoticeBody {
+    pub code: String,
+    pub group: String,
+    pub name: String,
+    pub message: String,
+    pub time: String,
+}
+
+impl NoticeLine {
+    /// `code` is its word, `message` for people.
+    pub fn new(code: &str, group: &str, name: &str, message: &str, time_us: u64) -> Self {
+        let [code, group, name, message] = [code, group, name, message].map(str::to_owned);
+        Self { notice: NoticeBody { code, group, name, message, time: rfc3339(time_us) } }
+    }
+}
+
 /// A failure: `{"error":{"code","message"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the field is the promised one")]

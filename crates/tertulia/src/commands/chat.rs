@@ -20,7 +20,7 @@ use crate::cli::ChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines, Typed};
 use crate::names;
-use crate::output::{Colour, Output, colours, error_line, paint};
+use crate::output::{Colour, Notice, Output, colours, error_line, paint};
 use crate::signals::{Signals, Stop};
 
 /// Lines that wait for room on the way to the node.
@@ -209,9 +209,11 @@ impl Chat<'_> {
             Event::Reset { next } => print::reset(&self.group, next, self.out)?,
             Event::Lost { reason } => {
                 let reason = make_safe(&reason, usize::MAX);
-                self.out.note(&format!("connection lost ({reason}); trying again"));
+                self.notice("LOST", &format!("connection lost ({reason}); trying again"));
             }
-            Event::Back { .. } => self.out.note("back"),
+            Event::Back { resumed } => {
+                self.notice(if resumed { "BACK" } else { "BACK_ANEW" }, "back");
+            }
             Event::Confirmed(_) => {}
             Event::Left { code, message } => {
                 let word = code.map_or("CLOSED", |code| code.as_str());
@@ -219,6 +221,12 @@ impl Chat<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What a program may want to know, too.
+    fn notice(&self, code: &str, message: &str) {
+        let (group, name) = (&self.group, &self.name);
+        self.out.notice(&Notice { code, group, name, message });
     }
 
     /// The person has just typed it.

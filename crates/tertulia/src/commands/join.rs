@@ -17,7 +17,7 @@ use super::{members_text, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use crate::output::Output;
+use crate::output::{Notice, Output};
 use crate::signals::{Signals, Stop};
 use crate::state::{Slot, state_folder};
 
@@ -117,7 +117,13 @@ impl<'a> Session<'a> {
         let members = members_text(welcome.members);
         let (group, name, at) = (&self.group, &self.name, &located.coordinator);
         let line = format!("{back} {group} as {name} ({members}, coordinated at {at})");
-        self.out.note(&make_safe(&line, usize::MAX));
+        self.notice("JOINED", &make_safe(&line, usize::MAX));
+    }
+
+    /// What a program may want to know, too.
+    fn notice(&self, code: &str, message: &str) {
+        let (group, name) = (&self.group, &self.name);
+        self.out.notice(&Notice { code, group, name, message });
     }
 
     async fn go(&mut self, mut member: Member, signals: &mut Signals) -> Ended {
@@ -193,11 +199,11 @@ impl<'a> Session<'a> {
             Event::Reset { next } => print::reset(&self.group, next, self.out)?,
             Event::Lost { reason } => {
                 let reason = make_safe(&reason, usize::MAX);
-                self.out.note(&format!("connection lost ({reason}); trying again"));
+                self.notice("LOST", &format!("connection lost ({reason}); trying again"));
             }
-            Event::Back { resumed: true } => self.out.note("back"),
+            Event::Back { resumed: true } => self.notice("BACK", "back"),
             Event::Back { resumed: false } => {
-                self.out.note("back, as a new member: the old membership had ended");
+                self.notice("BACK_ANEW", "back, as a new member: the old membership had ended");
                 self.store_is_new = true;
             }
             Event::Confirmed(_) => {}

@@ -201,7 +201,7 @@ fn members_text(count: u32) -> String {
 }
 
 /// Now, in microseconds since the Unix epoch.
-fn now_us() -> u64 {
+pub fn now_us() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
 }
 

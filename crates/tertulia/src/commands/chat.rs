@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::reserved::advice;
 use super::{directory, members_text, print};
 use crate::cli::ChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
@@ -217,7 +218,13 @@ impl Chat<'_> {
             Event::Confirmed(_) => {}
             Event::Left { code, message } => {
                 let word = code.map_or("CLOSED", |code| code.as_str());
-                return Err(Failure::failed(word, message));
+                let failure = Failure::failed(word, message);
+                return Err(match code {
+                    Some(Code::NameReserved) => {
+                        failure.and(&advice(self.target, &self.name, "then chat again"))
+                    }
+                    _ => failure,
+                });
             }
         }
         Ok(())

@@ -21,6 +21,7 @@ mod members;
 mod peer;
 mod print;
 mod receipt;
+mod reserved;
 mod send;
 mod serve;
 mod status;

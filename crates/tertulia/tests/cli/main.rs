@@ -29,6 +29,7 @@ mod netns;
 mod nodes;
 mod order;
 mod programs;
+mod reserved;
 mod restarts;
 mod resuming;
 mod running;

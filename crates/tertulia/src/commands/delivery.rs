@@ -1,7 +1,7 @@
 //! Follows one message from its sending to its receipt: who has confirmed it so far, and when that is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tertulia_client::{Confirmed, Error, How, Level, Receipt, ReceiptNow, Sender, Sent, Seq, Why};
@@ -47,20 +47,30 @@ pub fn after(timeout: Duration) -> Instant {
 
 /// How often who waits for N, or follows, asks when nothing is told.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// Asking for a receipt after the time is up.
+/// A node that does not answer a question for so long is not waited for once the time is up. So long before, who is told of nobody
+/// asks too, to know by then.
 const LAST_ASK: Duration = Duration::from_secs(1);
-/// So long before the time is up who is told of nobody asks too, only to see whether the node is there.
-const PROBE_BEFORE: Duration = Duration::from_millis(300);
-/// A node that is there answers a question within this time.
-const PROMPT: Duration = Duration::from_millis(100);
 /// How long the names of the last ones may take after the receipt.
 const NAMES_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node answers only so many questions of one connection at once, and refuses more.
 static ASKING: Semaphore = Semaphore::const_new(12);
 
-/// The node has not answered the last question: once the time is up, nobody waits for it any more.
-static SILENT: AtomicBool = AtomicBool::new(false);
+/// Since when the node owes an answer; `None` once it has given one.
+static SILENT_SINCE: Mutex<Option<Instant>> = Mutex::new(None);
+
+fn silent_since() -> MutexGuard<'static, Option<Instant>> {
+    SILENT_SINCE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn heard_of(asked_at: Instant, is_answered: bool) {
+    let mut since = silent_since();
+    if is_answered {
+        *since = None;
+    } else {
+        since.get_or_insert(asked_at);
+    }
+}
 
 /// Asks how a message stands; among the many messages of a pipe, when it is its turn.
 async fn ask(sender: &Sender, seq: Seq, wait: Duration) -> Result<ReceiptNow, Error> {
@@ -129,7 +139,7 @@ impl<'a> Delivery<'a> {
             ));
         };
         let seq = stored.map_err(outcome)?;
-        SILENT.store(false, Ordering::Relaxed);
+        *silent_since() = None;
         steps(Step::Stored(seq))?;
         if self.wait == Wait::Stored {
             return self.as_it_stands(seq, true).await;
@@ -177,7 +187,7 @@ impl<'a> Delivery<'a> {
             Wait::All if !follows && looked => Duration::from_secs(3600),
             Wait::All if !follows => {
                 let left = self.deadline.saturating_duration_since(Instant::now());
-                left - PROBE_BEFORE.min(left / 2)
+                left - LAST_ASK.min(left / 2)
             }
             _ => ASK_EVERY,
         }
@@ -195,9 +205,7 @@ impl<'a> Delivery<'a> {
         let asked_at = Instant::now();
         let ask = self.sender.ask_receipt(roll.seq, Duration::ZERO);
         let answer = timeout_at(deadline, ask).await;
-        if answer.is_ok() || asked_at.elapsed() >= PROMPT {
-            SILENT.store(answer.is_err(), Ordering::Relaxed);
-        }
+        heard_of(asked_at, answer.is_ok());
         // A lost connection is made anew meanwhile: the next look will see.
         let Ok(Ok(now)) = answer else { return Ok(None) };
         roll.tell(&now.receipt, steps)?;
@@ -228,10 +236,11 @@ impl<'a> Delivery<'a> {
     async fn as_it_stands(&self, seq: Seq, stored_is_enough: bool) -> Result<Settled, Failure> {
         let elapsed = self.started.elapsed();
         let _turn = ASKING.acquire().await;
-        let within = if SILENT.load(Ordering::Relaxed) { Duration::ZERO } else { LAST_ASK };
+        let asked_at = Instant::now();
+        let silent = silent_since().map_or(Duration::ZERO, |since| since.elapsed());
         let ask = self.sender.ask_receipt(seq, Duration::ZERO);
-        let answer = tokio::time::timeout(within, ask).await;
-        SILENT.store(answer.is_err(), Ordering::Relaxed);
+        let answer = tokio::time::timeout(LAST_ASK.saturating_sub(silent), ask).await;
+        heard_of(asked_at, answer.is_ok());
         match answer {
             Ok(Ok(now)) => {
                 let settled = self.settled(now, elapsed);

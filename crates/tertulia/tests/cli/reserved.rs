@@ -75,3 +75,16 @@ fn a_chat_says_what_to_do() {
     assert_eq!(eva.end().code(), Some(1));
     eva.notes(&format!("{}, then chat again", advice(&node, "eva")));
 }
+
+/// What ends with a login is the connection: the seat is had back with the next one.
+#[test]
+fn a_durable_seat_outlives_the_login_that_it_was_taken_with() {
+    let node = Node::start();
+    register(&node, &node.user, "ana");
+    log_in(&node, &node.user, "ana");
+    let mut ana = node.join(&["ops", "--durable"]);
+    node.run(&["logout"]).expect(0);
+    assert_eq!(ana.end().code(), Some(1));
+    log_in(&node, &node.user, "ana");
+    node.spawn(&["join", "ops", "--durable"]).notes("back in ops as ana");
+}

@@ -118,9 +118,8 @@ pub(crate) const fn may_pass(error: &Error) -> bool {
         Error::Connect(CertificateChanged(_) | OtherCertificate { .. } | Untrusted { .. }) => false,
         Error::Connect(_) | Error::Lost { .. } | Error::Protocol(_) | Error::Unknown => true,
         Error::Refused { code, .. } => !is_final(*code),
-        Error::NoFiles { .. } | Error::TooLong { .. } | Error::Insecure { .. } | Error::Closed => {
-            false
-        }
+        Error::NoFiles { .. } | Error::TooLong { .. } | Error::Insecure { .. } => false,
+        Error::KeyReused | Error::Closed => false,
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Conn {
     /// Nobody between can read it: TLS.
     secure: bool,
     last_id: u32,
-    /// No answer is waited for after that.
+    /// Answers are waited for until then, and not for their usual time.
     pub until: Option<Instant>,
 }
 
@@ -261,12 +261,13 @@ fn elsewhere(dialled: &str, peer: Option<SocketAddr>, coordinator: &str) -> Opti
     (!same).then(|| coordinator.to_owned())
 }
 
-/// When to give up: after so long, and not after the end of everything.
+/// When to give up: at the end of everything, where there is one; else after so long.
 fn ends(after: Duration, until: Option<Instant>) -> Instant {
-    let now = Instant::now();
-    // Who names a time beyond all clocks waits for a year.
-    let end = now.checked_add(after).unwrap_or_else(|| now + Duration::from_secs(31_536_000));
-    until.map_or(end, |until| until.min(end))
+    until.unwrap_or_else(|| {
+        let now = Instant::now();
+        // Who names a time beyond all clocks waits for a year.
+        now.checked_add(after).unwrap_or_else(|| now + Duration::from_secs(31_536_000))
+    })
 }
 
 /// A question in words.

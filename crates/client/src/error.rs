@@ -171,6 +171,9 @@ pub enum Error {
         /// Bytes that the node takes.
         max: usize,
     },
+    /// The key of [`crate::Once`] was used for another message; this one was not sent.
+    #[error("this key was used for another message; give this one a key of its own")]
+    KeyReused,
     /// Whether it was done is unknown, and cannot be found out any more.
     #[error("the outcome is unknown: it may have been done")]
     Unknown,

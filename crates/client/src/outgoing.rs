@@ -57,10 +57,13 @@ pub(crate) struct Outgoing {
     /// Something was stored under the present sender id.
     any_stored: bool,
     any_unknown: bool,
+    /// The counter of the only message that there may be.
+    only: Option<u64>,
 }
 
 impl Outgoing {
-    pub fn new() -> Self {
+    /// Of a sender that may send `only` one message, under this counter, or any.
+    pub fn new(only: Option<u64>) -> Self {
         Self {
             name: String::new(),
             next_counter: 1,
@@ -74,6 +77,7 @@ impl Outgoing {
             sweep_at: 1024,
             any_stored: false,
             any_unknown: false,
+            only,
         }
     }
 
@@ -136,7 +140,8 @@ impl Outgoing {
 
     /// What was never written has no number yet that anybody knows: it comes after everything that was.
     fn renumber(&mut self, last_counter: u64) {
-        let mut next = self.used_counter.max(last_counter) + 1;
+        // An earlier try of the only message may be what was taken.
+        let mut next = self.only.unwrap_or(self.used_counter.max(last_counter) + 1);
         for item in self.queue.iter_mut().filter(|item| !item.promise.may_be_stored) {
             item.counter = next;
             next += 1;

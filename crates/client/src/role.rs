@@ -31,6 +31,8 @@ pub(crate) struct SenderRole {
     pub ready: Option<SenderReady>,
     /// It tells files.
     pub files: bool,
+    /// It has one message, which has this counter.
+    pub only: Option<u64>,
 }
 
 /// A member.

@@ -1,5 +1,6 @@
 //! Sending to a group from outside.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::role::{Role, SenderRole};
 use crate::sent::promise;
 use crate::session::{Inlets, PUBLISHES_MAX, Publish, Session, WISHES_MAX, Wish, fresh_id};
-use crate::{Error, Located, Place, ReceiptNow, Sent, Target};
+use crate::{Error, Located, Once, Place, ReceiptNow, Sent, Target};
 
 /// Confirmations that wait to be looked at.
 const CONFIRMATIONS_MAX: usize = 4096;
@@ -26,16 +27,18 @@ pub struct SenderOptions {
     pub follow: bool,
     /// Ask for receipts; without, [`Sent::stored`] is all there is. True where nothing is said.
     pub receipts: bool,
-    /// How long [`Sender::open`] may take in all; its error says which step got no answer. As long as it takes where nothing is
-    /// said, but not long for any single step.
+    /// How long [`Sender::open`] may take in all, whichever step takes it ([`Target::connect_timeout`] is not looked at); its error
+    /// says which step got no answer. As long as it takes where nothing is said, but not long for any single step.
     pub within: Option<Duration>,
     /// Files are to be told: a node that does not know them is [`Error::NoFiles`], also when the connection is made anew.
     pub files: bool,
+    /// The sender is for this one message only, which is stored once however often it is sent.
+    pub once: Option<Once>,
 }
 
 impl Default for SenderOptions {
     fn default() -> Self {
-        Self { follow: false, receipts: true, within: None, files: false }
+        Self { follow: false, receipts: true, within: None, files: false, once: None }
     }
 }
 
@@ -51,6 +54,9 @@ pub struct Sender {
     members: u32,
     level: Level,
     files: bool,
+    once: Option<Once>,
+    /// The one message was handed over.
+    had_it: AtomicBool,
     confirmations: Option<mpsc::Receiver<Confirmed>>,
 }
 
@@ -58,7 +64,8 @@ impl Sender {
     /// Asks the directory, connects to the coordinator, opens the sender.
     ///
     /// # Errors
-    /// [`Error::Connect`]; `UNKNOWN_GROUP` (the message names the nearest one), `BAD_NAME`, `NAME_RESERVED`, `DENIED`.
+    /// [`Error::Connect`]; `UNKNOWN_GROUP` (the message names the nearest one), `BAD_NAME`, `NAME_RESERVED`, `DENIED`;
+    /// [`Error::KeyReused`] where another message has come under the key of [`SenderOptions::once`].
     pub async fn open(
         target: &Target,
         group: &str,
@@ -68,10 +75,11 @@ impl Sender {
         let (to, from) = mpsc::channel(CONFIRMATIONS_MAX);
         let (to, from) = if options.follow { (Some(to), Some(from)) } else { (None, None) };
         let role = Role::Sender(SenderRole {
-            id: fresh_id(),
+            id: options.once.as_ref().map_or_else(fresh_id, |once| once.sender(name)),
             confirmations: to,
             ready: None,
             files: options.files,
+            only: options.once.as_ref().map(Once::counter),
         });
         let place = Place::Group(group.to_owned());
         let until = options.within.and_then(|within| Instant::now().checked_add(within));
@@ -94,6 +102,8 @@ impl Sender {
             members,
             level,
             files: options.files,
+            once: options.once,
+            had_it: AtomicBool::new(false),
             confirmations: from,
         })
     }
@@ -122,9 +132,19 @@ impl Sender {
     /// Dropped before it is done, nothing was sent.
     ///
     /// # Errors
-    /// [`Error::TooLong`]; why the sender has ended.
+    /// [`Error::TooLong`]; [`Error::KeyReused`] for another message than that of [`SenderOptions::once`], and after it;
+    /// why the sender has ended.
     pub async fn send(&self, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        self.outlet.publish(body.into(), false).await
+        self.hand_over(body.into(), false).await
+    }
+
+    async fn hand_over(&self, body: Bytes, is_file: bool) -> Result<Sent, Error> {
+        if let Some(once) = &self.once
+            && (!once.is_of(&body) || self.had_it.swap(true, Ordering::Relaxed))
+        {
+            return Err(Error::KeyReused);
+        }
+        self.outlet.publish(body, is_file).await
     }
 
     /// Tells the group a file; otherwise as [`Sender::send`].
@@ -135,7 +155,7 @@ impl Sender {
         if !self.files {
             return Err(Error::NoFiles { address: self.located.coordinator.clone() });
         }
-        self.outlet.publish(file.write().into(), true).await
+        self.hand_over(file.write().into(), true).await
     }
 
     /// Who has moved, when `follow` was asked for; can be taken once. A receiver that is not read loses some of them:

@@ -98,6 +98,10 @@ impl Session {
         role: Role,
     ) -> Result<Opened, Error> {
         let over = Arc::<OnceLock<Error>>::default();
+        let only = match &role {
+            Role::Sender(sender) => sender.only,
+            Role::Member(_) => None,
+        };
         let mut session = Self {
             // An end is the first connection's; later ones may take their time.
             target: target.until(None),
@@ -105,7 +109,7 @@ impl Session {
             group: String::new(),
             name: name.to_owned(),
             role,
-            outgoing: Outgoing::new(),
+            outgoing: Outgoing::new(only),
             asked: HashMap::new(),
             ending: None,
             over: over.clone(),
@@ -163,8 +167,11 @@ impl Session {
                     }
                     ready => ready?,
                 };
-                (self.group, self.name) = (ready.group.clone(), ready.name.clone());
                 let (window, last) = (ready.window_bytes, ready.last_counter);
+                if sender.only.is_some_and(|only| last > 0 && last != only) {
+                    return Err(Error::KeyReused);
+                }
+                (self.group, self.name) = (ready.group.clone(), ready.name.clone());
                 self.outgoing.begin(&mut conn.out, &self.name, window, last);
                 let epoch = ready.epoch;
                 sender.ready = Some(*ready);

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use tertulia_wire::Fingerprint;
 use tertulia_wire::native::{Audience, Start};
 
+use crate::names;
 use crate::units::{self, Wait};
 
 /// Tell a group something, and know that everyone got it.
@@ -99,7 +100,7 @@ pub enum Command {
     Members(MembersArgs),
     /// Removes a member from a group by name
     Remove(RemoveArgs),
-    /// Prints a group's last messages
+    /// Prints a group's last messages, with the date where it is not today
     History(HistoryArgs),
     /// Prints the receipt of a message as it stands now
     Receipt(ReceiptArgs),
@@ -138,7 +139,9 @@ pub struct DemoArgs {
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Each flag is also a key of the file of --config (no_line = true) and an \
      environment variable (TERTULIA_NO_LINE=true). A flag is stronger than the environment, the \
-     environment than the file.")]
+     environment than the file.\n\nStandard output says who comes and goes, a line each, such as `joined lobby ana \
+     10.0.0.7 line`; on a terminal with the time after it. Into a file or a pipe the lines have no time: \
+     --log-format json says the same on standard error, with times.")]
 pub struct ServeArgs {
     /// Address that all doors listen on [default: 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
@@ -222,11 +225,19 @@ pub struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "With --json, standard output has entries only. What becomes of the membership is an object a line on \
+     standard error, {\"notice\":{\"code\",\"group\",\"name\",\"message\",\"time\"}}: JOINED, LOST (the connection; it is made \
+     anew), BACK, BACK_ANEW (the old membership had ended), NAME_RESERVED.\n\nWhen somebody registers the member's \
+     name, join waits for a login of that account on this machine, and goes on as the same member: for 30 s, with \
+     --durable as long as it takes."
+)]
 pub struct JoinArgs {
     /// The group; without it the allocator gives one
+    #[arg(value_parser = names::argument)]
     pub group: Option<String>,
     /// The member's name [default: user-host, numbered if taken]
-    #[arg(long)]
+    #[arg(long, value_parser = names::argument)]
     pub name: Option<String>,
     /// Begin with the first message that is kept, with a number, or with the last N; for a first
     /// join: a member that comes back goes on where it was
@@ -263,6 +274,7 @@ pub struct JoinArgs {
 #[derive(Debug, Args)]
 pub struct SendArgs {
     /// The group; on a terminal it may be chosen
+    #[arg(value_parser = names::argument)]
     pub group: Option<String>,
     /// The message; without it, one message a line of standard input
     pub text: Vec<String>,
@@ -276,8 +288,12 @@ pub struct SendArgs {
     #[arg(long, value_name = "N")]
     pub expect: Option<u32>,
     /// The sender's name [default: user-host]
-    #[arg(long = "as", value_name = "NAME")]
+    #[arg(long = "as", value_name = "NAME", value_parser = names::argument)]
     pub name: Option<String>,
+    /// Makes a retry safe: the same TEXT to the same group under the same name and key is stored once, however often it is
+    /// sent. Another text under the same key is refused. [default: one by chance, told where the outcome is unknown]
+    #[arg(long, value_name = "KEY", requires = "text", value_parser = units::key)]
+    pub key: Option<String>,
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -285,10 +301,10 @@ pub struct SendArgs {
 #[derive(Debug, Args)]
 pub struct ChatArgs {
     /// The group
-    #[arg(default_value = "lobby")]
+    #[arg(default_value = "lobby", value_parser = names::argument)]
     pub group: String,
     /// Your name; without it you are asked
-    #[arg(long)]
+    #[arg(long, value_parser = names::argument)]
     pub name: Option<String>,
     #[command(flatten)]
     pub node: NodeArgs,
@@ -308,6 +324,7 @@ pub enum GroupsCommand {
     /// Creates a group
     Create {
         /// Its name
+        #[arg(value_parser = names::argument)]
         name: String,
         #[command(flatten)]
         rules: RulesArgs,
@@ -315,21 +332,24 @@ pub enum GroupsCommand {
     /// Says who may join a group and who may send to it
     Show {
         /// Its name
+        #[arg(value_parser = names::argument)]
         name: String,
     },
     /// Changes that; what is not said stays
     Set {
         /// Its name
+        #[arg(value_parser = names::argument)]
         name: String,
         #[command(flatten)]
         rules: RulesArgs,
         /// Another account that owns the group from now on
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = names::argument_or_none)]
         owner: Option<String>,
     },
     /// Deletes a group that has no members
     Delete {
         /// Its name
+        #[arg(value_parser = names::argument)]
         name: String,
     },
 }
@@ -342,6 +362,7 @@ pub enum GroupsCommand {
 )]
 pub struct MembersArgs {
     /// The group
+    #[arg(value_parser = names::argument)]
     pub group: String,
     #[command(flatten)]
     pub node: NodeArgs,
@@ -350,8 +371,10 @@ pub struct MembersArgs {
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
     /// The group
+    #[arg(value_parser = names::argument)]
     pub group: String,
     /// The member
+    #[arg(value_parser = names::argument)]
     pub name: String,
     #[command(flatten)]
     pub node: NodeArgs,
@@ -360,6 +383,7 @@ pub struct RemoveArgs {
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     /// The group
+    #[arg(value_parser = names::argument)]
     pub group: String,
     /// The first ones after this number, instead of the last ones
     #[arg(long, value_name = "SEQ")]
@@ -374,6 +398,7 @@ pub struct HistoryArgs {
 #[derive(Debug, Args)]
 pub struct ReceiptArgs {
     /// The group
+    #[arg(value_parser = names::argument)]
     pub group: String,
     /// The message's number
     pub seq: u64,
@@ -504,6 +529,7 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
     /// The account's name
+    #[arg(value_parser = names::argument)]
     pub name: String,
     /// Read the password from standard input, its first line, instead of asking for it
     #[arg(long)]
@@ -521,6 +547,7 @@ pub struct RegisterArgs {
 #[derive(Debug, Args)]
 pub struct LoginArgs {
     /// The account's name
+    #[arg(value_parser = names::argument)]
     pub name: String,
     /// Read the password from standard input, its first line, instead of asking for it
     #[arg(long)]
@@ -544,6 +571,7 @@ pub struct LogoutArgs {
 #[derive(Debug, Args)]
 pub struct PasswdArgs {
     /// Somebody else's account, for administrators
+    #[arg(value_parser = names::argument)]
     pub name: Option<String>,
     /// Read the passwords from standard input instead of asking for them: the old one, then the new one, a line each (for
     /// somebody else's account the new one only)
@@ -570,9 +598,11 @@ pub struct RulesArgs {
     pub send: Option<Audience>,
     /// Accounts that may join a private group, besides its owner
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(value_parser = names::argument_or_none)]
     pub may_join: Option<Vec<String>>,
     /// Accounts that may send where that is private
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(value_parser = names::argument_or_none)]
     pub may_send: Option<Vec<String>>,
 }
 

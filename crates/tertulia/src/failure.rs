@@ -1,9 +1,11 @@
 //! How a command ends: the promised exit codes, and failures with their code and what to do.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tertulia_wire::json::{ErrorLine, to_line};
 use tertulia_wire::safe::make_safe;
+use tertulia_wire::text::elapsed_text;
 
 /// How a command ended. The order is from good to bad: of several, the worst counts, and a message that was not stored is
 /// worse than one that not everybody has.
@@ -45,8 +47,18 @@ pub struct Failure {
     message: String,
     /// The line of the input that it is about.
     line: Option<u64>,
-    /// The group and the number of a message that is stored all the same.
-    stored: Option<(String, u64)>,
+    message_is: Message,
+}
+
+/// Where the message is that a failure is about, as far as it is known.
+#[derive(Debug)]
+enum Message {
+    /// Nowhere, or there is none.
+    Nowhere,
+    /// Stored all the same: in this group, as this number.
+    Stored(String, u64),
+    /// Stored or not; under this key it is sent again safely.
+    Anywhere(String),
 }
 
 const USAGE: u8 = 2;
@@ -57,7 +69,13 @@ const CLOSED: &str = "OUTPUT_CLOSED";
 
 impl Failure {
     fn new(exit: u8, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { exit, code: code.into(), message: message.into(), line: None, stored: None }
+        Self {
+            exit,
+            code: code.into(),
+            message: message.into(),
+            line: None,
+            message_is: Message::Nowhere,
+        }
     }
 
     /// It failed: exit code 1.
@@ -86,8 +104,8 @@ impl Failure {
     /// It is stored, and nobody can say by whom it is confirmed: exit code 3.
     pub fn incomplete(group: &str, seq: u64, why: &str) -> Self {
         let message = format!("stored as #{seq}, but who has confirmed it is not known: {why}");
-        let stored = Some((group.to_owned(), seq));
-        Self { stored, ..Self::new(Exit::Incomplete.code(), "NO_RECEIPT", message) }
+        let message_is = Message::Stored(group.to_owned(), seq);
+        Self { message_is, ..Self::new(Exit::Incomplete.code(), "NO_RECEIPT", message) }
     }
 
     /// Ctrl-C came when it was stored, and not all that was waited for had come: exit code 130.
@@ -95,8 +113,19 @@ impl Failure {
         let message = format!(
             "interrupted: stored as #{seq}, not confirmed by everybody yet; ask later: tertulia receipt {group} {seq}"
         );
-        let stored = Some((group.to_owned(), seq));
-        Self { stored, ..Self::new(Exit::Interrupted.code(), "INTERRUPTED", message) }
+        let message_is = Message::Stored(group.to_owned(), seq);
+        Self { message_is, ..Self::new(Exit::Interrupted.code(), "INTERRUPTED", message) }
+    }
+
+    /// Ctrl-C came before the answer: exit code 130.
+    pub fn interrupted_before() -> Self {
+        let message = "interrupted: the message may be stored";
+        Self::new(Exit::Interrupted.code(), "INTERRUPTED", message)
+    }
+
+    /// The time was up before anything could be sent.
+    pub fn not_sent_in(self, timeout: Duration) -> Self {
+        self.and(&format!("nothing was sent in the {} of --timeout", elapsed_text(timeout)))
     }
 
     /// Something of the operating system failed; `doing` says at what.
@@ -112,6 +141,25 @@ impl Failure {
         Self::io("cannot write to standard output", error)
     }
 
+    /// And what to do besides.
+    pub fn and(mut self, advice: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(advice);
+        self
+    }
+
+    /// With a hint that is beside the point for some.
+    pub fn hinting(mut self, hint: &str) -> Self {
+        self.message.push_str(&format!(" ({hint})"));
+        self
+    }
+
+    /// By a more exact word.
+    pub fn called(mut self, code: &str) -> Self {
+        code.clone_into(&mut self.code);
+        self
+    }
+
     /// It is about this line of the input.
     pub const fn at_line(mut self, line: Option<u64>) -> Self {
         self.line = line;
@@ -123,12 +171,18 @@ impl Failure {
         Self { message: format!("{path}: {}", self.message), ..self }
     }
 
+    /// The message may be stored; `command` sends it again under its key, so that it is stored once.
+    pub fn repeated_by(self, key: &str, command: &str) -> Self {
+        let failure = self.and(&format!("this sends it again, and not twice: {command}"));
+        Self { message_is: Message::Anywhere(key.to_owned()), ..failure }
+    }
+
     /// It is stored, and the receipt is lost on its way to standard output.
     pub fn unprinted(self, group: &str, seq: u64) -> Self {
         let why = if self.message.is_empty() { "nobody reads it" } else { &self.message };
         let message =
             format!("stored as {group} #{seq}, but the receipt could not be printed: {why}");
-        Self { message, stored: Some((group.to_owned(), seq)), ..self }
+        Self { message, message_is: Message::Stored(group.to_owned(), seq), ..self }
     }
 
     /// Whether standard output could not be written.
@@ -167,11 +221,12 @@ impl Failure {
             return;
         }
         let line = if json {
-            to_line(
-                &ErrorLine::new(&self.code, self.message())
-                    .at_line(self.line)
-                    .stored(self.stored.clone()),
-            )
+            let line = ErrorLine::new(&self.code, self.message()).at_line(self.line);
+            to_line(&match &self.message_is {
+                Message::Nowhere => line,
+                Message::Stored(group, seq) => line.stored(group, *seq),
+                Message::Anywhere(key) => line.keyed(key),
+            })
         } else {
             let line = self.line.map_or_else(String::new, |line| format!("line {line}: "));
             format!("tertulia: {line}{}", self.message())

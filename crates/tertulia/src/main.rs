@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use tertulia_group::NameError;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
@@ -62,7 +63,10 @@ fn main() -> ExitCode {
 fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == OsStr::new("--json"));
     if json && error.use_stderr() {
-        return Failure::usage(usage_text(error)).report(true);
+        let is_name = std::error::Error::source(error).is_some_and(|why| why.is::<NameError>());
+        let failure = Failure::usage(usage_text(error));
+        let failure = if is_name { failure.called("BAD_NAME") } else { failure };
+        return failure.report(true);
     }
     // What cannot be printed is lost with the terminal.
     let _ = error.print();

@@ -1,8 +1,8 @@
 //! Names that are not given: `user-host`, made fit to be a name, and numbered.
 
 use tertulia_client::Target;
-use tertulia_group::Name;
 use tertulia_group::limits::{NAME_BYTES_MAX, NAME_CHARS_MAX};
+use tertulia_group::{Name, NameError};
 
 use crate::failure::Failure;
 
@@ -12,6 +12,16 @@ const NUMBER_CHARS: usize = 5;
 /// A name that somebody wrote, checked before the node is asked.
 pub fn check(text: &str) -> Result<Name, Failure> {
     Name::new(text).map_err(|error| Failure::failed("BAD_NAME", format!("{text:?}: {error}")))
+}
+
+/// A name on the command line: one that can never be one is wrong usage.
+pub fn argument(text: &str) -> Result<String, NameError> {
+    Name::new(text).map(|_| text.to_owned())
+}
+
+/// The same, where nothing stands for nobody.
+pub fn argument_or_none(text: &str) -> Result<String, NameError> {
+    if text.is_empty() { Ok(String::new()) } else { argument(text) }
 }
 
 /// The account's name of who is logged in, or `user-host`.

@@ -3,10 +3,11 @@
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 use serde::Serialize;
-use tertulia_wire::json::to_line;
+use tertulia_wire::json::{NoticeLine, to_line};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::cli::Common;
+use crate::commands::now_us;
 use crate::failure::Failure;
 
 /// Held back until this many bytes or a flush.
@@ -119,6 +120,17 @@ impl Output {
         self.flush()
     }
 
+    /// What becomes of a membership, on standard error: for people its text, for programs an object; `-q` leaves it out.
+    pub fn notice(&self, notice: &Notice<'_>) {
+        if !self.json {
+            return self.note(notice.message);
+        }
+        if !self.quiet {
+            let Notice { code, group, name, message } = *notice;
+            error_line(&to_line(&NoticeLine::new(code, group, name, message, now_us())));
+        }
+    }
+
     /// What people want to know beside the results; `-q` leaves it out.
     pub fn note(&self, line: &str) {
         if !self.quiet {
@@ -144,6 +156,19 @@ pub fn error_line(line: &str) {
 pub fn colours(stream: &impl IsTerminal) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     stream.is_terminal() && !refused
+}
+
+/// See [`Output::notice`].
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// Its word.
+    pub code: &'a str,
+    /// The group of the membership.
+    pub group: &'a str,
+    /// The member's name.
+    pub name: &'a str,
+    /// For people, safe to show.
+    pub message: &'a str,
 }
 
 /// How a text is shown on a terminal.

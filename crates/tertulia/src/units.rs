@@ -134,6 +134,13 @@ impl FromStr for Wait {
     }
 }
 
+/// What makes a retry safe, as over HTTP.
+pub fn key(text: &str) -> Result<String, String> {
+    let is_key =
+        (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_key { Ok(text.to_owned()) } else { Err("1 to 255 visible ASCII characters".to_owned()) }
+}
+
 /// `open`, `members` or `private`.
 pub fn audience(text: &str) -> Result<Audience, String> {
     Audience::parse(text).ok_or_else(|| "write open, members or private".to_owned())
@@ -222,5 +229,7 @@ mod tests {
         assert_eq!("stored".parse(), Ok(Wait::Stored));
         assert_eq!("3".parse(), Ok(Wait::Count(3)));
         assert!("most".parse::<Wait>().is_err());
+        assert_eq!(key("deploy-17"), Ok("deploy-17".to_owned()));
+        assert!(["", "a b", "ñ", &"x".repeat(256)].iter().all(|text| key(text).is_err()));
     }
 }

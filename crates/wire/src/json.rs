@@ -264,6 +264,32 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// What becomes of a membership beside its entries: `{"notice":{"code","group","name","message","time"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the field is the promised one")]
+pub struct NoticeLine {
+    pub notice: NoticeBody,
+}
+
+/// What is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields are the promised ones")]
+pub struct NoticeBody {
+    pub code: String,
+    pub group: String,
+    pub name: String,
+    pub message: String,
+    pub time: String,
+}
+
+impl NoticeLine {
+    /// `code` is its word, `message` for people.
+    pub fn new(code: &str, group: &str, name: &str, message: &str, time_us: u64) -> Self {
+        let [code, group, name, message] = [code, group, name, message].map(str::to_owned);
+        Self { notice: NoticeBody { code, group, name, message, time: rfc3339(time_us) } }
+    }
+}
+
 /// A failure: `{"error":{"code","message"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the field is the promised one")]
@@ -357,13 +383,16 @@ pub struct ErrorBody {
     /// And its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
+    /// Of a message that may be stored: sent again under it, it is the same one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 impl ErrorLine {
     /// A failure with its code and what to do.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
-        Self { error: ErrorBody { code, message, line: None, group: None, seq: None } }
+        Self { error: ErrorBody { code, message, line: None, group: None, seq: None, key: None } }
     }
 
     /// Of this line of the input.
@@ -373,10 +402,17 @@ impl ErrorLine {
         self
     }
 
+    /// The message may be stored; under this key it is sent again safely.
+    #[must_use]
+    pub fn keyed(mut self, key: &str) -> Self {
+        self.error.key = Some(key.to_owned());
+        self
+    }
+
     /// The message is stored: in this group, as this number.
     #[must_use]
-    pub fn stored(mut self, stored: Option<(String, Seq)>) -> Self {
-        (self.error.group, self.error.seq) = stored.unzip();
+    pub fn stored(mut self, group: &str, seq: Seq) -> Self {
+        (self.error.group, self.error.seq) = (Some(group.to_owned()), Some(seq));
         self
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tertulia_client::{Code, Error, Sender, SenderOptions, Sent};
+use tertulia_client::{Code, ConnectError, Error, Once, Sender, SenderOptions, Sent, Target};
 use tertulia_group::{CompleteRun, Missing, Receipt, Why};
 use tertulia_wire::file::FileBody;
 use tertulia_wire::native::{FEATURE_FILES, OpenSender};
@@ -333,5 +333,76 @@ async fn a_node_that_does_not_know_files_is_told_none() -> anyhow::Result<()> {
     // Who has not said so beforehand tells none.
     let (plain, _peer, _) = open(&fake, WINDOW).await?;
     assert!(matches!(plain.tell_file(&file).await, Err(Error::NoFiles { .. })));
+    Ok(())
+}
+
+async fn once(fake: &Fake, key: &str, body: &str) -> Result<Sender, Error> {
+    let once = Some(Once::new(key, body.as_bytes()));
+    let options = SenderOptions { once, ..SenderOptions::default() };
+    Sender::open(&fake.target(), "ops", "ci", options).await
+}
+
+#[tokio::test]
+async fn a_message_with_a_key_is_the_same_one_whoever_sends_it_again() -> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let (sender, opened) = tokio::join!(once(&fake, "deploy-17", "hola"), fake.sender(0, WINDOW));
+    let (sender, (mut peer, first)) = (sender?, opened?);
+    let _sent = soon(sender.send("hola")).await??;
+    let published = peer.publishes(1).await?;
+    drop((sender, peer));
+
+    // Another program: the node has taken the first try, which it cannot know.
+    let taken = published[0].counter;
+    let (sender, opened) =
+        tokio::join!(once(&fake, "deploy-17", "hola"), fake.sender(taken, WINDOW));
+    let (sender, (mut peer, again)) = (sender?, opened?);
+    assert_eq!((again.sender, again.known), (first.sender, false));
+    let sent = soon(sender.send("hola")).await??;
+    assert_eq!(peer.publishes(1).await?, published);
+    peer.stored(taken, 11, 1).await?;
+    assert_eq!(soon(sent.stored()).await?, Ok(11));
+    assert_eq!(soon(sender.send("hola")).await?.err(), Some(Error::KeyReused), "one message");
+
+    // Another text is refused before it is sent, another key is another message.
+    let (refused, opened) =
+        tokio::join!(once(&fake, "deploy-17", "adiós"), fake.sender(taken, WINDOW));
+    assert_eq!(refused.err(), Some(Error::KeyReused));
+    assert!(matches!(opened?.0.hear().await?, Said::End));
+    let (other, opened) = tokio::join!(once(&fake, "deploy-18", "hola"), fake.sender(0, WINDOW));
+    assert_ne!(opened?.1.sender, first.sender);
+    assert_eq!(soon(other?.send("adiós")).await?.err(), Some(Error::KeyReused), "not its text");
+    Ok(())
+}
+
+/// The first try is taken late: between the connection that was lost before anything was written, and the next.
+#[tokio::test]
+async fn a_message_with_a_key_keeps_its_counter_on_every_connection() -> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let (sender, opened) = tokio::join!(once(&fake, "deploy-17", "hola"), fake.sender(0, WINDOW));
+    let (sender, (peer, _)) = (sender?, opened?);
+    drop(peer);
+    let counter = {
+        let (mut peer, _) = fake.sender(0, WINDOW).await?;
+        let _sent = soon(sender.send("hola")).await??;
+        peer.publishes(1).await?[0].counter
+    };
+    let (mut peer, again) = fake.sender(counter, WINDOW).await?;
+    assert!(again.known);
+    assert_eq!(counters(&peer.publishes(1).await?), [counter]);
+    Ok(())
+}
+
+/// Whichever step hangs: connecting does not end earlier than what it is given, nor do questions.
+#[tokio::test]
+async fn opening_takes_all_the_time_that_it_is_given() -> anyhow::Result<()> {
+    let within = Duration::from_millis(600);
+    let options = || SenderOptions { within: Some(within), ..SenderOptions::default() };
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let target = Target::new(silent.local_addr()?.to_string());
+    let target = target.connect_timeout(Duration::from_millis(50));
+    let began = std::time::Instant::now();
+    let refused = soon(Sender::open(&target, "ops", "ci", options())).await?.err();
+    assert!(matches!(refused, Some(Error::Connect(ConnectError::Silent { .. }))), "{refused:?}");
+    assert!(began.elapsed() >= within, "{:?}", began.elapsed());
     Ok(())
 }

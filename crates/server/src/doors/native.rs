@@ -165,23 +165,13 @@ impl Lobby {
                 Ok(Err(end)) => end,
                 Ok(Ok(Some(ClientFrame::Join(join)))) => match Box::pin(self.join(*join)).await {
                     Ok(None) => continue,
-                    Ok(Some((listed, opening))) => {
-                        return self
-                            .arrival
-                            .attach(&listed, self.inbound, AttachedDoor::Native(opening))
-                            .await;
-                    }
+                    Ok(Some(entered)) => return Box::pin(self.attach(entered)).await,
                     Err(end) => end,
                 },
                 Ok(Ok(Some(ClientFrame::OpenSender(open)))) => {
                     match Box::pin(self.open_sender(open)).await {
                         Ok(None) => continue,
-                        Ok(Some((listed, opening))) => {
-                            return self
-                                .arrival
-                                .attach(&listed, self.inbound, AttachedDoor::Native(opening))
-                                .await;
-                        }
+                        Ok(Some(entered)) => return Box::pin(self.attach(entered)).await,
                         Err(end) => end,
                     }
                 }
@@ -202,6 +192,12 @@ impl Lobby {
             }
             return self.finish(end).await;
         }
+    }
+
+    /// From here on the connection is the group's.
+    async fn attach(self, (listed, opening): (Arc<Listed>, Opening)) {
+        let door = AttachedDoor::Native(opening);
+        self.arrival.attach(&listed, self.inbound, door).await;
     }
 
     async fn request(&mut self, frame: Option<ClientFrame>) -> Result<(), End> {

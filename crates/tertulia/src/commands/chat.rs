@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::reserved::advice;
 use super::{directory, members_text, print};
 use crate::cli::ChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines, Typed};
 use crate::names;
-use crate::output::{Colour, Output, colours, error_line, paint};
+use crate::output::{Colour, Notice, Output, colours, error_line, paint};
 use crate::signals::{Signals, Stop};
 
 /// Lines that wait for room on the way to the node.
@@ -209,16 +210,30 @@ impl Chat<'_> {
             Event::Reset { next } => print::reset(&self.group, next, self.out)?,
             Event::Lost { reason } => {
                 let reason = make_safe(&reason, usize::MAX);
-                self.out.note(&format!("connection lost ({reason}); trying again"));
+                self.notice("LOST", &format!("connection lost ({reason}); trying again"));
             }
-            Event::Back { .. } => self.out.note("back"),
+            Event::Back { resumed } => {
+                self.notice(if resumed { "BACK" } else { "BACK_ANEW" }, "back");
+            }
             Event::Confirmed(_) => {}
             Event::Left { code, message } => {
                 let word = code.map_or("CLOSED", |code| code.as_str());
-                return Err(Failure::failed(word, message));
+                let failure = Failure::failed(word, message);
+                return Err(match code {
+                    Some(Code::NameReserved) => {
+                        failure.and(&advice(self.target, &self.name, "then chat again"))
+                    }
+                    _ => failure,
+                });
             }
         }
         Ok(())
+    }
+
+    /// What a program may want to know, too.
+    fn notice(&self, code: &str, message: &str) {
+        let (group, name) = (&self.group, &self.name);
+        self.out.notice(&Notice { code, group, name, message });
     }
 
     /// The person has just typed it.

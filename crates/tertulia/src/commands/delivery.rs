@@ -1,6 +1,7 @@
 //! Follows one message from its sending to its receipt: who has confirmed it so far, and when that is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tertulia_client::{Confirmed, Error, How, Level, Receipt, ReceiptNow, Sender, Sent, Seq, Why};
@@ -46,13 +47,30 @@ pub fn after(timeout: Duration) -> Instant {
 
 /// How often who waits for N, or follows, asks when nothing is told.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// Asking for a receipt after the time is up.
+/// A node that does not answer a question for so long is not waited for once the time is up. So long before, who is told of nobody
+/// asks too, to know by then.
 const LAST_ASK: Duration = Duration::from_secs(1);
 /// How long the names of the last ones may take after the receipt.
 const NAMES_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node answers only so many questions of one connection at once, and refuses more.
 static ASKING: Semaphore = Semaphore::const_new(12);
+
+/// Since when the node owes an answer; `None` once it has given one.
+static SILENT_SINCE: Mutex<Option<Instant>> = Mutex::new(None);
+
+fn silent_since() -> MutexGuard<'static, Option<Instant>> {
+    SILENT_SINCE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn heard_of(asked_at: Instant, is_answered: bool) {
+    let mut since = silent_since();
+    if is_answered {
+        *since = None;
+    } else {
+        since.get_or_insert(asked_at);
+    }
+}
 
 /// Asks how a message stands; among the many messages of a pipe, when it is its turn.
 async fn ask(sender: &Sender, seq: Seq, wait: Duration) -> Result<ReceiptNow, Error> {
@@ -121,13 +139,15 @@ impl<'a> Delivery<'a> {
             ));
         };
         let seq = stored.map_err(outcome)?;
+        *silent_since() = None;
         steps(Step::Stored(seq))?;
         if self.wait == Wait::Stored {
             return self.as_it_stands(seq, true).await;
         }
         let mut roll = Roll::new(seq);
+        let mut looked = false;
         let settled = loop {
-            let pause = self.pause(follow.is_some());
+            let pause = self.pause(follow.is_some(), looked);
             let moved = async {
                 match follow.as_mut() {
                     Some(follow) => follow.recv().await,
@@ -151,6 +171,7 @@ impl<'a> Delivery<'a> {
             while let Some(moved) = follow.as_mut().and_then(|follow| follow.try_recv().ok()) {
                 roll.heard(moved);
             }
+            looked = true;
             if let Some(settled) = self.look(&mut roll, steps).await? {
                 break settled;
             }
@@ -159,11 +180,15 @@ impl<'a> Delivery<'a> {
         Ok(settled)
     }
 
-    /// Who waits for everybody and is told of nobody needs no asking.
-    fn pause(&self, follows: bool) -> Duration {
+    /// Who waits for everybody and is told of nobody needs no asking, but for whether the node is there.
+    fn pause(&self, follows: bool, looked: bool) -> Duration {
         match self.wait {
             Wait::Count(_) if !follows => ASK_EVERY / 10,
-            Wait::All if !follows => Duration::from_secs(3600),
+            Wait::All if !follows && looked => Duration::from_secs(3600),
+            Wait::All if !follows => {
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                left - LAST_ASK.min(left / 2)
+            }
             _ => ASK_EVERY,
         }
     }
@@ -174,9 +199,15 @@ impl<'a> Delivery<'a> {
         roll: &mut Roll,
         steps: &mut (dyn FnMut(Step) -> Result<(), Failure> + Send),
     ) -> Result<Option<Settled>, Failure> {
-        let ask = ask(self.sender, roll.seq, Duration::ZERO);
+        let deadline = self.deadline.into();
+        // The semaphore is never closed.
+        let Ok(_turn) = timeout_at(deadline, ASKING.acquire()).await else { return Ok(None) };
+        let asked_at = Instant::now();
+        let ask = self.sender.ask_receipt(roll.seq, Duration::ZERO);
+        let answer = timeout_at(deadline, ask).await;
+        heard_of(asked_at, answer.is_ok());
         // A lost connection is made anew meanwhile: the next look will see.
-        let Ok(Ok(now)) = timeout_at(self.deadline.into(), ask).await else { return Ok(None) };
+        let Ok(Ok(now)) = answer else { return Ok(None) };
         roll.tell(&now.receipt, steps)?;
         let settled = self.settled(now, self.started.elapsed());
         Ok((settled.enough || settled.receipt.is_final()).then_some(settled))
@@ -205,8 +236,12 @@ impl<'a> Delivery<'a> {
     async fn as_it_stands(&self, seq: Seq, stored_is_enough: bool) -> Result<Settled, Failure> {
         let elapsed = self.started.elapsed();
         let _turn = ASKING.acquire().await;
+        let asked_at = Instant::now();
+        let silent = silent_since().map_or(Duration::ZERO, |since| since.elapsed());
         let ask = self.sender.ask_receipt(seq, Duration::ZERO);
-        match tokio::time::timeout(LAST_ASK, ask).await {
+        let answer = tokio::time::timeout(LAST_ASK.saturating_sub(silent), ask).await;
+        heard_of(asked_at, answer.is_ok());
+        match answer {
             Ok(Ok(now)) => {
                 let settled = self.settled(now, elapsed);
                 Ok(Settled { enough: settled.enough || stored_is_enough, ..settled })

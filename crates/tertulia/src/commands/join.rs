@@ -13,11 +13,12 @@ use tokio::time::{Instant, sleep_until};
 use super::claim::{Claim, claim};
 use super::exec::{Job, Ran, Runner, kill_running};
 use super::fetch::{Fetcher, Got, failed_text};
+use super::reserved::Reserved;
 use super::{members_text, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use crate::output::Output;
+use crate::output::{Notice, Output};
 use crate::signals::{Signals, Stop};
 use crate::state::{Slot, state_folder};
 
@@ -37,27 +38,41 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
         saved,
         ..MemberOptions::new(name)
     };
-    let claiming = claim(target, args.group.as_deref(), args.name.as_deref(), options);
-    let Claim { member, slot, .. } = tokio::select! {
-        claim = claiming => claim?,
-        stop = signals.stopped() => return Ok(stop.exit()),
-    };
-    let fetcher = match &args.fetch {
-        Some(folder) => Some(Fetcher::start(folder, args, target).await?),
-        None => None,
-    };
-    let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
-    let mut session = Session::new(target, &member, slot, runner, fetcher, out);
-    session.welcome(&member);
-    if let (true, Some(_)) = (member.welcome().resumed, args.from) {
-        let cursor = member.saved().cursor;
-        session.out.note(&format!("going on after #{cursor}: --from is for a first join"));
-    }
-    session.save(&member);
-    let ended = session.go(member, &mut signals).await;
-    match ended {
-        Ended::Asked(member, stop) => session.leave(member, stop, args.durable).await,
-        Ended::Failed(failure) => Err(failure),
+    let mut target = target.clone();
+    // While somebody has to show that the name is theirs.
+    let mut reserved: Option<Reserved> = None;
+    loop {
+        if let Some(reserved) = &mut reserved {
+            target = tokio::select! {
+                owner = reserved.owner(&target) => owner?,
+                stop = signals.stopped() => return Ok(stop.exit()),
+            };
+        }
+        let (group, name) = match &reserved {
+            Some(seat) => (Some(&seat.group), Some(&seat.name)),
+            None => (args.group.as_ref(), args.name.as_ref()),
+        };
+        let claiming = claim(&target, group.map(String::as_str), name.map(String::as_str), options);
+        let claimed = tokio::select! {
+            claimed = claiming => claimed,
+            stop = signals.stopped() => return Ok(stop.exit()),
+        };
+        let Claim { member, slot, .. } = match claimed {
+            Err(failure) if reserved.is_some() && Reserved::may_pass(&failure) => continue,
+            claimed => claimed?,
+        };
+        let mut session = Session::start(args, &target, &member, slot, out).await?;
+        session.welcome(&member, reserved.take().is_some());
+        session.save(&member);
+        match session.go(member, &mut signals).await {
+            Ended::Asked(member, stop) => return session.leave(member, stop, args.durable).await,
+            Ended::Failed(failure) => return Err(failure),
+            Ended::Reserved(member, why) => {
+                let seat = session.step_aside(member, args.durable).await;
+                seat.tell(&target, &why, out);
+                reserved = Some(seat);
+            }
+        }
     }
 }
 
@@ -65,6 +80,8 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
 enum Ended {
     Asked(Member, Stop),
     Failed(Failure),
+    /// The name is an account's now; in words.
+    Reserved(Member, String),
 }
 
 struct Session<'a> {
@@ -83,19 +100,26 @@ struct Session<'a> {
     save_failed: bool,
     /// The membership has ended: there is nothing to come back to.
     over: bool,
+    /// The name has become an account's; in words. There is a seat to come back to.
+    reserved: Option<String>,
+    from: Option<Start>,
 }
 
 impl<'a> Session<'a> {
-    fn new(
+    async fn start(
+        args: &JoinArgs,
         target: &'a Target,
         member: &Member,
         slot: Slot,
-        runner: Option<Runner>,
-        fetcher: Option<Fetcher>,
         out: &'a mut Output,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
+        let fetcher = match &args.fetch {
+            Some(folder) => Some(Fetcher::start(folder, args, target).await?),
+            None => None,
+        };
+        let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
         let welcome = member.welcome();
-        Self {
+        Ok(Self {
             target,
             group: welcome.group.clone(),
             name: welcome.name.clone(),
@@ -108,16 +132,29 @@ impl<'a> Session<'a> {
             save_at: None,
             save_failed: false,
             over: false,
-        }
+            reserved: None,
+            from: args.from,
+        })
     }
 
-    fn welcome(&self, member: &Member) {
+    /// Says where it is; `again` when it was there before.
+    fn welcome(&self, member: &Member, again: bool) {
         let (welcome, located) = (member.welcome(), member.located());
         let back = if welcome.resumed { "back in" } else { "joined" };
         let members = members_text(welcome.members);
         let (group, name, at) = (&self.group, &self.name, &located.coordinator);
         let line = format!("{back} {group} as {name} ({members}, coordinated at {at})");
-        self.out.note(&make_safe(&line, usize::MAX));
+        self.notice("JOINED", &make_safe(&line, usize::MAX));
+        if welcome.resumed && self.from.is_some() && !again {
+            let cursor = member.saved().cursor;
+            self.out.note(&format!("going on after #{cursor}: --from is for a first join"));
+        }
+    }
+
+    /// What a program may want to know, too.
+    fn notice(&self, code: &str, message: &str) {
+        let (group, name) = (&self.group, &self.name);
+        self.out.notice(&Notice { code, group, name, message });
     }
 
     async fn go(&mut self, mut member: Member, signals: &mut Signals) -> Ended {
@@ -143,7 +180,10 @@ impl<'a> Session<'a> {
             if let Err(failure) = step {
                 // What was not printed is not confirmed, and comes again when the member comes back.
                 self.save(&member);
-                return Ended::Failed(failure);
+                return match self.reserved.take() {
+                    Some(why) => Ended::Reserved(member, why),
+                    None => Ended::Failed(failure),
+                };
             }
             if std::mem::take(&mut self.store_is_new) {
                 self.move_state().await;
@@ -193,18 +233,22 @@ impl<'a> Session<'a> {
             Event::Reset { next } => print::reset(&self.group, next, self.out)?,
             Event::Lost { reason } => {
                 let reason = make_safe(&reason, usize::MAX);
-                self.out.note(&format!("connection lost ({reason}); trying again"));
+                self.notice("LOST", &format!("connection lost ({reason}); trying again"));
             }
-            Event::Back { resumed: true } => self.out.note("back"),
+            Event::Back { resumed: true } => self.notice("BACK", "back"),
             Event::Back { resumed: false } => {
-                self.out.note("back, as a new member: the old membership had ended");
+                self.notice("BACK_ANEW", "back, as a new member: the old membership had ended");
                 self.store_is_new = true;
             }
             Event::Confirmed(_) => {}
+            Event::Left { code: Some(Code::NameReserved), message } => {
+                self.reserved = Some(message.clone());
+                return Err(Failure::failed(Code::NameReserved.as_str(), message));
+            }
             Event::Left { code, message } => {
-                // Who replaced this one writes the file now.
                 self.over = true;
-                if code != Some(Code::Replaced) {
+                // Elsewhere it may go on: who replaced this one writes the file now, and who may come back needs it.
+                if matches!(code, Some(Code::Removed | Code::BadSecret | Code::UnknownGroup)) {
                     self.slot.forget();
                 }
                 let word = code.map_or("CLOSED", |code| code.as_str());
@@ -310,7 +354,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn leave(mut self, member: Member, stop: Stop, durable: bool) -> Outcome {
+    /// Gives up what it is at work on: who comes back gets it again.
+    async fn stop_working(&mut self) {
         if let Some(runner) = self.runner.take() {
             for (seq, ran) in runner.end().await {
                 self.ran(seq, &ran);
@@ -319,6 +364,17 @@ impl<'a> Session<'a> {
         if let Some(fetcher) = self.fetcher.take() {
             fetcher.end().await;
         }
+    }
+
+    /// Leaves the seat to whoever can show that the name is theirs.
+    async fn step_aside(mut self, member: Member, durable: bool) -> Reserved {
+        self.stop_working().await;
+        self.save(&member);
+        Reserved::new(self.group, self.name, durable)
+    }
+
+    async fn leave(mut self, member: Member, stop: Stop, durable: bool) -> Outcome {
+        self.stop_working().await;
         self.save(&member);
         let (group, name) = (&self.group, &self.name);
         if durable {

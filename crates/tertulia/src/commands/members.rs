@@ -5,14 +5,15 @@ use tertulia_wire::json::{DoneLine, MemberLine};
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::text::long_text;
 
-use super::{directory, now_us};
+use super::{directory, now_us, of_group};
 use crate::cli::{MembersArgs, RemoveArgs};
 use crate::failure::{Exit, Outcome};
 use crate::output::{Output, table};
 
 /// Prints the members of a group.
 pub async fn list(args: &MembersArgs, target: &Target, out: &mut Output) -> Outcome {
-    let items = directory(target).await?.members(&args.group).await?;
+    let items = directory(target).await?.members(&args.group).await;
+    let items = items.map_err(|error| of_group(error, &args.group, target))?;
     if out.json {
         items.iter().try_for_each(|item| out.object(&MemberLine::from(item)))?;
     } else {

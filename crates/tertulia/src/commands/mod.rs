@@ -1,6 +1,7 @@
 //! A file a command; what several of them need is here.
 
 mod account;
+mod again;
 mod chat;
 mod check;
 mod claim;
@@ -20,13 +21,14 @@ mod members;
 mod peer;
 mod print;
 mod receipt;
+mod reserved;
 mod save;
 mod send;
 mod serve;
 mod status;
 mod tell;
 
-use tertulia_client::{Directory, Error, Fingerprint, KnownNodes, Pinned, Target, Trust};
+use tertulia_client::{Code, Directory, Error, Fingerprint, KnownNodes, Pinned, Target, Trust};
 use tertulia_wire::NotAFingerprint;
 use tertulia_wire::safe::make_safe;
 
@@ -149,6 +151,7 @@ impl From<Error> for Failure {
             Error::Connect(why) => connect_code(why),
             Error::NoFiles { .. } => "NO_FILES",
             Error::TooLong { .. } => "TOO_LONG",
+            Error::KeyReused => "KEY_REUSED",
             Error::Insecure { .. } => "INSECURE",
             Error::Lost { .. } => "LOST",
             Error::Protocol(_) => "PROTOCOL",
@@ -172,13 +175,35 @@ const fn connect_code(error: &tertulia_client::ConnectError) -> &'static str {
     }
 }
 
+/// The failure; where there is no such group, with how one comes to be.
+fn of_group(error: Error, group: &str, target: &Target) -> Failure {
+    let is_unknown = error.code() == Some(Code::UnknownGroup);
+    let failure = Failure::from(error);
+    if !is_unknown {
+        return failure;
+    }
+    let node = node_flag(target);
+    failure.hinting(&format!(
+        "to make it: tertulia groups create {group}{node}, or join it: tertulia join {group}{node}"
+    ))
+}
+
+/// ` --node HOST:PORT`, for a command that is shown; empty where it is the default.
+fn node_flag(target: &Target) -> String {
+    let tls = if target.is_tls() { "tls://" } else { "" };
+    match (tls, target.address()) {
+        ("", "127.0.0.1:5001") => String::new(),
+        (tls, address) => format!(" --node {tls}{}", make_safe(address, usize::MAX)),
+    }
+}
+
 /// `1 member`, `5 members`.
 fn members_text(count: u32) -> String {
     if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
 }
 
 /// Now, in microseconds since the Unix epoch.
-fn now_us() -> u64 {
+pub fn now_us() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
 }
 

@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tertulia_client::{Confirmed, Error, Sender, SenderOptions, Seq, Target};
+use tertulia_client::{Code, Confirmed, Error, Once, Sender, SenderOptions, Seq, Target};
 use tertulia_wire::json::ReceiptLine;
 use tertulia_wire::safe::make_safe;
 use tertulia_wire::text::{elapsed_text, receipt_line};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::again::Again;
 use super::delivery::{Delivery, Settled, Step, after};
-use super::{directory, groups, members_text};
+use super::{directory, groups, members_text, of_group};
 use crate::cli::SendArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines, Typed};
@@ -28,9 +29,10 @@ const UNDER_WAY_MAX: usize = 4096;
 pub async fn run(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let mut signals = Signals::listen()?;
     let stored = StoredAt::default();
+    let again = Again::of(args, target);
     let work = async {
-        if !args.text.is_empty() {
-            return one(args, target, &stored, out).await;
+        if let Some(again) = &again {
+            return one(args, again, target, &stored, out).await;
         }
         if input::is_terminal() {
             return interactive(args, target, &stored, out).await;
@@ -41,9 +43,10 @@ pub async fn run(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome 
         outcome = work => return outcome,
         _ = signals.stopped() => {}
     }
-    match stored.take() {
-        Some((group, seq)) => Failure::interrupted(&group, seq).show(out.json),
-        None => error_line("interrupted: what was not answered may be stored all the same"),
+    match (stored.take(), &again) {
+        (Some((group, seq)), _) => Failure::interrupted(&group, seq).show(out.json),
+        (None, Some(again)) => again.may_be(Failure::interrupted_before()).show(out.json),
+        (None, None) => error_line("interrupted: what was not answered may be stored all the same"),
     }
     Ok(Exit::Interrupted)
 }
@@ -71,6 +74,7 @@ fn group_of(args: &SendArgs) -> Result<&str, Failure> {
 async fn open(
     args: &SendArgs,
     group: &str,
+    once: Option<Once>,
     target: &Target,
     until: Instant,
     out: &mut Output,
@@ -78,18 +82,20 @@ async fn open(
     let follow = out.verbose || matches!(args.wait, Wait::Count(_));
     let options = || {
         let within = Some(until.saturating_duration_since(Instant::now()));
-        SenderOptions { follow, within, ..SenderOptions::default() }
+        SenderOptions { follow, within, once: once.clone(), ..SenderOptions::default() }
     };
     out.step(&format!("asking {} where {} is", target.address(), make_safe(group, 128)))?;
     let default = args.name.is_none();
     let name = args.name.clone().unwrap_or_else(|| names::default_at(target));
-    let mut sender = match Sender::open(target, group, &name, options()).await {
+    let mut opened = Sender::open(target, group, &name, options()).await;
+    if default && opened.as_ref().is_err_and(|error| error.code() == Some(Code::NameReserved)) {
         // The default name is an account's here: any other will do.
-        Err(Error::Refused { code: tertulia_client::Code::NameReserved, .. }) if default => {
-            Sender::open(target, group, &names::numbered(&name, 2), options()).await?
-        }
-        opened => opened?,
-    };
+        opened = Sender::open(target, group, &names::numbered(&name, 2), options()).await;
+    }
+    let mut sender = opened.map_err(|error| match Instant::now() < until {
+        true => of_group(error, group, target),
+        false => Failure::from(error).not_sent_in(args.timeout),
+    })?;
     let located = sender.located();
     let line = format!(
         "directory: {} is coordinated at {} (epoch {})",
@@ -110,15 +116,26 @@ fn empty() -> Failure {
     Failure::failed("BAD_TEXT", "a message is not empty: say something")
 }
 
-async fn one(args: &SendArgs, target: &Target, stored: &StoredAt, out: &mut Output) -> Outcome {
+async fn one(
+    args: &SendArgs,
+    again: &Again,
+    target: &Target,
+    stored: &StoredAt,
+    out: &mut Output,
+) -> Outcome {
     let group = group_of(args)?;
     if args.text.iter().all(String::is_empty) {
         return Err(empty());
     }
     let until = after(args.timeout);
-    let (sender, mut confirmations) = open(args, group, target, until, out).await?;
     let text = args.text.join(" ").into_bytes();
+    let once = Some(Once::new(again.key(), &text));
+    let (sender, mut confirmations) = open(args, group, once, target, until, out).await?;
     let outcome = deliver(args, (&sender, stored), text, until, confirmations.as_mut(), out).await;
+    let outcome = outcome.map_err(|failure| match failure.exit() {
+        Exit::Unknown => again.may_be(failure),
+        _ => failure,
+    });
     // A node that has not answered in time is not waited for again.
     if outcome.is_ok() {
         close(sender).await;
@@ -217,7 +234,7 @@ fn counted(outcome: Outcome, line: Option<u64>, json: bool) -> Outcome {
 /// One message a line, many under way at once, receipts in their order.
 async fn piped(args: &SendArgs, target: &Target, out: &mut Output) -> Outcome {
     let group = group_of(args)?;
-    let (sender, confirmations) = open(args, group, target, after(args.timeout), out).await?;
+    let (sender, confirmations) = open(args, group, None, target, after(args.timeout), out).await?;
     let group = sender.located().group.clone();
     // Names would be of many messages at once: their number is in each receipt.
     drop(confirmations);
@@ -308,7 +325,7 @@ async fn interactive(
         },
     };
     let until = after(args.timeout);
-    let (sender, mut confirmations) = open(args, &group, target, until, out).await?;
+    let (sender, mut confirmations) = open(args, &group, None, target, until, out).await?;
     let group = make_safe(&sender.located().group, usize::MAX).into_owned();
     out.note(&format!("{} in {group}; /quit or Ctrl-D ends", members_text(sender.members())));
     loop {

@@ -1,7 +1,7 @@
 //! `serve`: a node, until it is told to stop; says where it is and who comes and goes.
 
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tertulia_server::{CannotListen, Config, Endpoints, Node, Notice, StartError};
 use tertulia_wire::safe::make_safe;
+use tertulia_wire::time::time_of_day;
 use tokio::sync::mpsc;
 
+use super::{now_us, offset_minutes};
 use crate::cli::ServeArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Output;
@@ -356,12 +358,20 @@ impl NoticeLine {
         };
         make_safe(&text, usize::MAX).into_owned()
     }
+
+    /// The same for who looks on, with the time after it.
+    fn text_at(&self, time_us: u64) -> String {
+        let time = time_of_day(time_us, offset_minutes(time_us));
+        format!("{}  at {time}", self.text())
+    }
 }
 
 /// Prints what goes by, on a thread of its own: a terminal that is stopped, or a pipe that nobody reads, stops no node.
 fn print_notices(mut notices: mpsc::Receiver<Notice>, log_format: LogFormat, out: &Output) {
     let mut out = out.another();
     let quiet = out.quiet && !out.json;
+    // A program that reads the lines gets them as they are promised.
+    let is_watched = std::io::stdout().is_terminal();
     std::thread::spawn(move || {
         while let Some(notice) = notices.blocking_recv() {
             // Every question is a connection of its own; who joins is told by name.
@@ -383,7 +393,11 @@ fn print_notices(mut notices: mpsc::Receiver<Notice>, log_format: LogFormat, out
             if quiet || (is_trouble && !out.json) {
                 continue;
             }
-            let printed = out.either(&line, || line.text()).and_then(|()| out.flush());
+            let text = || match is_watched {
+                true => line.text_at(now_us()),
+                false => line.text(),
+            };
+            let printed = out.either(&line, text).and_then(|()| out.flush());
             if printed.is_err() {
                 // Nobody looks any more; the node goes on.
                 return;
@@ -444,6 +458,10 @@ mod tests {
         };
         let line = NoticeLine::from(notice);
         assert_eq!(line.text(), "joined lobby ana 10.0.0.7 line");
+        let watched = line.text_at(1_800_000_000_000_000);
+        assert!(watched.starts_with("joined lobby ana 10.0.0.7 line  at "), "{watched}");
+        let (_, time) = watched.rsplit_once(' ').unwrap();
+        assert_eq!((time.len(), time.matches(':').count()), (8, 2), "{watched}");
         assert_eq!(
             tertulia_wire::json::to_line(&line),
             r#"{"type":"joined","group":"lobby","name":"ana","address":"10.0.0.7","door":"line"}"#

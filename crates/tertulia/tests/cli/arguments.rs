@@ -39,7 +39,7 @@ fn a_failure_is_one_object_where_objects_are_asked_for() {
         ("send --json", 2, "USAGE"),
         ("nothing --json", 2, "USAGE"),
         ("groups --json --node 127.0.0.1:1", 1, "CONNECTION_REFUSED"),
-        ("join a/b --json --node 127.0.0.1:1", 1, "BAD_NAME"),
+        ("join a/b --json --node 127.0.0.1:1", 2, "BAD_NAME"),
         ("serve --json --engine nats://h:4222", 1, "NOT_SUPPORTED"),
     ] {
         let args: Vec<&str> = line.split_whitespace().collect();
@@ -49,6 +49,43 @@ fn a_failure_is_one_object_where_objects_are_asked_for() {
         assert_eq!(error["code"], code, "{line}");
         assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{line}");
     }
+}
+
+/// What can never be a name is wrong usage, and no node is asked.
+#[test]
+fn what_can_be_no_name_is_wrong_usage() {
+    let user = User::new();
+    let long = "x".repeat(33);
+    for line in [
+        "join a/b",
+        "join ops --name a/b",
+        "send a/b hola",
+        "send ops hola --as ~ana",
+        "chat a/b",
+        "chat --name a/b",
+        "groups create a/b",
+        "groups create ops --may-join ana,a/b",
+        "groups show a/b",
+        "groups set a/b",
+        "groups set ops --owner a/b",
+        "groups delete a/b",
+        "members a/b",
+        "remove a/b ana",
+        "remove ops a/b",
+        "history a/b",
+        "receipt a/b 3",
+        "register a/b",
+        "login a/b",
+        "passwd a/b",
+        &format!("members {long}"),
+    ] {
+        let args: Vec<&str> = line.split(' ').chain(["--node", "127.0.0.1:1"]).collect();
+        let ended = user.run(&args).expect(2);
+        assert!(ended.stderr().starts_with("error: invalid value '"), "{}", ended.stderr());
+        assert!(ended.stderr().contains("a name has "), "{}", ended.stderr());
+    }
+    // Nobody stands for an empty list.
+    user.run(&["groups", "set", "ops", "--may-join", "", "--node", "127.0.0.1:1"]).expect(1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands, helpers too")]
 
 mod accounts;
+mod again;
 mod arguments;
 mod crash;
 mod crowd;
@@ -29,6 +30,7 @@ mod netns;
 mod nodes;
 mod order;
 mod programs;
+mod reserved;
 mod restarts;
 mod resuming;
 mod running;

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::Node;
+use crate::support::{Node, object};
 
 /// What was said, in the order in which it was printed.
 fn texts(said: &str) -> Vec<String> {
@@ -86,7 +86,7 @@ fn a_member_comes_back_by_whatever_address_the_node_has() {
     let data = node.data.path().to_str().unwrap().to_owned();
     node.process = crate::support::serve(&node.user, &data, &["--native-port", "0"]);
     let file = std::fs::read_to_string(node.data.path().join("endpoints.json")).unwrap();
-    let moved = crate::support::object(&file)["native"].as_str().unwrap().to_owned();
+    let moved = object(&file)["native"].as_str().unwrap().to_owned();
     let ana = node.user.spawn(&["join", "ops", "--name", "ana", "--node", &moved]);
     ana.notes("back in ops as ana");
 
@@ -174,4 +174,29 @@ fn a_node_that_was_killed_goes_on_where_it_was() {
     assert_eq!(texts(&ana.said()), ["before", "after"]);
     let history = node.run(&["history", "ops"]).expect(0).stdout();
     assert_eq!(texts(&history), ["before", "after"]);
+}
+
+#[test]
+fn programs_are_told_of_a_lost_connection_apart_from_the_entries() {
+    let mut node = Node::start_again();
+    let ana = node.join(&["ops", "--name", "ana", "--json"]);
+    let mut quiet = node.spawn(&["join", "ops", "--name", "eva", "--json", "-q"]);
+    ana.says("eva");
+    node.kill();
+    let lost = object(&ana.notes("LOST"));
+    let notice = &lost["notice"];
+    assert_eq!((&notice["code"], &notice["group"]), (&"LOST".into(), &"ops".into()));
+    assert_eq!(notice["name"], "ana");
+    assert!(notice["message"].as_str().unwrap().starts_with("connection lost ("), "{lost}");
+    assert!(notice["time"].as_str().unwrap().ends_with('Z'), "{lost}");
+    node.restart();
+    assert_eq!(object(&ana.notes("BACK"))["notice"]["code"], "BACK");
+    node.run(&["send", "ops", "hola", "--timeout", "20s"]).expect(0);
+    quiet.says("hola");
+    quiet.end_by(Signal::TERM, 0);
+    assert_eq!(quiet.noted(), "");
+    ana.says("hola");
+    let types: Vec<_> = ana.said().lines().map(|line| object(line)["type"].clone()).collect();
+    let promised = ["message", "joined", "left"];
+    assert!(types.iter().all(|word| promised.iter().any(|one| word == one)), "{types:?}");
 }

@@ -1,0 +1,100 @@
+//! A member whose name has become an account's: waits until the account's owner logs in here, and says what to do meanwhile.
+
+use std::time::Duration;
+
+use tertulia_client::{Code, Target};
+use tertulia_group::Name;
+use tertulia_wire::safe::make_safe;
+use tokio::time::{Instant, sleep};
+
+use super::node_flag;
+use crate::failure::Failure;
+use crate::logins;
+use crate::output::{Notice, Output};
+
+/// Who is no durable member is given up by the node so long after its connection has ended.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often it is looked for a login.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What to do for who has lost a name to an account; `what` is what to do then.
+pub fn advice(target: &Target, name: &str, what: &str) -> String {
+    let name = make_safe(name, usize::MAX);
+    format!("if {name} is your account: tertulia login {name}{}, {what}", node_flag(target))
+}
+
+/// A seat that is kept until its owner shows that the name is theirs.
+pub struct Reserved {
+    /// The group of the seat.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    until: Option<Instant>,
+    /// What was shown in vain.
+    tried: Option<String>,
+}
+
+impl Reserved {
+    /// From now on; a durable member waits as long as it takes.
+    pub fn new(group: String, name: String, durable: bool) -> Self {
+        let until = (!durable).then(|| Instant::now() + GRACE);
+        Self { group, name, until, tried: None }
+    }
+
+    /// Says what has happened, and what to do.
+    pub fn tell(&self, target: &Target, why: &str, out: &Output) {
+        let within = if self.until.is_some() { " within 30 s" } else { "" };
+        let what = format!("and this goes on where it was{within}");
+        let line = format!("{why}; {}", advice(target, &self.name, &what));
+        let code = Code::NameReserved.as_str();
+        out.notice(&Notice { code, group: &self.group, name: &self.name, message: &line });
+    }
+
+    /// Whether it is worth waiting on after this.
+    pub fn may_pass(failure: &Failure) -> bool {
+        [Code::NameReserved, Code::NotLoggedIn].iter().any(|code| code.as_str() == failure.code())
+    }
+
+    /// The node, with the account's login once there is one that was not tried.
+    ///
+    /// # Errors
+    /// `NAME_RESERVED` when the time is up.
+    pub async fn owner(&mut self, target: &Target) -> Result<Target, Failure> {
+        let is_own = |name: &str| match (Name::new(name), Name::new(&self.name)) {
+            (Ok(one), Ok(own)) => one.folded() == own.folded(),
+            _ => false,
+        };
+        loop {
+            // One that cannot be read is none; who logs in replaces it.
+            if let Ok(Some(login)) = logins::find(target.address())
+                && login.name.as_deref().is_some_and(is_own)
+                && self.tried.as_ref() != Some(&login.token)
+            {
+                self.tried = Some(login.token.clone());
+                return Ok(target.clone().login(Some(login)));
+            }
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                let advice = advice(target, &self.name, "then join again");
+                let text =
+                    format!("the name is an account's now; {advice}; or take another: --name NAME");
+                return Err(Failure::failed(Code::NameReserved.as_str(), text));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_not_logged_in_in_time_is_told_what_to_do() {
+        let mut seat = Reserved::new("ops".to_owned(), "ana".to_owned(), false);
+        seat.until = Some(Instant::now());
+        let failure = seat.owner(&Target::new("127.0.0.1:1")).await.err().unwrap();
+        assert_eq!(failure.code(), "NAME_RESERVED");
+        let told = "if ana is your account: tertulia login ana --node 127.0.0.1:1, then join again";
+        assert!(failure.message().contains(told), "{}", failure.message());
+    }
+}

@@ -11,6 +11,7 @@ mod sparing;
 mod state;
 mod told;
 mod told_folder;
+mod turns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 pub use self::state::{KeptToken, Standing, Tokens};
 pub use self::told::{Fetcher, Told, ToldFailed, ToldFetched};
+pub use self::turns::Turn;
 
 use self::body::WithPieces;
 use self::guard::{Guard, SharedVerifier};

@@ -189,15 +189,23 @@ fn large_file_and_no_space() {
 
 /// Tells the group of a file that somebody made up; the entry's number.
 pub fn tell(node: &Node, name: &str, size: u64, hash: [u8; 32]) -> Result<u64, String> {
+    tell_all(node, &[FileBody { size, hash, name: name.to_owned() }])
+}
+
+/// The same of several; the last one's number.
+fn tell_all(node: &Node, files: &[FileBody]) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let target = Target::new(node.native.clone());
         let options = SenderOptions { receipts: false, files: true, ..SenderOptions::default() };
         let sender = Sender::open(&target, GROUP, "evil", options).await.unwrap();
-        let file = FileBody { size, hash, name: name.to_owned() };
         let told = async {
-            let sent = sender.tell_file(&file).await.map_err(|error| error.to_string())?;
-            sent.stored().await.map_err(|error| error.to_string())
+            let mut last = Err("none".to_owned());
+            for file in files {
+                let sent = sender.tell_file(file).await.map_err(|error| error.to_string())?;
+                last = sent.stored().await.map_err(|error| error.to_string());
+            }
+            last
         };
         tokio::time::timeout(crate::support::WITHIN, told).await.unwrap()
     })
@@ -238,6 +246,34 @@ fn what_is_made_up_is_refused_or_waits_and_holds_nothing_up() {
     std::fs::write(ana.folder.join("nada.bin"), "hola").unwrap();
     member.notes("got nada.bin");
     assert_eq!(read(&folder(&luis, "luis").join("nada.bin")), b"hola");
+}
+
+#[test]
+fn many_files_that_nobody_has_hold_up_neither_others_nor_the_chat() {
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    // More than are looked for at once, and more than a member may be at work on.
+    let made_up = |number: usize| {
+        let hash = ContentHash::of(&number.to_le_bytes()).0;
+        // Folders wait in the same way.
+        let slash = if number.is_multiple_of(2) { "/" } else { "" };
+        FileBody { size: 4, hash, name: format!("nada {number}{slash}") }
+    };
+    let last = tell_all(&node, &(0..70).map(made_up).collect::<Vec<_>>()).unwrap();
+    let ana = teller(&node);
+    let path = ana.own_file("acta.txt", b"hola");
+    let args = ["save", &path, "--group", GROUP, "--json", "--timeout", "30s"];
+    let receipt = ana.files(&[&args[..], &["--node", &node.native]].concat());
+    let receipt = receipt.expect(0).objects().pop().unwrap();
+    assert_eq!(receipt["confirmed"], 1, "{receipt}");
+    let sent = node.run(&["send", GROUP, "seguimos", "--json"]).expect(0).objects().remove(0);
+    assert_eq!(sent["confirmed"], 1, "{sent}");
+    // As many as had to make room, those that were told first; the others are still looked for.
+    let failed = |number: u64| missing(&as_it_stands(&node, number))[0].1 == "failed no holders";
+    let given_up: Vec<u64> = (last - 69..=last).filter(|number| failed(*number)).collect();
+    assert!(!given_up.is_empty() && given_up.len() < 40, "{given_up:?}");
 }
 
 #[test]

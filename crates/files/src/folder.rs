@@ -53,6 +53,9 @@ pub struct Found {
     pub left_out: Vec<(String, String)>,
     /// How many are left out in all.
     pub left_out_count: usize,
+    /// The first of those that are left out because they could not be read: neither their names nor what they are is the reason,
+    /// and what is found is not all that there is.
+    pub unread: Option<(String, io::Error)>,
 }
 
 /// Digits in the name of a file that is being saved.
@@ -71,6 +74,16 @@ impl Found {
             let shown = tertulia_wire::safe::make_safe(name, 200).into_owned();
             self.left_out.push((shown, why.into()));
         }
+    }
+
+    fn could_not(&mut self, name: &str, error: io::Error) {
+        // Somebody took it away meanwhile: that is as if it had never been there.
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        self.leave_out(name, error.to_string());
+        let shown = tertulia_wire::safe::make_safe(name, 200).into_owned();
+        self.unread.get_or_insert((shown, error));
     }
 }
 
@@ -103,7 +116,7 @@ impl Folder {
     /// # Errors
     /// Where the folder itself cannot be read.
     pub fn scan(&self) -> io::Result<Found> {
-        scan(self.dir.try_clone()?, None)
+        scan(&self.dir, None)
     }
 
     /// The same of one folder in it, with whole names. Blocks.
@@ -111,10 +124,7 @@ impl Folder {
     /// # Errors
     /// Where there is no such folder.
     pub fn scan_below(&self, name: &FileName) -> io::Result<Found> {
-        scan(
-            open_below(&self.dir, name, false)?.open_dir_nofollow(name.base())?,
-            Some(name.clone()),
-        )
+        scan(&self.dir, Some(name.clone()))
     }
 
     /// The folder itself.
@@ -323,62 +333,91 @@ impl Staged {
     }
 }
 
-/// Looks through a folder, which has this name in the shared one, where it is not that itself.
-fn scan(dir: Dir, name: Option<FileName>) -> io::Result<Found> {
+/// Looks through a folder of this name in the shared one, or through all of that. Of the folders that are still to be looked
+/// through, only the names are kept: each is opened when its turn comes, so that there may be more of them than open files.
+fn scan(root: &Dir, name: Option<FileName>) -> io::Result<Found> {
     let mut found = Found::default();
     let depth = name.as_ref().map_or(0, |name| name.components().count());
-    let mut folders = vec![(dir, name, depth)];
-    while let Some((dir, name, depth)) = folders.pop() {
-        let entries = match dir.entries() {
-            Ok(entries) => entries,
-            Err(error) if name.is_none() => return Err(error),
+    let mut folders = vec![(name, depth)];
+    let mut is_first = true;
+    while let Some((name, depth)) = folders.pop() {
+        let opened = open_named(root, name.as_ref());
+        let dir_entries = opened.and_then(|dir| dir.entries().map(|entries| (dir, entries)));
+        let (dir, entries) = match dir_entries {
+            Ok(opened) => opened,
+            Err(error) if is_first => return Err(error),
             Err(error) => {
-                found.leave_out(name.as_ref().map_or("", FileName::as_str), error.to_string());
+                found.could_not(name.as_ref().map_or("", FileName::as_str), error);
                 continue;
             }
         };
+        is_first = false;
         for entry in entries {
-            let Ok(entry) = entry else { continue };
-            let file_name = entry.file_name();
-            if is_hidden(&file_name) {
-                continue;
-            }
-            let shown = file_name.to_string_lossy();
-            let child = match below(name.as_ref(), &file_name) {
-                Ok(child) => child,
-                Err(why) => {
-                    found.leave_out(&shown, why.to_string());
-                    continue;
+            match entry {
+                Ok(entry) => {
+                    let below = Below { dir: &dir, folder: name.as_ref(), depth };
+                    folders.extend(below.look(&entry.file_name(), &mut found));
                 }
-            };
-            // Of the link itself, where it is one.
-            let Ok(metadata) = dir.symlink_metadata(&file_name) else { continue };
-            if metadata.is_dir() {
-                match dir.open_dir_nofollow(&file_name) {
-                    _ if depth >= DEPTH_MAX => {
-                        found.leave_out(child.as_str(), "it is too deep");
-                    }
-                    Ok(inner) => folders.push((inner, Some(child), depth + 1)),
-                    Err(error) => found.leave_out(child.as_str(), error.to_string()),
-                }
-            } else if metadata.is_file() {
-                if metadata.len() > FILE_BYTES_MAX {
-                    found.leave_out(child.as_str(), "it is too large");
-                } else if found.files.len() >= FILES_MAX {
-                    found.leave_out(
-                        child.as_str(),
-                        format!("there are more than {FILES_MAX} files"),
-                    );
-                } else {
-                    found.files.push((child, Stamp::of(&metadata)));
-                }
-            } else {
-                found.leave_out(child.as_str(), "it is a link, or no plain file");
+                Err(error) => found.could_not(name.as_ref().map_or("", FileName::as_str), error),
             }
         }
     }
     found.files.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+/// A folder that is being looked through.
+struct Below<'a> {
+    dir: &'a Dir,
+    folder: Option<&'a FileName>,
+    depth: usize,
+}
+
+impl Below<'_> {
+    /// Looks at one thing in it; what it is called, and how deep it is, where that is a folder to be looked through.
+    fn look(&self, file_name: &OsStr, found: &mut Found) -> Option<(Option<FileName>, usize)> {
+        if is_hidden(file_name) {
+            return None;
+        }
+        let child = match below(self.folder, file_name) {
+            Ok(child) => child,
+            Err(why) => {
+                found.leave_out(&file_name.to_string_lossy(), why.to_string());
+                return None;
+            }
+        };
+        // Of the link itself, where it is one.
+        let metadata = match self.dir.symlink_metadata(file_name) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                found.could_not(child.as_str(), error);
+                return None;
+            }
+        };
+        if metadata.is_dir() {
+            if self.depth < DEPTH_MAX {
+                return Some((Some(child), self.depth + 1));
+            }
+            found.leave_out(child.as_str(), "it is too deep");
+        } else if !metadata.is_file() {
+            found.leave_out(child.as_str(), "it is a link, or no plain file");
+        } else if metadata.len() > FILE_BYTES_MAX {
+            found.leave_out(child.as_str(), "it is too large");
+        } else if found.files.len() >= FILES_MAX {
+            found.leave_out(child.as_str(), format!("there are more than {FILES_MAX} files"));
+        } else {
+            found.files.push((child, Stamp::of(&metadata)));
+        }
+        None
+    }
+}
+
+/// The folder of this name, or the shared one itself.
+fn open_named(root: &Dir, name: Option<&FileName>) -> io::Result<Dir> {
+    match name {
+        Some(name) => open_below(root, name, false)?.open_dir_nofollow(name.base()),
+        None => root.try_clone(),
+    }
 }
 
 /// The folder of a name below another one, component by component, none of which is a link.

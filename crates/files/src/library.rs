@@ -176,7 +176,7 @@ impl Library {
     /// # Errors
     /// Where the folder cannot be read.
     pub fn look(&self) -> io::Result<Looked> {
-        let Found { files, left_out, left_out_count } = self.folder.scan()?;
+        let Found { files, left_out, left_out_count, .. } = self.folder.scan()?;
         let gone: Vec<FileName> = {
             let there: BTreeSet<&FileName> = files.iter().map(|(name, _)| name).collect();
             let shared = self.read();
@@ -357,7 +357,9 @@ impl Library {
 
     /// The same for a folder: of this list, its files of so many bytes. Blocks.
     pub fn is_folder(&self, name: &FileName, bytes: u64, hash: ContentHash) -> bool {
-        let Ok(Found { files, .. }) = self.folder.scan_below(name) else { return false };
+        let Ok(Found { files, unread: None, .. }) = self.folder.scan_below(name) else {
+            return false;
+        };
         let sum = files.iter().fold(0_u64, |sum, (_, stamp)| sum.saturating_add(stamp.size));
         if sum != bytes || files.len() > FOLDER_FILES_MAX {
             return false;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::content::{ContentHash, Outline, outline_of};
 use crate::folder::{Folder, Found, Staged, Stamp, part_name};
+use crate::given::Given;
 use crate::limits::{FILES_MAX, FOLDER_FILES_MAX, RESCAN, SETTLE};
 use crate::manifest::{BadManifest, Entry, Manifest};
 use crate::names::FileName;
@@ -55,6 +56,8 @@ struct Files {
     early: HashMap<ContentHash, Early>,
     /// Folders in which something has changed since their lists were made.
     stale: BTreeSet<String>,
+    /// Which of them others may know of and have; all of them where there is none.
+    given: Option<Given>,
 }
 
 /// The folder directly in the shared one that a file is in.
@@ -83,6 +86,20 @@ impl Files {
         true
     }
 
+    /// Whether others may know of it and have it.
+    fn is_given(&self, file: &SharedFile) -> bool {
+        self.given.as_ref().is_none_or(|given| given.has(&file.name, file.outline.hash()))
+    }
+
+    /// Others may have this file from now on; whether they might not before.
+    fn give(&mut self, name: &FileName, hash: ContentHash) -> bool {
+        let is_news = self.given.as_mut().is_some_and(|given| given.put(name, hash));
+        if is_news {
+            self.stale.extend(top(name).map(str::to_owned));
+        }
+        is_news
+    }
+
     /// What is shared of a folder: one more than there may be, so that it is seen that there are too many.
     fn below(&self, folder: &FileName) -> Vec<SharedFile> {
         let prefix = format!("{}/", folder.as_str());
@@ -91,7 +108,7 @@ impl Files {
         let within = after
             .skip_while(|file| *file.name.as_str() < *prefix)
             .take_while(|file| file.name.as_str().starts_with(&prefix));
-        within.take(FOLDER_FILES_MAX + 1).cloned().collect()
+        within.filter(|file| self.is_given(file)).take(FOLDER_FILES_MAX + 1).cloned().collect()
     }
 }
 
@@ -147,6 +164,17 @@ impl Library {
             cache: Mutex::new(Cache::load(cache)),
             changed: watch::Sender::new(0),
         })
+    }
+
+    /// The same of a folder in which others' eyes have no business: of what lies in it, only what was put there by this peer is
+    /// shared, or was found to be what it should fetch. What that is, is kept in `given`, for another life.
+    ///
+    /// # Errors
+    /// Of opening the folder.
+    pub fn open_given(path: &Path, cache: &Path, given: &Path) -> io::Result<Self> {
+        let library = Self::open(path, cache)?;
+        library.write().given = Some(Given::load(given));
+        Ok(library)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Files> {
@@ -210,9 +238,47 @@ impl Library {
             self.tell();
         }
         looked.files = self.read().by_name.len();
+        self.take_back();
         self.list_folders();
         self.keep();
         Ok(looked)
+    }
+
+    /// Forgets of what was given what is not there any more, or is something else by now.
+    fn take_back(&self) {
+        let is_gone = |name: &FileName| {
+            self.folder.read(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        let files = self.read();
+        let Some(given) = &files.given else { return };
+        let others = given.files().filter(|(name, hash)| {
+            files.by_name.get(*name).is_none_or(|file| file.outline.hash() != *hash)
+        });
+        let others: Vec<FileName> = others.map(|(name, _)| name.clone()).collect();
+        drop(files);
+        for name in others {
+            let is_gone = is_gone(&name);
+            let mut files = self.write();
+            let now = files.by_name.get(&name).map(|file| file.outline.hash());
+            if let Some(given) = &mut files.given
+                && (is_gone || now.is_some_and(|hash| !given.has(&name, hash)))
+            {
+                given.remove(&name);
+            }
+        }
+    }
+
+    /// Others may have these files from now on, which were put there, or found to be what was told.
+    fn give(&self, files: &[(&FileName, ContentHash)]) {
+        let mut shared = self.write();
+        let is_news =
+            files.iter().fold(false, |is_news, (name, hash)| shared.give(name, *hash) | is_news);
+        drop(shared);
+        if is_news {
+            self.list_folders();
+            self.tell();
+            self.keep();
+        }
     }
 
     /// Makes the lists of the folders in which something has changed. Blocks.
@@ -251,7 +317,8 @@ impl Library {
         };
         let early = files.early.values().map(|early| (&early.name, &early.outline));
         // A file that has the name already is the one that is meant by it.
-        let named = files.by_name.iter().map(|(name, file)| (name, &file.outline));
+        let named = files.by_name.iter().filter(|(_, file)| files.is_given(file));
+        let named = named.map(|(name, file)| (name, &file.outline));
         let mut all: BTreeMap<String, Announced> = early
             .chain(named)
             .map(|(name, outline)| (name.as_str().to_owned(), of(outline)))
@@ -296,6 +363,11 @@ impl Library {
 
     /// Writes down what was hashed.
     fn keep(&self) {
+        if let Some(given) = &mut self.write().given
+            && let Err(error) = given.store()
+        {
+            tracing::warn!("what was fetched is not shared in another life: {error}");
+        }
         let shared = self.read();
         let mut cache = self.cache();
         cache.retain(|name| shared.by_name.contains_key(name));
@@ -307,7 +379,8 @@ impl Library {
 
     /// Every file that is shared, by name.
     pub fn files(&self) -> Vec<SharedFile> {
-        self.read().by_name.values().cloned().collect()
+        let files = self.read();
+        files.by_name.values().filter(|file| files.is_given(file)).cloned().collect()
     }
 
     /// The file of this name.
@@ -315,22 +388,43 @@ impl Library {
         self.read().by_name.get(name).cloned()
     }
 
-    /// Opens a content for reading; `None` where it is not there, or not any more what was hashed. Blocks.
+    /// Opens a content that others may have for reading; `None` where it is not there, or not any more what was hashed. Blocks.
     pub fn content(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
-        let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
-        let named = names.iter().find_map(|name| {
-            let shared = self.named(name)?;
-            let (file, stamp) = self.folder.read(name).ok()?;
-            (stamp == shared.stamp).then_some((file, shared.outline))
-        });
+        let named = self.file_of(hash, |files, file| files.is_given(file));
         named.or_else(|| self.early(hash)).or_else(|| self.whole().content(hash))
     }
 
-    /// A file with this content that is in the folder: it is looked at now, and synced, whoever put it there. Blocks.
+    /// The same of any file in the folder, for putting another one together.
+    pub fn own_content(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
+        self.file_of(hash, |_, _| true).or_else(|| self.early(hash))
+    }
+
+    fn file_of(
+        &self,
+        hash: ContentHash,
+        is_meant: impl Fn(&Files, &SharedFile) -> bool,
+    ) -> Option<(std::fs::File, Arc<Outline>)> {
+        let files = self.read();
+        let named = files.by_hash.get(&hash).into_iter().flatten();
+        let named = named.filter_map(|name| files.by_name.get(name));
+        let named: Vec<SharedFile> = named.filter(|file| is_meant(&files, file)).cloned().collect();
+        drop(files);
+        named.into_iter().find_map(|shared| {
+            let (file, stamp) = self.folder.read(&shared.name).ok()?;
+            (stamp == shared.stamp).then_some((file, shared.outline))
+        })
+    }
+
+    /// A file with this content that is in the folder: it is looked at now, and synced, whoever put it there; it is shared from
+    /// then on. Blocks.
     pub fn find_synced(&self, hash: ContentHash) -> Option<SharedFile> {
         let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
         let mut files = names.iter().filter_map(|name| self.named(name));
-        files.find(|file| self.is_synced(file))
+        let found = files.find(|file| self.is_synced(file));
+        if let Some(file) = &found {
+            self.give(&[(&file.name, hash)]);
+        }
+        found
     }
 
     /// The same for a folder whose files have this list. Blocks.
@@ -344,7 +438,7 @@ impl Library {
         })
     }
 
-    /// Whether the file of this name has this content now; it is synced then. It is hashed only where its size is this, and it
+    /// Whether the file of this name has this content now; it is synced then, and shared. It is hashed only where its size is this, and it
     /// was not hashed before. Blocks.
     pub fn is_file(&self, name: &FileName, size: u64, hash: ContentHash) -> bool {
         let Ok((_, stamp)) = self.folder.read(name) else { return false };
@@ -352,7 +446,12 @@ impl Library {
             return false;
         }
         let Some(outline) = self.outline(name, stamp) else { return false };
-        outline.hash() == hash && self.is_synced(&SharedFile { name: name.clone(), outline, stamp })
+        let is_it = outline.hash() == hash
+            && self.is_synced(&SharedFile { name: name.clone(), outline, stamp });
+        if is_it {
+            self.give(&[(name, hash)]);
+        }
+        is_it
     }
 
     /// The same for a folder: of this list, its files of so many bytes. Blocks.
@@ -369,7 +468,12 @@ impl Library {
             Some(SharedFile { name, outline, stamp })
         });
         let files: Option<Vec<SharedFile>> = files.collect();
-        files.is_some_and(|files| self.are_synced(name, &files, hash))
+        let Some(files) = files.filter(|files| self.are_synced(name, files, hash)) else {
+            return false;
+        };
+        let given: Vec<_> = files.iter().map(|file| (&file.name, file.outline.hash())).collect();
+        self.give(&given);
+        true
     }
 
     /// The outline of a file that looks like this.
@@ -425,7 +529,7 @@ impl Library {
         let outline = Arc::new(outline);
         self.cache().put(name.clone(), stamp, Arc::clone(&outline));
         let file = SharedFile { name: name.clone(), outline, stamp };
-        self.write().put(file.clone());
+        self.put_given(file.clone());
         self.tell();
         self.keep();
         Ok(file)
@@ -459,7 +563,7 @@ impl Library {
             let whole = name.child_path(&path).map_err(io::Error::other)?;
             let outline = Arc::new(outline);
             self.cache().put(whole.clone(), stamp, Arc::clone(&outline));
-            self.write().put(SharedFile { name: whole, outline, stamp });
+            self.put_given(SharedFile { name: whole, outline, stamp });
         }
         self.list_folders();
         self.tell();
@@ -507,13 +611,20 @@ impl Library {
         Ok(())
     }
 
+    /// A file that this peer has put there.
+    fn put_given(&self, file: SharedFile) {
+        let mut files = self.write();
+        files.give(&file.name, file.outline.hash());
+        files.put(file);
+    }
+
     fn take_in(&self, name: FileName, outline: Arc<Outline>) -> io::Result<()> {
         let (_, stamp) = self.folder.read(&name)?;
         if stamp.size != outline.size() {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.cache().put(name.clone(), stamp, Arc::clone(&outline));
-        self.write().put(SharedFile { name, outline, stamp });
+        self.put_given(SharedFile { name, outline, stamp });
         Ok(())
     }
 
@@ -614,6 +725,64 @@ mod tests {
         assert!(library.content(ContentHash::of(b"hola")).is_some());
         assert_eq!(library.look().unwrap().hashed, 0);
         assert_eq!(library.stage(u64::MAX).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn of_a_folder_that_is_fetched_into_only_what_was_fetched_is_shared() {
+        let root = tempfile::tempdir().unwrap();
+        let (shared, cache) = (root.path().join("shared"), root.path().join("hashes"));
+        let open = || Library::open_given(&shared, &cache, &root.path().join("given")).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = shared.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let name = |text: &str| FileName::new(text).unwrap();
+        let hash = |text: &str| ContentHash::of(text.as_bytes());
+        let outline = |text: &str| Arc::new(outline_of(text.as_bytes()).unwrap());
+        let told = |library: &Library| library.announced().into_keys().collect::<Vec<_>>();
+        write("mine", "mine");
+        write("f/mine", "in a folder");
+        let library = open();
+        library.look().unwrap();
+        assert!(told(&library).is_empty() && names(&library).is_empty());
+        assert!(library.content(hash("mine")).is_none());
+        assert!(library.own_content(hash("mine")).is_some(), "it may be copied");
+
+        // What was put there by this peer is shared: a file, and a folder without what else lies in it.
+        write("got", "got");
+        library.adopt(&name("got"), outline("got")).unwrap();
+        write("f/a", "a");
+        library.adopt_folder(&name("f"), [(name("a"), outline("a"))]).unwrap();
+        let list = Manifest::new(vec![Entry { path: name("a"), size: 1, hash: hash("a") }]);
+        let list = list.unwrap().write();
+        let right = |library: &Library| {
+            assert_eq!(told(library), ["f/", "f/a", "got"]);
+            assert!(library.content(hash("got")).is_some());
+            assert!(library.content(ContentHash::of(&list)).is_some());
+            assert!(library.content(hash("in a folder")).is_none());
+        };
+        right(&library);
+        library.look().unwrap();
+        right(&library);
+        // In another life, too.
+        let library = open();
+        library.look().unwrap();
+        right(&library);
+        // What is told and is there already is shared from then on, by whatever it was found.
+        assert!(library.find_synced(hash("mine")).is_some());
+        assert!(library.content(hash("mine")).is_some());
+        write("other", "other");
+        assert!(library.is_file(&name("other"), 5, hash("other")));
+        library.look().unwrap();
+        assert!(library.content(hash("other")).is_some());
+        // Something else under the name is somebody's own.
+        write("got", "mine now");
+        std::fs::remove_file(shared.join("f/a")).unwrap();
+        library.look().unwrap();
+        write("got", "got");
+        library.look().unwrap();
+        assert_eq!(told(&library), ["mine", "other"]);
     }
 
     #[test]

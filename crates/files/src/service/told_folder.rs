@@ -258,7 +258,7 @@ impl Fetcher {
         let (library, assembly) = (Arc::clone(&self.state.library), Arc::clone(assembly));
         let entry = entry.clone();
         let copying = move || {
-            let content = library.content(entry.hash);
+            let content = library.own_content(entry.hash);
             let Some((file, _)) = content.filter(|(_, outline)| outline.size() == entry.size)
             else {
                 return Ok(None);

@@ -77,6 +77,8 @@ impl Fetcher {
         let options = PeerOptions {
             folder: folder.to_owned(),
             cache: state.hashes(),
+            // Whoever fetches for a group has said nothing of what else lies there.
+            given: Some(state.given()),
             identity: Arc::new(identity),
             listen: args.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: PEER_PORT,

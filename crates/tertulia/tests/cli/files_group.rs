@@ -9,9 +9,10 @@ use tertulia_files::content::ContentHash;
 use tertulia_wire::file::FileBody;
 
 use crate::files::{Sharer, content, read};
+use crate::files_hostile::holders;
 use crate::files_scripted::{Account, PIECE};
 use crate::programs::Program;
-use crate::support::{Node, Running, User};
+use crate::support::{Node, Running, User, object};
 
 const PASSWORD: &str = "correct horse\n";
 pub const GROUP: &str = "obras";
@@ -246,6 +247,40 @@ fn what_is_made_up_is_refused_or_waits_and_holds_nothing_up() {
     std::fs::write(ana.folder.join("nada.bin"), "hola").unwrap();
     member.notes("got nada.bin");
     assert_eq!(read(&folder(&luis, "luis").join("nada.bin")), b"hola");
+}
+
+#[test]
+fn what_lies_where_a_member_fetches_to_is_its_own() {
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let to = folder(&luis, "luis");
+    std::fs::create_dir_all(to.join("cartas")).unwrap();
+    std::fs::write(to.join("mio.txt"), "mine").unwrap();
+    std::fs::write(to.join("cartas/mia.txt"), "mine, too").unwrap();
+    std::fs::write(to.join("acta.txt"), "acta").unwrap();
+    let mut member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    let ana = teller(&node);
+    for (name, text) in [("plano.txt", "plano"), ("acta.txt", "acta")] {
+        let path = ana.own_file(name, text.as_bytes());
+        ana.files(&["save", &path, "--group", GROUP, "--node", &node.native]).expect(0);
+        // What was fetched is shared, and so is what was there and is what was told.
+        let found = holders(&ana, name, 2);
+        assert_eq!(found["holders"], serde_json::json!(["ana", "luis"]));
+    }
+    for command in [&["search", "mi", "--json"][..], &["search", "cartas", "--json"]] {
+        assert_eq!(ana.files(command).expect(0).objects(), [Value::Null; 0], "{command:?}");
+    }
+    let hash = ContentHash::of(b"mine").to_string();
+    let refused = ana.files(&["get", &hash, "--json"]).expect(1);
+    assert_eq!(object(&refused.stderr())["error"]["code"], "NO_HOLDERS");
+    // In another life, too.
+    member.end_by(rustix::process::Signal::TERM, 0);
+    holders(&ana, "plano.txt", 1);
+    let member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    holders(&ana, "plano.txt", 2);
+    assert_eq!(ana.files(&["search", "mi", "--json"]).expect(0).objects(), [Value::Null; 0]);
 }
 
 #[test]

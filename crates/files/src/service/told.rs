@@ -460,6 +460,7 @@ fn name_of(told: &Told) -> Result<FileName, ToldFailed> {
     if name.as_str() != told.name || name.base() != told.name {
         return Err(failed("bad name", "its name has folders in it"));
     }
+    name.own_shown().map_err(|why| failed("bad name", why.to_string()))?;
     Ok(name)
 }
 

@@ -315,10 +315,10 @@ fn name_of(told: &Told) -> Result<FileName, ToldFailed> {
     }
     let text = told.name.strip_suffix('/').unwrap_or(&told.name);
     let name = FileName::new(text).map_err(|why| failed("bad name", why.to_string()))?;
-    if name.as_str() != text || name.base() != text || text.starts_with('.') {
-        return Err(failed("bad name", "its name has folders in it, or is hidden"));
+    if name.as_str() != text || name.base() != text {
+        return Err(failed("bad name", "its name has folders in it"));
     }
-    Ok(name)
+    name.own_shown().map_err(|why| failed("bad name", why.to_string()))
 }
 
 fn next(number: u32) -> Result<u32, ToldFailed> {

@@ -343,14 +343,15 @@ fn target(place: Place, asked: &str, holders: &[Holder], replace: bool) -> Resul
     let own = || {
         // What it was asked for by, where a holder calls it so; else what the first one with a fit name calls it.
         let names = || holders.iter().filter_map(|holder| FileName::new(&holder.name).ok());
-        let name = names()
+        let fit = || names().filter(|name| name.own_shown().is_ok());
+        let name = fit()
             .find(|name| name.as_str() == asked || name.base() == asked)
-            .or_else(|| names().next());
-        let name = name.ok_or_else(|| {
+            .or_else(|| fit().next());
+        let name = name.and_then(|name| name.own_shown().ok());
+        name.ok_or_else(|| {
             let text = "what its holders call it is not fit to be a file's name here; say -o PATH";
             Failure::failed("BAD_NAME", text)
-        })?;
-        Ok::<_, Failure>(name.own())
+        })
     };
     let Place { folder, name, as_folder } = place;
     if let Some(name) = name.as_ref().filter(|_| as_folder) {

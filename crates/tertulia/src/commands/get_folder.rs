@@ -262,8 +262,7 @@ fn name(job: &GetJob<'_>) -> Result<FileName, Failure> {
         names.filter_map(|holder| FileName::new(holder.name.trim_end_matches('/')).ok());
     let asked = job.asked.trim_end_matches('/');
     let name = names.clone().find(|name| name.as_str() == asked).or_else(|| names.next());
-    let name = name.map(|name| name.own()).filter(|name| !name.as_str().starts_with('.'));
-    name.ok_or_else(|| {
+    name.and_then(|name| name.own_shown().ok()).ok_or_else(|| {
         let text = "what its holders call it is not fit to be a folder's name here; say -o PATH";
         Failure::failed("BAD_NAME", text)
     })

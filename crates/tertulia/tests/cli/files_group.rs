@@ -223,6 +223,8 @@ fn what_is_made_up_is_refused_or_waits_and_holds_nothing_up() {
         ("/etc/passwd", "bad name"),
         ("..", "bad name"),
         ("nul", "bad name"),
+        (".bash_profile", "bad name"),
+        (".ssh/", "bad name"),
         ("a\u{202e}txt.exe", "bad name"),
     ] {
         let seq = tell(&node, name, 4, [7; 32]).unwrap();

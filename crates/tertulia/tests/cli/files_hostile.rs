@@ -142,11 +142,20 @@ fn without_an_honest_holder_nothing_is_written_under_the_name() {
         hash: ContentHash::of(name.as_bytes()).to_string(),
         folder: None,
     };
-    let names = ["../../evil.sh", "/etc/evil", "C:\\evil", "nul", "..", ".tertulia-evil.part"];
+    let names = [
+        "../../evil.sh",
+        "/etc/evil",
+        "C:\\evil",
+        "nul",
+        "..",
+        ".tertulia-evil.part",
+        ".bash_profile",
+        "a/.profile-evil",
+    ];
     let files =
         names.map(|name| held(name, 4)).into_iter().chain([held("huge", u64::MAX)]).collect();
     runtime.block_on(eva.announce(Fingerprint([9; 32]), 9, files, Vec::new()));
-    luis.finds("evil", 4);
+    luis.finds("evil", 5);
     for name in names {
         let hash = ContentHash::of(name.as_bytes()).to_string();
         let refused = luis.files(&["get", &hash, "--json"]).expect(1);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::TryLockError;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
@@ -36,7 +36,9 @@ pub struct Assembly {
     parent: Dir,
     /// `.tertulia-….folder`.
     name: String,
-    path: PathBuf,
+    /// The path of the folder's files.
+    #[cfg(test)]
+    path: std::path::PathBuf,
     outer: Dir,
     owing: Owing,
     /// Held as long as this is there.
@@ -50,12 +52,47 @@ impl Assembly {
     /// Opens what an earlier try has left, or begins. Blocks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where another program is fetching the same folder into the same one.
+    /// [`io::ErrorKind::WouldBlock`] where another program is fetching the same folder into the same one;
+    /// [`io::ErrorKind::PermissionDenied`] where somebody else has taken its place.
     pub fn open(parent: &Path, hash: ContentHash) -> io::Result<Self> {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
+        let (left, is_new) = Self::open_in(dir.try_clone()?, hash, parent)?;
+        if left.is_only_ours(is_new)? {
+            return Ok(left);
+        }
+        // Others might change what is in it, between our looking at it and its having its name.
+        left.put_away();
+        drop(left);
+        let (made, is_new) = Self::open_in(dir, hash, parent)?;
+        if is_new && made.is_only_ours(is_new)? {
+            return Ok(made);
+        }
+        let text = format!("{} is somebody else's, or others may write in it", name_of(hash));
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+
+    /// Whether nobody else may write in it. What was made just now is as good as the folder that it is in: some file systems say
+    /// the same of everything.
+    fn is_only_ours(&self, is_new: bool) -> io::Result<bool> {
+        let is_alike = is_new && place::have_one_owner(&self.outer, &self.parent)?;
+        Ok(is_alike || place::is_only_ours(&self.outer)?)
+    }
+
+    /// Opens it, and says whether it was not there before.
+    fn open_in(
+        dir: Dir,
+        hash: ContentHash,
+        #[cfg_attr(not(test), allow(unused_variables, reason = "tests put files there"))]
+        parent: &Path,
+    ) -> io::Result<(Self, bool)> {
         let outer_name = name_of(hash);
-        let outer = open_or_make(&dir, &outer_name).map_err(busy)?;
+        let is_new = match place::make_own_folder(&dir, &outer_name) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
+        let outer = dir.open_dir_nofollow(&outer_name).map_err(busy)?;
         let mut options = OpenOptions::new();
         options.create(true).write(true).follow(FollowSymlinks::No);
         let lock = outer.open_with(LOCK, &options).map_err(busy)?.into_std();
@@ -71,9 +108,17 @@ impl Assembly {
         // What nobody has been at for the longest is cleared up first; a wrong time harms nothing else.
         let _ = lock.set_modified(std::time::SystemTime::now());
         open_or_make(&outer, FILES)?;
-        let (path, name) = (parent.join(&outer_name), outer_name);
         let owing = Owing::on(&outer);
-        Ok(Self { parent: dir, name, path, outer, owing, _lock: lock })
+        let assembly = Self {
+            parent: dir,
+            #[cfg(test)]
+            path: parent.join(&outer_name).join(FILES),
+            name: outer_name,
+            outer,
+            owing,
+            _lock: lock,
+        };
+        Ok((assembly, is_new))
     }
 
     /// Deletes what an earlier try has left of a folder that is wanted no more, unless somebody is at it. Blocks.
@@ -91,10 +136,14 @@ impl Assembly {
     }
 
     /// Where the list of the files is to be fetched to.
-    pub fn list_target(&self) -> Target {
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn list_target(&self) -> io::Result<Target> {
         // A fixed word, which is a name.
         let name = FileName::new(LIST).unwrap_or_else(|why| unreachable!("{LIST:?}: {why}"));
-        Target { folder: self.path.clone(), name, replace: true, durable: Durable::Now }
+        let folder = Arc::new(self.outer.try_clone()?);
+        Ok(Target { folder, name, replace: true, durable: Durable::Now })
     }
 
     /// The list, where it is there and has this hash. Blocks.
@@ -163,19 +212,14 @@ impl Assembly {
         self.owing.small_files(owing::count_small(manifest))
     }
 
-    /// Where a file of the folder is to be fetched to.
-    pub fn target(&self, path: &FileName, durable: Durable) -> Target {
+    /// Where a file of the folder is to be fetched to; after [`Assembly::prepare`].
+    ///
+    /// # Errors
+    /// Where what it is to be in is not there, or is a link by now.
+    pub fn target(&self, path: &FileName, durable: Durable) -> io::Result<Target> {
         self.owing.owes(durable);
-        let mut folder = self.path.join(FILES);
-        let components: Vec<&str> = path.components().collect();
-        folder.extend(&components[..components.len() - 1]);
-        let name = path.own();
-        Target { folder, name, replace: true, durable }
-    }
-
-    /// Where a file of the folder is until the folder has its name.
-    pub fn path(&self, path: &FileName) -> PathBuf {
-        self.target(path, Durable::Now).folder.join(path.base())
+        let folder = Arc::new(open_below(&self.files()?, path, false)?);
+        Ok(Target { folder, name: path.own(), replace: true, durable })
     }
 
     /// Copies a content that is there already to where a file of the folder is to be. Blocks.
@@ -240,6 +284,10 @@ impl Assembly {
 
     /// Nothing of it is wanted. Blocks.
     pub fn abandon(&self) {
+        self.put_away();
+    }
+
+    fn put_away(&self) {
         // Put away at once first, so that nobody begins in what is being deleted; what is left of it goes in another life.
         let away = format!("{PART_PREFIX}{:016x}{SUFFIX}", rand::random::<u64>());
         let renamed = self.parent.rename(&self.name, &self.parent, &away);
@@ -329,6 +377,16 @@ mod tests {
         FileName::new(text).unwrap()
     }
 
+    impl Assembly {
+        fn path(&self, path: &FileName) -> std::path::PathBuf {
+            self.path.join(path.as_str())
+        }
+
+        fn list_path(&self) -> std::path::PathBuf {
+            self.path.with_file_name(LIST)
+        }
+    }
+
     fn manifest(files: &[(&str, &str)]) -> Manifest {
         let entry = |(path, content): &(&str, &str)| Entry {
             path: name(path),
@@ -352,7 +410,7 @@ mod tests {
         std::fs::write(at("a/b.txt"), "uno").unwrap();
         std::fs::write(at("a/c.txt"), "DOS").unwrap();
         std::fs::write(at("a/x.txt"), "nobody's").unwrap();
-        std::fs::write(assembly.path.join(LIST), manifest.write()).unwrap();
+        std::fs::write(assembly.list_path(), manifest.write()).unwrap();
         let left = at("a/b.txt").with_file_name(".tertulia-00.part");
         std::fs::write(&left, "part").unwrap();
         #[cfg(unix)]
@@ -393,6 +451,55 @@ mod tests {
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing was begun");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_somebody_else_made_is_not_used_and_links_lead_nowhere() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let root = tempfile::tempdir().unwrap();
+        let outside = root.path().join("outside");
+        std::fs::create_dir_all(outside.join("a")).unwrap();
+        let manifest = manifest(&[("a/b.txt", "uno"), ("d.txt", "dos")]);
+        let hash = ContentHash::of(&manifest.write());
+        // Somebody was there first, and everybody may write in it.
+        let made = root.path().join(name_of(hash));
+        let make = |mode| {
+            std::fs::create_dir_all(made.join(FILES)).unwrap();
+            std::fs::write(made.join(FILES).join("d.txt"), "dos").unwrap();
+            std::fs::set_permissions(&made, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let there = |assembly: &Assembly| assembly.prepare(&manifest).unwrap().len();
+        for (mode, used) in [(0o777, 0), (0o770, 0), (0o755, 1)] {
+            make(mode);
+            let assembly = Assembly::open(root.path(), hash).unwrap();
+            assert_eq!(there(&assembly), used, "{mode:o}");
+            let now = made.metadata().unwrap().permissions().mode();
+            assert_eq!(now & 0o022, 0, "{mode:o}: {now:o}");
+            assembly.abandon();
+        }
+        if rustix::process::geteuid().is_root() {
+            make(0o755);
+            std::os::unix::fs::chown(&made, Some(65_534), None).unwrap();
+            let assembly = Assembly::open(root.path(), hash).unwrap();
+            assert_eq!(there(&assembly), 0, "somebody else's");
+            assembly.abandon();
+        }
+        // What is swapped for a link while it is fetched.
+        let assembly = Assembly::open(root.path(), hash).unwrap();
+        assembly.prepare(&manifest).unwrap();
+        let inner = assembly.target(&name("a/b.txt"), Durable::Now).unwrap();
+        std::fs::rename(&assembly.path, assembly.path.with_file_name("away")).unwrap();
+        symlink(&outside, &assembly.path).unwrap();
+        assert!(assembly.target(&name("a/b.txt"), Durable::Now).is_err());
+        assert!(assembly.target(&name("d.txt"), Durable::Now).is_err());
+        assert!(assembly.read(&name("d.txt")).is_err());
+        let outline = crate::content::outline_of(&b"uno"[..]).unwrap();
+        // What was opened before is where it was.
+        assert!(crate::fetch::Part::put(&inner, &outline, &[b"uno"]).unwrap());
+        assert!(assembly.finish(&manifest, &name("fotos")).is_err());
+        assert_eq!(std::fs::read_dir(outside.join("a")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+    }
+
     #[test]
     fn what_somebody_puts_away_meanwhile_is_busy_and_two_are_never_at_it() {
         use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -404,7 +511,7 @@ mod tests {
                 match Assembly::open(root.path(), hash) {
                     Ok(assembly) => {
                         assert!(!taken.swap(true, SeqCst), "two are at it");
-                        std::fs::write(assembly.path.join(LIST), "x").expect("it is there");
+                        std::fs::write(assembly.list_path(), "x").expect("it is there");
                         taken.store(false, SeqCst);
                         assembly.abandon();
                         begun += 1;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
@@ -130,6 +131,11 @@ impl Folder {
     /// The folder itself.
     pub(crate) const fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// The same, for what is to be put into it.
+    pub(crate) fn shared_dir(&self) -> io::Result<Arc<Dir>> {
+        self.dir.try_clone().map(Arc::new)
     }
 
     /// Opens a file for reading, and says what it looks like now.

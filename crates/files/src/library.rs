@@ -9,6 +9,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tertulia_wire::sharing::FolderHeld;
 use tokio::sync::watch;
 
+use crate::assembly::Assembly;
 use crate::cache::Cache;
 use crate::content::{ContentHash, Outline, outline_of};
 use crate::folder::{Folder, Found, Staged, Stamp, part_name};
@@ -45,7 +46,8 @@ pub struct Announced {
 struct Early {
     /// The name that it will have.
     name: FileName,
-    path: PathBuf,
+    /// Where it is put together, and what it is called there.
+    at: (Arc<Assembly>, FileName),
     outline: Arc<Outline>,
 }
 
@@ -332,9 +334,14 @@ impl Library {
         all
     }
 
-    /// Shares a file of a folder that is being fetched, which is at `path` and is verified, until [`Library::done_early`].
-    pub fn share_early(&self, name: FileName, path: PathBuf, outline: Arc<Outline>) {
-        self.write().early.insert(outline.hash(), Early { name, path, outline });
+    /// Shares a file of a folder that is being fetched, which is in this assembly and is verified, until [`Library::done_early`].
+    pub fn share_early(
+        &self,
+        name: FileName,
+        at: (Arc<Assembly>, FileName),
+        outline: Arc<Outline>,
+    ) {
+        self.write().early.insert(outline.hash(), Early { name, at, outline });
         self.tell();
     }
 
@@ -500,9 +507,9 @@ impl Library {
     fn early(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
         let files = self.read();
         let early = files.early.get(&hash)?;
-        let file = std::fs::File::open(&early.path).ok()?;
-        (file.metadata().ok()?.len() == early.outline.size())
-            .then(|| (file, Arc::clone(&early.outline)))
+        let ((assembly, path), outline) = (&early.at, Arc::clone(&early.outline));
+        let file = assembly.read(path).ok()?;
+        (file.metadata().ok()?.len() == outline.size()).then_some((file, outline))
     }
 
     /// Begins a file that is to be shared. Blocks.
@@ -631,6 +638,14 @@ impl Library {
     /// What an earlier fetch of a file has left is not needed any more; where one is at it, it stays. Blocks.
     pub fn clear_part(&self, hash: ContentHash) {
         self.folder.clear_part(&part_name(hash));
+    }
+
+    /// The folder, for what is fetched into it.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(crate) fn dir(&self) -> io::Result<Arc<cap_std::fs::Dir>> {
+        self.folder.shared_dir()
     }
 
     /// The folder's path, as it was opened.

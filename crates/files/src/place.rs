@@ -154,6 +154,67 @@ pub fn used_bytes(metadata: &cap_std::fs::Metadata) -> u64 {
     }
 }
 
+/// Whether it is this program's user's, as far as the system says so. Where others may write in the folder that it is in, they
+/// may have put it there.
+pub fn is_ours(metadata: &cap_std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        metadata.uid() == rustix::process::geteuid().as_raw()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        true
+    }
+}
+
+/// Whether a folder is this program's user's and nobody else may write in it; nobody may from then on. Where the file system keeps
+/// no such thing and says the same of everything, it is.
+pub fn is_only_ours(dir: &Dir) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        let is_open = || dir.dir_metadata().map(|metadata| metadata.mode() & 0o022 != 0);
+        if !is_ours(&dir.dir_metadata()?) {
+            return Ok(false);
+        }
+        if !is_open()? {
+            return Ok(true);
+        }
+        rustix::fs::fchmod(dir.open(".")?, rustix::fs::Mode::RWXU)?;
+        is_open()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        Ok(true)
+    }
+}
+
+/// Whether two folders are the same user's.
+pub fn have_one_owner(one: &Dir, other: &Dir) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        Ok(one.dir_metadata()?.uid() == other.dir_metadata()?.uid())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (one, other);
+        Ok(true)
+    }
+}
+
+/// Makes a folder that only this program's user may look into and write.
+pub fn make_own_folder(dir: &Dir, name: &str) -> io::Result<()> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "nothing is set"))]
+    let mut made = cap_std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    cap_std::fs::DirBuilderExt::mode(&mut made, 0o700);
+    dir.create_dir_with(name, &made)
+}
+
 /// Fills `buffer` from `offset` on.
 pub fn read_at(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     #[cfg(unix)]

@@ -247,7 +247,7 @@ impl Fetcher {
         }
         for number in 1..=NAMES_TRIED {
             let own = numbered(name, number, false)?;
-            let folder = library.path().to_owned();
+            let folder = library.dir()?;
             let target =
                 Target { folder, name: own.clone(), replace: false, durable: Durable::Now };
             let (size, turn) = (Some(told_size), Arc::clone(turn));

@@ -76,8 +76,8 @@ impl FetchFiles for Fetching {
 
     fn came(&self, entry: &Entry, outline: &Arc<Outline>) {
         if let Ok(whole) = self.name.child_path(&entry.path) {
-            let path = self.assembly.path(&entry.path);
-            self.fetcher.state.library.share_early(whole, path, Arc::clone(outline));
+            let at = (Arc::clone(&self.assembly), entry.path.clone());
+            self.fetcher.state.library.share_early(whole, at, Arc::clone(outline));
         }
     }
 }
@@ -230,7 +230,7 @@ impl Fetcher {
         let list = match read(assembly).await? {
             Some(list) => list,
             None => {
-                let target = assembly.list_target();
+                let target = assembly.list_target()?;
                 // It is small, and nobody can begin without it: nobody waits for others.
                 let turn = Arc::clone(turn);
                 let (size, many, connections) = (None, false, None);

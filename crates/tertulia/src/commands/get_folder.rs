@@ -175,7 +175,7 @@ async fn list(
         holders: job.sources.holders.iter().filter(|holder| is_small(holder)).cloned().collect(),
         right: Arc::clone(&job.right),
         connections: Arc::clone(&job.connections),
-        target: assembly.list_target(),
+        target: assembly.list_target()?,
         many: None,
     };
     let fetched = fetch::fetch(job, watch::Sender::default()).await?;

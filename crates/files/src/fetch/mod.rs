@@ -5,9 +5,11 @@ mod connections;
 mod one;
 mod part;
 mod plan;
+mod prove;
 mod replies;
 mod source;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use tokio::task::JoinSet;
 pub use self::connections::Connections;
 pub(crate) use self::part::Part;
 pub use self::part::{Durable, Target};
+pub(crate) use self::prove::{Proven, prove};
 pub use self::source::{Failed, Holder};
 pub(crate) use self::source::{Source, endpoint};
 
@@ -132,14 +135,22 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
         return one::fetch(job, size, progress).await;
     }
     let Job { hash, mut holders, right, connections, target, many } = job;
-    holders.truncate(SOURCES_MAX);
+    holders.truncate(HOLDERS_MAX);
     if holders.iter().all(|holder| holder.size > FILE_BYTES_MAX) && !holders.is_empty() {
         return Err(NotFetched::TooLarge);
     }
     let opening = target.clone();
     let part = Arc::new(blocking(move || Part::open(&opening, hash)).await?);
-    let mut race =
-        Race { hash, right, connections, holders, dropped: Vec::new(), sources: Vec::new() };
+    let mut race = Race {
+        hash,
+        right,
+        connections,
+        holders,
+        dropped: Vec::new(),
+        sources: Vec::new(),
+        next: 0,
+        asked: HashSet::new(),
+    };
     let (outline, ending) = race.prove().await?;
     let outline = Arc::new(outline);
     let (verifying, by) = (Arc::clone(&part), Arc::clone(&outline));
@@ -257,6 +268,7 @@ impl Fetching {
             if table.plan.came(number, now_ms) {
                 table.here += len;
                 table.from[holder] += len;
+                table.plan.gave(holder);
             }
             let is_done = table.plan.is_done();
             drop(table);
@@ -282,6 +294,10 @@ struct Race {
     dropped: Vec<(usize, Failed)>,
     /// Connections that are there already.
     sources: Vec<(usize, Source)>,
+    /// The first of the holders that was not asked for pieces yet, where not all can be at once: asked when others fail.
+    next: usize,
+    /// Those who were.
+    asked: HashSet<usize>,
 }
 
 /// Why a holder is asked no more.
@@ -293,28 +309,13 @@ enum Ended {
 }
 
 impl Race {
-    /// Asks one holder after the other until one proves the outline.
+    /// The outline, from the first that proves it.
     async fn prove(&mut self) -> Result<(Outline, Ending), NotFetched> {
-        for (number, holder) in self.holders.iter().enumerate() {
-            let connected =
-                Source::connect(holder, &self.connections, self.hash, &self.right).await;
-            let mut source = match connected {
-                Ok(source) => source,
-                Err(why) => {
-                    self.dropped.push((number, why));
-                    continue;
-                }
-            };
-            match source.outline(holder.size).await {
-                Ok(proof) => {
-                    self.sources.push((number, source));
-                    return Ok(proof);
-                }
-                Err(why) => {
-                    source.give_up(&why).await;
-                    self.dropped.push((number, why));
-                }
-            }
+        let wanted = (self.hash, &self.right);
+        let proven = prove(&self.holders, &self.connections, wanted, &mut self.dropped).await;
+        if let Some(Proven { number, source, outline, ending }) = proven {
+            self.sources.push((number, source));
+            return Ok((outline, ending));
         }
         let dropped = self.dropped.drain(..);
         let dropped = dropped.map(|(number, why)| (self.holders[number].clone(), why)).collect();
@@ -328,9 +329,13 @@ impl Race {
         mut more: Option<mpsc::Receiver<Vec<Holder>>>,
     ) -> Result<(), NotFetched> {
         let mut asked: JoinSet<(usize, Ended)> = JoinSet::new();
-        for number in 0..self.holders.len() {
+        // Who has proven the outline is there for certain.
+        let proven: Vec<usize> = self.sources.iter().map(|(number, _)| *number).collect();
+        for number in proven {
+            shared.table().plan.gave(number);
             self.start(number, shared, &mut asked);
         }
+        self.start_next(shared, &mut asked);
         let mut look = tokio::time::interval(LOOK_AGAIN);
         loop {
             let has_room = asked.len() < SOURCES_MAX && self.holders.len() < HOLDERS_MAX;
@@ -340,7 +345,10 @@ impl Race {
                     Some(ended) => match ended.map_err(io::Error::other)? {
                         (_, Ended::Done) => {}
                         (_, Ended::Disk(error)) => return Err(error.into()),
-                        (number, Ended::Failed(why)) => self.dropped.push((number, why)),
+                        (number, Ended::Failed(why)) => {
+                            self.dropped.push((number, why));
+                            self.start_next(shared, &mut asked);
+                        }
                     },
                 },
                 found = next_of(&mut more), if has_room => match found {
@@ -375,9 +383,19 @@ impl Race {
                 continue;
             }
             self.connections.again(&holder).await;
+            // Nobody waits: all were asked, since there is room.
+            self.next += 1;
             self.holders.push(holder);
             shared.table().from.push(0);
             self.start(self.holders.len() - 1, shared, asked);
+        }
+    }
+
+    /// Asks as many of those who wait for it as there is room for.
+    fn start_next(&mut self, shared: &Arc<Fetching>, asked: &mut JoinSet<(usize, Ended)>) {
+        while asked.len() < SOURCES_MAX && self.next < self.holders.len() {
+            self.next += 1;
+            self.start(self.next - 1, shared, asked);
         }
     }
 
@@ -387,7 +405,8 @@ impl Race {
         shared: &Arc<Fetching>,
         asked: &mut JoinSet<(usize, Ended)>,
     ) {
-        if self.dropped.iter().any(|(dropped, _)| *dropped == number) {
+        let is_dropped = self.dropped.iter().any(|(dropped, _)| *dropped == number);
+        if is_dropped || !self.asked.insert(number) {
             return;
         }
         let holder = self.holders[number].clone();
@@ -500,7 +519,8 @@ fn pieces_in_thousands(shared: &Fetching) -> u32 {
 
 /// How long the next run may be; towards the end everybody gets a little, so that nobody has the rest alone.
 fn fair(table: &Table, run: usize) -> usize {
-    run.min(table.plan.missing() / (2 * LANES * table.from.len().max(1))).max(1)
+    let holders = table.from.len().clamp(1, SOURCES_MAX);
+    run.min(table.plan.missing() / (2 * LANES * holders)).max(1)
 }
 
 async fn lane(shared: &Arc<Fetching>, holder: usize, source: &mut Source) -> Ended {

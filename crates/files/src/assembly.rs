@@ -41,6 +41,8 @@ pub struct Assembly {
     path: std::path::PathBuf,
     outer: Dir,
     owing: Owing,
+    /// Bytes of its disk that stay free.
+    keep_free: u64,
     /// Held as long as this is there.
     _lock: std::fs::File,
 }
@@ -116,9 +118,17 @@ impl Assembly {
             name: outer_name,
             outer,
             owing,
+            keep_free: 0,
             _lock: lock,
         };
         Ok((assembly, is_new))
+    }
+
+    /// The same for a folder that the user has not asked for: it leaves some of the disk free.
+    #[must_use]
+    pub fn keeping_free(mut self) -> Self {
+        self.keep_free = place::bytes_to_keep(&self.outer);
+        self
     }
 
     /// Deletes what an earlier try has left of a folder that is wanted no more, unless somebody is at it. Blocks.
@@ -143,7 +153,8 @@ impl Assembly {
         // A fixed word, which is a name.
         let name = FileName::new(LIST).unwrap_or_else(|why| unreachable!("{LIST:?}: {why}"));
         let folder = Arc::new(self.outer.try_clone()?);
-        Ok(Target { folder, name, replace: true, durable: Durable::Now })
+        let (durable, keep_free) = (Durable::Now, self.keep_free);
+        Ok(Target { folder, name, replace: true, durable, keep_free })
     }
 
     /// The list, where it is there and has this hash. Blocks.
@@ -198,9 +209,7 @@ impl Assembly {
                 here.push((entry.path.clone(), Arc::new(outline)));
             }
         }
-        if place::free_bytes(&files).is_some_and(|free| free < missing) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        place::check_space(&files, missing, self.keep_free)?;
         for entry in manifest.entries() {
             open_below(&files, &entry.path, true)?;
         }
@@ -219,7 +228,8 @@ impl Assembly {
     pub fn target(&self, path: &FileName, durable: Durable) -> io::Result<Target> {
         self.owing.owes(durable);
         let folder = Arc::new(open_below(&self.files()?, path, false)?);
-        Ok(Target { folder, name: path.own(), replace: true, durable })
+        let keep_free = self.keep_free;
+        Ok(Target { folder, name: path.own(), replace: true, durable, keep_free })
     }
 
     /// Copies a content that is there already to where a file of the folder is to be. Blocks.
@@ -229,6 +239,9 @@ impl Assembly {
     pub fn copy(&self, from: std::fs::File, to: &Entry, durable: Durable) -> io::Result<Outline> {
         self.owing.owes(durable);
         let dir = open_below(&self.files()?, &to.path, false)?;
+        if self.keep_free > 0 {
+            place::check_space(&dir, to.size, self.keep_free)?;
+        }
         let _ = dir.remove_file(to.path.base());
         let mut out = make_file(&dir, to.path.base())?.into_std();
         io::copy(&mut from.take(to.size + 1), &mut out)?;
@@ -631,6 +644,44 @@ mod tests {
         let entry = manifest.entries().iter().find(|entry| entry.path.as_str() == "a/0").unwrap();
         let wrong = assembly.copy(from, entry, Durable::Later).unwrap_err();
         assert_eq!(wrong.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_nobody_here_asked_for_leaves_some_of_the_disk_free() {
+        let root = tempfile::tempdir().unwrap();
+        let manifest = manifest(&[("a", "uno"), ("b", "uno"), ("c", "uno")]);
+        let hash = ContentHash::of(&manifest.write());
+        let full =
+            |done: io::Result<()>| done.is_err_and(|e| e.kind() == io::ErrorKind::StorageFull);
+        let with_free = |free, done: &dyn Fn() -> io::Result<()>| {
+            place::faults::set_free(Some(free));
+            let done = done();
+            place::faults::set_free(None);
+            full(done)
+        };
+        let asked = Assembly::open(root.path(), hash).unwrap();
+        assert!(!with_free(9, &|| asked.prepare(&manifest).map(drop)), "its user may fill it");
+        drop(asked);
+        let told = Assembly::open(root.path(), hash).unwrap().keeping_free();
+        let keep = told.keep_free;
+        assert!(keep > 0 && keep <= crate::limits::FREE_BYTES_KEPT, "{keep}");
+        assert!(with_free(keep + 8, &|| told.prepare(&manifest).map(drop)));
+        assert!(!with_free(keep + 9, &|| told.prepare(&manifest).map(drop)));
+        // The disk is filled by others meanwhile.
+        std::fs::write(told.path(&name("a")), "uno").unwrap();
+        let copy = || {
+            let from = told.read(&name("a"))?;
+            told.copy(from, &manifest.entries()[1], Durable::Now).map(drop)
+        };
+        assert!(with_free(keep + 2, &copy));
+        assert!(!told.path(&name("b")).exists());
+        assert!(!with_free(keep + 3, &copy));
+        let outline = crate::content::outline_of(&b"uno"[..]).unwrap();
+        let target = told.target(&name("c"), Durable::Now).unwrap();
+        let put = || crate::fetch::Part::put(&target, &outline, &[b"uno"]).map(drop);
+        assert!(with_free(keep + 2, &put));
+        assert!(!with_free(keep + (2 << 20), &put));
     }
 
     #[cfg(unix)]

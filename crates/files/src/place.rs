@@ -140,6 +140,32 @@ pub fn free_bytes(dir: &Dir) -> Option<u64> {
     }
 }
 
+/// Bytes of a folder's disk that are to stay free of what its user has not asked for; 0 where the system does not say.
+pub fn bytes_to_keep(dir: &Dir) -> u64 {
+    #[cfg(unix)]
+    {
+        let Ok(stat) = rustix::fs::fstatvfs(dir) else { return 0 };
+        let all = stat.f_blocks.saturating_mul(stat.f_frsize);
+        (all / 20).min(crate::limits::FREE_BYTES_KEPT)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        0
+    }
+}
+
+/// Whether so many bytes more fit a folder's disk, and these stay free then.
+///
+/// # Errors
+/// [`io::ErrorKind::StorageFull`]
+pub fn check_space(dir: &Dir, bytes: u64, keep: u64) -> io::Result<()> {
+    match free_bytes(dir) {
+        Some(free) if free < bytes.saturating_add(keep) => Err(io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes that a file has on its disk, however long it says that it is; 0 where the system does not say.
 pub fn used_bytes(metadata: &cap_std::fs::Metadata) -> u64 {
     #[cfg(unix)]

@@ -24,6 +24,7 @@ pub struct Part {
     dir: Arc<Dir>,
     name: String,
     file: std::fs::File,
+    keep_free: u64,
 }
 
 /// Where a file is to be.
@@ -37,6 +38,8 @@ pub struct Target {
     pub replace: bool,
     /// When it is on the disk.
     pub durable: Durable,
+    /// Bytes of its disk that stay free.
+    pub keep_free: u64,
 }
 
 impl Target {
@@ -47,7 +50,7 @@ impl Target {
     pub fn in_folder(folder: &Path, name: FileName, replace: bool) -> io::Result<Self> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let folder = Arc::new(Dir::open_ambient_dir(folder, ambient_authority())?);
-        Ok(Self { folder, name, replace, durable: Durable::Now })
+        Ok(Self { folder, name, replace, durable: Durable::Now, keep_free: 0 })
     }
 }
 
@@ -107,7 +110,7 @@ impl Part {
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        Ok(Self { dir, name, file })
+        Ok(Self { dir, name, file, keep_free: target.keep_free })
     }
 
     /// The folder of a target that may be had; nothing is made in it. Blocks.
@@ -142,9 +145,7 @@ impl Part {
             }
         }
         let missing = outline.size().saturating_sub(here.len() as u64 * PIECE_BYTES as u64);
-        if place::free_bytes(&self.dir).is_some_and(|free| free < missing) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        place::check_space(&self.dir, missing, self.keep_free)?;
         self.file.set_len(outline.size())?;
         Ok(here)
     }
@@ -171,8 +172,12 @@ impl Part {
     /// Writes a piece, which is in these buffers, where it belongs. Blocks.
     ///
     /// # Errors
-    /// Of writing.
+    /// Of writing; [`io::ErrorKind::StorageFull`] where what is to stay free would not.
     pub fn write(&self, number: u64, piece: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        if self.keep_free > 0 {
+            // Others fill the disk meanwhile, and so do we with other files.
+            place::check_space(&self.dir, PIECE_BYTES as u64, self.keep_free)?;
+        }
         let mut begin = number * PIECE_BYTES as u64;
         for bytes in piece.iter().map(AsRef::as_ref) {
             place::write_at(&self.file, bytes, begin)?;

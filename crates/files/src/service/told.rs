@@ -22,6 +22,7 @@ use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
 use crate::node::NodeError;
+use crate::place;
 use crate::right::Right;
 
 /// The shortest and the longest pause before it is tried again.
@@ -248,8 +249,8 @@ impl Fetcher {
         for number in 1..=NAMES_TRIED {
             let own = numbered(name, number, false)?;
             let folder = library.dir()?;
-            let target =
-                Target { folder, name: own.clone(), replace: false, durable: Durable::Now };
+            let (keep_free, durable) = (place::bytes_to_keep(&folder), Durable::Now);
+            let target = Target { folder, name: own.clone(), replace: false, durable, keep_free };
             let (size, turn) = (Some(told_size), Arc::clone(turn));
             let wanted = Wanted { hash, size, target, many: true, turn, connections: None };
             match self.content(&wanted, &liars, &watch::Sender::default()).await {

@@ -132,7 +132,10 @@ impl Fetcher {
                     Assembly::clear(library.path(), hash);
                     Ok(Begun::Here(name))
                 }
-                None => Ok(Begun::Assembly(Arc::new(Assembly::open(library.path(), hash)?))),
+                None => {
+                    let assembly = Assembly::open(library.path(), hash)?.keeping_free();
+                    Ok(Begun::Assembly(Arc::new(assembly)))
+                }
             };
             match blocking(opening).await {
                 // The same folder was told twice, and is being fetched.

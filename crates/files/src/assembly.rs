@@ -681,7 +681,7 @@ mod tests {
         let target = told.target(&name("c"), Durable::Now).unwrap();
         let put = || crate::fetch::Part::put(&target, &outline, &[b"uno"]).map(drop);
         assert!(with_free(keep + 2, &put));
-        assert!(!with_free(keep + (2 << 20), &put));
+        assert!(!with_free(keep + 3, &put));
     }
 
     #[cfg(unix)]

@@ -25,6 +25,8 @@ pub struct Stamp {
     pub size: u64,
     /// Nanoseconds since the Unix epoch.
     pub modified_ns: i128,
+    /// When anything of it was changed the last time, in the same way, where the system says so: nobody sets that back.
+    pub changed_ns: i128,
     /// The file's number, where the system has one.
     pub inode: u64,
 }
@@ -38,10 +40,14 @@ impl Stamp {
                 Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
             });
         #[cfg(unix)]
-        let inode = cap_std::fs::MetadataExt::ino(metadata);
+        let (inode, changed_ns) = {
+            use cap_std::fs::MetadataExt as _;
+            let seconds = i128::from(metadata.ctime()) * 1_000_000_000;
+            (metadata.ino(), seconds + i128::from(metadata.ctime_nsec()))
+        };
         #[cfg(not(unix))]
-        let inode = 0;
-        Self { size: metadata.len(), modified_ns, inode }
+        let (inode, changed_ns) = (0, 0);
+        Self { size: metadata.len(), modified_ns, changed_ns, inode }
     }
 }
 
@@ -218,11 +224,11 @@ impl Folder {
         let Staged { file, name: staged, outliner } = staged;
         let placed = (|| {
             file.sync_all()?;
-            let stamp = Stamp::of(&file.metadata()?);
             let dir = open_below(&self.dir, name, true)?;
             place::rename(&self.dir, &staged, &dir, name.base(), replace)?;
             place::sync(&dir)?;
-            Ok(stamp)
+            // Renaming it is a change, too.
+            Ok(Stamp::of(&file.metadata()?))
         })();
         match placed {
             Ok(stamp) => Ok((outliner.finish(), stamp)),

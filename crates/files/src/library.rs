@@ -727,6 +727,35 @@ mod tests {
         assert_eq!(names(&library), ["b"]);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_overwritten_is_hashed_again_even_if_it_says_that_it_is_old() {
+        use std::os::unix::fs::MetadataExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let (shared, cache) = (root.path().join("shared"), root.path().join("hashes"));
+        let library = Library::open(&shared, &cache).unwrap();
+        let path = shared.join("a");
+        std::fs::write(&path, "first").unwrap();
+        assert_eq!(library.look().unwrap().hashed, 1);
+        let before = path.metadata().unwrap();
+        let changed = || path.metadata().map(|now| (now.ctime(), now.ctime_nsec())).unwrap();
+        let then = changed();
+        // The system's clock for this has ticks.
+        while changed() == then {
+            std::fs::write(&path, "other").unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(before.modified().unwrap()).unwrap();
+        }
+        let now = path.metadata().unwrap();
+        assert_eq!((now.len(), now.mtime_nsec()), (before.len(), before.mtime_nsec()));
+        // Nobody is sent it for what it was.
+        assert!(library.content(ContentHash::of(b"first")).is_none());
+        assert_eq!(library.look().unwrap().hashed, 1);
+        assert!(library.content(ContentHash::of(b"other")).is_some());
+        let library = Library::open(&shared, &cache).unwrap();
+        assert_eq!(library.look().unwrap().hashed, 0);
+    }
+
     #[test]
     fn what_is_placed_is_shared_at_once() {
         let root = tempfile::tempdir().unwrap();

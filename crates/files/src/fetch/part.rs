@@ -176,7 +176,8 @@ impl Part {
     pub fn write(&self, number: u64, piece: &[impl AsRef<[u8]>]) -> io::Result<()> {
         if self.keep_free > 0 {
             // Others fill the disk meanwhile, and so do we with other files.
-            place::check_space(&self.dir, PIECE_BYTES as u64, self.keep_free)?;
+            let len = piece.iter().map(|bytes| bytes.as_ref().len() as u64).sum();
+            place::check_space(&self.dir, len, self.keep_free)?;
         }
         let mut begin = number * PIECE_BYTES as u64;
         for bytes in piece.iter().map(AsRef::as_ref) {

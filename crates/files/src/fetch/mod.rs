@@ -18,8 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use self::connections::Connections;
-pub(crate) use self::part::Part;
-pub use self::part::{Durable, Target};
+pub use self::part::{Durable, Part, Target};
 pub(crate) use self::prove::{Proven, prove};
 pub use self::source::{Failed, Holder};
 pub(crate) use self::source::{Source, endpoint};

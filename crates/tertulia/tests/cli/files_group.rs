@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use tertulia_client::{Sender, SenderOptions, Target};
 use tertulia_files::content::ContentHash;
+use tertulia_files::pieces::PieceSet;
 use tertulia_wire::file::FileBody;
 
 use crate::files::{Sharer, content, read};
@@ -311,6 +312,47 @@ fn many_files_that_nobody_has_hold_up_neither_others_nor_the_chat() {
     let failed = |number: u64| missing(&as_it_stands(&node, number))[0].1 == "failed no holders";
     let given_up: Vec<u64> = (last - 69..=last).filter(|number| failed(*number)).collect();
     assert!(!given_up.is_empty() && given_up.len() < 40, "{given_up:?}");
+}
+
+#[test]
+fn a_member_that_is_killed_while_it_fetches_goes_on_from_what_it_has() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let mut member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    let to = folder(&luis, "luis");
+    // Who has it gives two pieces of five, and the member waits for the others.
+    let bytes = content(4 * PIECE + 9);
+    let mut only = PieceSet::none(5);
+    assert!(only.insert(0) && only.insert(3));
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    runtime.block_on(eva.share_some("plano.bin", &bytes, only));
+    let hash = ContentHash::of(&bytes);
+    let seq = tell(&node, "plano.bin", bytes.len() as u64, hash.0).unwrap();
+    let part = to.join(format!(".tertulia-{}.part", &hash.to_string()[..32]));
+    let has = |number: usize| {
+        let piece = number * PIECE..(number + 1) * PIECE;
+        std::fs::read(&part).is_ok_and(|found| found.get(piece.clone()) == bytes.get(piece))
+    };
+    let until = std::time::Instant::now() + crate::support::WITHIN;
+    while !(has(0) && has(3)) {
+        assert!(std::time::Instant::now() < until, "nothing has come");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    member.signal(rustix::process::Signal::KILL);
+    member.end();
+    assert!(part.exists() && !to.join("plano.bin").exists());
+    let member = fetching(&node, &luis, "luis");
+    member.notes("back in");
+    let ana = teller(&node);
+    std::fs::write(ana.folder.join("plano.bin"), &bytes).unwrap();
+    let noted = member.notes(&format!("#{seq} got plano.bin"));
+    assert!(noted.contains("2.0 MiB were here"), "{noted}");
+    assert!(read(&to.join("plano.bin")) == bytes);
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1, "nothing is left beside it");
+    let receipt = node.run(&["receipt", GROUP, &seq.to_string(), "--wait", "20s", "--json"]);
+    assert_eq!(receipt.expect(0).objects()[0]["confirmed"], 1);
 }
 
 #[test]

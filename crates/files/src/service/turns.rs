@@ -61,6 +61,12 @@ impl Turn {
         self.given_up.send_replace(true);
     }
 
+    /// Whether it was given up and nothing of it is being fetched: it ends as soon as what it has left is cleared up.
+    pub fn is_ending(&self) -> bool {
+        let looking = self.looking();
+        *self.given_up.borrow() && looking.wanted == looking.nowhere
+    }
+
     /// Ends when it was given up.
     pub(super) async fn given_up(&self) {
         // Both ends of it are here.
@@ -158,7 +164,12 @@ mod tests {
         one.is_nowhere(true);
         assert_eq!(turn.nobody_since(), Some(since), "it has given nothing");
         turn.came();
-        assert!(turn.nobody_since().unwrap() > since);
+        assert!(turn.nobody_since().unwrap() > since && !turn.is_ending());
+        turn.give_up();
+        assert!(turn.is_ending());
+        other.is_nowhere(false);
+        assert!(!turn.is_ending(), "somebody has it after all");
+        other.is_nowhere(true);
         one.is_nowhere(false);
         drop(one);
         assert!(turn.nobody_since().is_some());

@@ -157,14 +157,17 @@ impl Fetches {
     fn make_room(&self) {
         let crowd = u32::try_from(self.waiting.len() / UNDER_WAY_MAX).unwrap_or(u32::MAX);
         let patience = PATIENCE_WHEN_FULL / crowd.saturating_add(1);
-        let mut nowhere: Vec<(Instant, &Arc<Turn>)> = self
-            .under_way
-            .values()
+        // Those that are ending make room already.
+        let (ending, others): (Vec<_>, Vec<_>) =
+            self.under_way.values().partition(|turn| turn.is_ending());
+        let mut nowhere: Vec<(Instant, &Arc<Turn>)> = others
+            .into_iter()
             .filter_map(|turn| Some((turn.nobody_since()?, turn)))
             .filter(|(since, _)| since.elapsed() >= patience)
             .collect();
         nowhere.sort_by_key(|(since, _)| *since);
-        nowhere.into_iter().take(self.waiting.len()).for_each(|(_, turn)| turn.give_up());
+        let needed = self.waiting.len().saturating_sub(ending.len());
+        nowhere.into_iter().take(needed).for_each(|(_, turn)| turn.give_up());
     }
 
     /// The next one that has ended; `None` while none runs. May be dropped before it is done.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::TryLockError;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
@@ -36,9 +36,13 @@ pub struct Assembly {
     parent: Dir,
     /// `.tertulia-….folder`.
     name: String,
-    path: PathBuf,
+    /// The path of the folder's files.
+    #[cfg(test)]
+    path: std::path::PathBuf,
     outer: Dir,
     owing: Owing,
+    /// Bytes of its disk that stay free.
+    keep_free: u64,
     /// Held as long as this is there.
     _lock: std::fs::File,
 }
@@ -50,12 +54,47 @@ impl Assembly {
     /// Opens what an earlier try has left, or begins. Blocks.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where another program is fetching the same folder into the same one.
+    /// [`io::ErrorKind::WouldBlock`] where another program is fetching the same folder into the same one;
+    /// [`io::ErrorKind::PermissionDenied`] where somebody else has taken its place.
     pub fn open(parent: &Path, hash: ContentHash) -> io::Result<Self> {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
+        let (left, is_new) = Self::open_in(dir.try_clone()?, hash, parent)?;
+        if left.is_only_ours(is_new)? {
+            return Ok(left);
+        }
+        // Others might change what is in it, between our looking at it and its having its name.
+        left.put_away();
+        drop(left);
+        let (made, is_new) = Self::open_in(dir, hash, parent)?;
+        if is_new && made.is_only_ours(is_new)? {
+            return Ok(made);
+        }
+        let text = format!("{} is somebody else's, or others may write in it", name_of(hash));
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+
+    /// Whether nobody else may write in it. What was made just now is as good as the folder that it is in: some file systems say
+    /// the same of everything.
+    fn is_only_ours(&self, is_new: bool) -> io::Result<bool> {
+        let is_alike = is_new && place::have_one_owner(&self.outer, &self.parent)?;
+        Ok(is_alike || place::is_only_ours(&self.outer)?)
+    }
+
+    /// Opens it, and says whether it was not there before.
+    fn open_in(
+        dir: Dir,
+        hash: ContentHash,
+        #[cfg_attr(not(test), allow(unused_variables, reason = "tests put files there"))]
+        parent: &Path,
+    ) -> io::Result<(Self, bool)> {
         let outer_name = name_of(hash);
-        let outer = open_or_make(&dir, &outer_name).map_err(busy)?;
+        let is_new = match place::make_own_folder(&dir, &outer_name) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
+        let outer = dir.open_dir_nofollow(&outer_name).map_err(busy)?;
         let mut options = OpenOptions::new();
         options.create(true).write(true).follow(FollowSymlinks::No);
         let lock = outer.open_with(LOCK, &options).map_err(busy)?.into_std();
@@ -71,9 +110,25 @@ impl Assembly {
         // What nobody has been at for the longest is cleared up first; a wrong time harms nothing else.
         let _ = lock.set_modified(std::time::SystemTime::now());
         open_or_make(&outer, FILES)?;
-        let (path, name) = (parent.join(&outer_name), outer_name);
         let owing = Owing::on(&outer);
-        Ok(Self { parent: dir, name, path, outer, owing, _lock: lock })
+        let assembly = Self {
+            parent: dir,
+            #[cfg(test)]
+            path: parent.join(&outer_name).join(FILES),
+            name: outer_name,
+            outer,
+            owing,
+            keep_free: 0,
+            _lock: lock,
+        };
+        Ok((assembly, is_new))
+    }
+
+    /// The same for a folder that the user has not asked for: it leaves some of the disk free.
+    #[must_use]
+    pub fn keeping_free(mut self) -> Self {
+        self.keep_free = place::bytes_to_keep(&self.outer);
+        self
     }
 
     /// Deletes what an earlier try has left of a folder that is wanted no more, unless somebody is at it. Blocks.
@@ -91,10 +146,15 @@ impl Assembly {
     }
 
     /// Where the list of the files is to be fetched to.
-    pub fn list_target(&self) -> Target {
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn list_target(&self) -> io::Result<Target> {
         // A fixed word, which is a name.
         let name = FileName::new(LIST).unwrap_or_else(|why| unreachable!("{LIST:?}: {why}"));
-        Target { folder: self.path.clone(), name, replace: true, durable: Durable::Now }
+        let folder = Arc::new(self.outer.try_clone()?);
+        let (durable, keep_free) = (Durable::Now, self.keep_free);
+        Ok(Target { folder, name, replace: true, durable, keep_free })
     }
 
     /// The list, where it is there and has this hash. Blocks.
@@ -149,7 +209,7 @@ impl Assembly {
                 here.push((entry.path.clone(), Arc::new(outline)));
             }
         }
-        place::check_space(&files, missing)?;
+        place::check_space(&files, missing, self.keep_free)?;
         for entry in manifest.entries() {
             open_below(&files, &entry.path, true)?;
         }
@@ -161,19 +221,15 @@ impl Assembly {
         self.owing.small_files(owing::count_small(manifest))
     }
 
-    /// Where a file of the folder is to be fetched to.
-    pub fn target(&self, path: &FileName, durable: Durable) -> Target {
+    /// Where a file of the folder is to be fetched to; after [`Assembly::prepare`].
+    ///
+    /// # Errors
+    /// Where what it is to be in is not there, or is a link by now.
+    pub fn target(&self, path: &FileName, durable: Durable) -> io::Result<Target> {
         self.owing.owes(durable);
-        let mut folder = self.path.join(FILES);
-        let components: Vec<&str> = path.components().collect();
-        folder.extend(&components[..components.len() - 1]);
-        let name = path.own();
-        Target { folder, name, replace: true, durable }
-    }
-
-    /// Where a file of the folder is until the folder has its name.
-    pub fn path(&self, path: &FileName) -> PathBuf {
-        self.target(path, Durable::Now).folder.join(path.base())
+        let folder = Arc::new(open_below(&self.files()?, path, false)?);
+        let keep_free = self.keep_free;
+        Ok(Target { folder, name: path.own(), replace: true, durable, keep_free })
     }
 
     /// Copies a content that is there already to where a file of the folder is to be. Blocks.
@@ -183,6 +239,9 @@ impl Assembly {
     pub fn copy(&self, from: std::fs::File, to: &Entry, durable: Durable) -> io::Result<Outline> {
         self.owing.owes(durable);
         let dir = open_below(&self.files()?, &to.path, false)?;
+        if self.keep_free > 0 {
+            place::check_space(&dir, to.size, self.keep_free)?;
+        }
         let _ = dir.remove_file(to.path.base());
         let mut out = make_file(&dir, to.path.base())?.into_std();
         io::copy(&mut from.take(to.size + 1), &mut out)?;
@@ -238,6 +297,10 @@ impl Assembly {
 
     /// Nothing of it is wanted. Blocks.
     pub fn abandon(&self) {
+        self.put_away();
+    }
+
+    fn put_away(&self) {
         // Put away at once first, so that nobody begins in what is being deleted; what is left of it goes in another life.
         let away = format!("{PART_PREFIX}{:016x}{SUFFIX}", rand::random::<u64>());
         let renamed = self.parent.rename(&self.name, &self.parent, &away);
@@ -320,229 +383,4 @@ fn walk(dir: &Dir, prefix: &str, depth: usize, seen: &mut Seen<'_>) -> io::Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(text: &str) -> FileName {
-        FileName::new(text).unwrap()
-    }
-
-    fn manifest(files: &[(&str, &str)]) -> Manifest {
-        let entry = |(path, content): &(&str, &str)| Entry {
-            path: name(path),
-            size: content.len() as u64,
-            hash: ContentHash::of(content.as_bytes()),
-        };
-        Manifest::new(files.iter().map(entry).collect()).unwrap()
-    }
-
-    #[test]
-    fn what_an_earlier_try_left_is_used_where_it_is_right_and_nothing_else_stays() {
-        let root = tempfile::tempdir().unwrap();
-        let manifest = manifest(&[("a/b.txt", "uno"), ("a/c.txt", "dos"), ("d.txt", "uno")]);
-        let (target, hash) = (name("fotos"), ContentHash::of(&manifest.write()));
-        let open = || Assembly::open(root.path(), hash);
-        let assembly = open().unwrap();
-        assert_eq!(open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(assembly.list(hash).unwrap(), None);
-        assert!(assembly.prepare(&manifest).unwrap().is_empty());
-        let at = |path: &str| assembly.path(&name(path));
-        std::fs::write(at("a/b.txt"), "uno").unwrap();
-        std::fs::write(at("a/c.txt"), "DOS").unwrap();
-        std::fs::write(at("a/x.txt"), "nobody's").unwrap();
-        std::fs::write(assembly.path.join(LIST), manifest.write()).unwrap();
-        let left = at("a/b.txt").with_file_name(".tertulia-00.part");
-        std::fs::write(&left, "part").unwrap();
-        #[cfg(unix)]
-        std::os::unix::fs::symlink("/etc/passwd", at("d.txt")).unwrap();
-        drop(assembly);
-        let assembly = open().unwrap();
-        assert_eq!(assembly.list(hash).unwrap(), Some(manifest.write()));
-        assert_eq!(assembly.list(ContentHash::of(b"")).unwrap(), None);
-        let here = assembly.prepare(&manifest).unwrap();
-        assert_eq!(here.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["a/b.txt"]);
-        assert!(left.exists());
-        let missing = assembly.finish(&manifest, &target).unwrap_err();
-        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        assert!(!root.path().join("fotos").exists());
-        let at = |path: &str| assembly.path(&name(path));
-        std::fs::write(at("a/c.txt"), "dos").unwrap();
-        let from = assembly.read(&name("a/b.txt")).unwrap();
-        let wrong = Entry { size: 4, ..manifest.entries()[2].clone() };
-        let refused = assembly.copy(from, &wrong, Durable::Now).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
-        let from = assembly.read(&name("a/b.txt")).unwrap();
-        assembly.copy(from, &manifest.entries()[2], Durable::Now).unwrap();
-        std::fs::create_dir(root.path().join("fotos")).unwrap();
-        let taken = assembly.finish(&manifest, &target).unwrap_err();
-        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
-        assert!(assembly.is_taken(&target) && !assembly.is_taken(&name("otras")));
-        assembly.leave();
-        assert!(assembly.path.exists(), "what was begun stays");
-        assembly.finish(&manifest, &name("otras")).unwrap();
-        let read = |path: &str| std::fs::read_to_string(root.path().join("otras").join(path));
-        assert_eq!(
-            (read("a/b.txt").unwrap(), read("d.txt").unwrap()),
-            ("uno".into(), "uno".into())
-        );
-        assert_eq!(std::fs::read_dir(root.path().join("otras/a")).unwrap().count(), 2);
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left beside it");
-        open().unwrap().leave();
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "nothing was begun");
-    }
-
-    #[test]
-    fn what_somebody_puts_away_meanwhile_is_busy_and_two_are_never_at_it() {
-        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-        let root = tempfile::tempdir().unwrap();
-        let (hash, taken) = (ContentHash::of(b"x"), AtomicBool::new(false));
-        let one = || {
-            let mut begun = 0;
-            while begun < 300 {
-                match Assembly::open(root.path(), hash) {
-                    Ok(assembly) => {
-                        assert!(!taken.swap(true, SeqCst), "two are at it");
-                        std::fs::write(assembly.path.join(LIST), "x").expect("it is there");
-                        taken.store(false, SeqCst);
-                        assembly.abandon();
-                        begun += 1;
-                    }
-                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            (0..4).for_each(|_| drop(scope.spawn(one)));
-        });
-        let own = format!("{PART_PREFIX}{}{SUFFIX}", &hash.to_string()[..32]);
-        assert!(!root.path().join(own).exists());
-    }
-
-    #[test]
-    fn what_an_earlier_try_left_is_synced_before_it_is_believed() {
-        let root = tempfile::tempdir().unwrap();
-        let manifest = manifest(&[("a", "uno"), ("b", "dos")]);
-        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
-        for (path, content) in [("a", "uno"), ("b", "DOS")] {
-            std::fs::write(assembly.path(&name(path)), content).unwrap();
-        }
-        let here = |assembly: &Assembly| assembly.prepare(&manifest).unwrap().len();
-        let synced = place::faults::synced();
-        assert_eq!((here(&assembly), place::faults::synced() - synced), (1, 1));
-        place::faults::fail_sync(true);
-        assert_eq!(here(&assembly), 0, "what cannot be synced is not there");
-        place::faults::fail_sync(false);
-    }
-
-    /// Fills an assembly by copies: as many as are synced at once, and a large file. `None` on a disk that is not synced so.
-    #[cfg(target_os = "linux")]
-    fn filled(root: &Path) -> Option<(Assembly, Manifest)> {
-        let large = "x".repeat(crate::limits::PIECE_BYTES + 1);
-        let small: Vec<(String, String)> = (0..crate::limits::SYNCED_AT_ONCE_MIN)
-            .map(|at| (format!("a/{at}"), at.to_string()))
-            .collect();
-        let mut files: Vec<(&str, &str)> = small.iter().map(|(a, b)| (&**a, &**b)).collect();
-        files.push(("large", &large));
-        let manifest = manifest(&files);
-        let assembly = Assembly::open(root, ContentHash::of(&manifest.write())).unwrap();
-        if place::FileSystem::of(&assembly.outer).is_none() {
-            eprintln!("skipped: this file system is not synced as a whole");
-            return None;
-        }
-        let durable = assembly.small_files(&manifest);
-        assert_eq!(durable, Durable::Later);
-        assembly.prepare(&manifest).unwrap();
-        for (path, content) in files {
-            let from = root.join("from");
-            std::fs::write(&from, content).unwrap();
-            let entry = manifest.entries().iter().find(|entry| entry.path.as_str() == path);
-            let durable = if path == "large" { Durable::Now } else { durable };
-            let from = std::fs::File::open(&from).unwrap();
-            assembly.copy(from, entry.unwrap(), durable).unwrap();
-        }
-        std::fs::remove_file(root.join("from")).unwrap();
-        Some((assembly, manifest))
-    }
-
-    /// Syncs of contents, and of whole file systems, in this thread so far.
-    #[cfg(target_os = "linux")]
-    fn synced() -> (usize, usize) {
-        (place::faults::synced(), place::faults::synced_whole())
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn many_small_files_are_synced_at_once_before_the_folder_has_its_name() {
-        let root = tempfile::tempdir().unwrap();
-        let before = synced();
-        let Some((assembly, manifest)) = filled(root.path()) else { return };
-        // The large one, once.
-        assert_eq!(synced(), (before.0 + 1, before.1));
-        // Nothing that may not be on the disk gets the folder's name.
-        place::faults::fail_sync_whole(true);
-        place::faults::fail_sync(true);
-        assert!(assembly.finish(&manifest, &name("fotos")).is_err());
-        assert!(!root.path().join("fotos").exists());
-        place::faults::fail_sync(false);
-        // What the system has forgotten with the file is seen in what is there.
-        std::fs::write(assembly.path(&name("a/0")), "1").unwrap();
-        let lost = assembly.finish(&manifest, &name("otras")).unwrap_err();
-        assert_eq!(lost.kind(), io::ErrorKind::InvalidData);
-        std::fs::write(assembly.path(&name("a/0")), "0").unwrap();
-        // Where the file system as a whole has an error, each file says whether it is there.
-        let before = synced();
-        std::fs::create_dir(root.path().join("fotos")).unwrap();
-        assembly.finish(&manifest, &name("fotos")).unwrap_err();
-        let small = manifest.entries().len() - 1;
-        assert_eq!(synced(), (before.0 + small, before.1 + 1));
-        place::faults::fail_sync_whole(false);
-        assembly.finish(&manifest, &name("otras")).unwrap();
-        assert!(root.path().join("otras/a/0").exists());
-
-        let (assembly, manifest) = filled(root.path()).unwrap();
-        let before = synced();
-        assembly.finish(&manifest, &name("mas")).unwrap();
-        assert_eq!(synced(), (before.0, before.1 + 1));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn what_is_left_of_many_small_files_is_synced_one_by_one_before_it_is_believed() {
-        let root = tempfile::tempdir().unwrap();
-        let Some((assembly, manifest)) = filled(root.path()) else { return };
-        drop(assembly);
-        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
-        std::fs::write(assembly.path(&name("a/0")), "1").unwrap();
-        let before = synced();
-        let here = assembly.prepare(&manifest).unwrap();
-        assert_eq!(here.len(), manifest.entries().len() - 1);
-        assert_eq!(synced().0 - before.0, here.len());
-        // Nobody has to sync them again.
-        let from = std::fs::File::open(assembly.path(&name("a/1"))).unwrap();
-        let entry = manifest.entries().iter().find(|entry| entry.path.as_str() == "a/0").unwrap();
-        let wrong = assembly.copy(from, entry, Durable::Later).unwrap_err();
-        assert_eq!(wrong.kind(), io::ErrorKind::InvalidData);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_parts_have_on_the_disk_already_needs_no_space() {
-        let root = tempfile::tempdir().unwrap();
-        let text = "x".repeat(1_000_000);
-        let manifest = manifest(&[("a", &text)]);
-        let assembly = Assembly::open(root.path(), ContentHash::of(&manifest.write())).unwrap();
-        let left = assembly.path(&name("a")).with_file_name(".tertulia-00.part");
-        std::fs::write(&left, &text[..800_000]).unwrap();
-        std::fs::File::open(&left).unwrap().sync_all().unwrap();
-        for (free, fits) in [(250_000, true), (100_000, false)] {
-            place::faults::set_free(Some(free));
-            let prepared = assembly.prepare(&manifest);
-            place::faults::set_free(None);
-            assert_eq!(prepared.is_ok(), fits, "{free}");
-            if let Err(error) = prepared {
-                assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-                assert!(error.to_string().ends_with(" needed, 97.7 KiB free"), "{error}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What was hashed before: by name, and as long as size, time and inode are the same.
+//! What was hashed before: by name, and as long as size, times and inode are the same.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
@@ -114,7 +114,8 @@ mod tests {
         let name = |text: &str| FileName::new(text).unwrap();
         let content = vec![7; 2 * PIECE_BYTES + 5];
         let (large, small) = (outline_of(&content[..]).unwrap(), outline_of(&b"hola"[..]).unwrap());
-        let stamp = |size| Stamp { size, modified_ns: 1_764_000_000_123_456_789, inode: u64::MAX };
+        let modified_ns = 1_764_000_000_123_456_789;
+        let stamp = |size| Stamp { size, modified_ns, changed_ns: modified_ns, inode: u64::MAX };
         let mut cache = Cache::load(&path);
         cache.put(name("large 'x'"), stamp(large.size()), Arc::new(large.clone()));
         cache.put(name("small"), stamp(4), Arc::new(small));
@@ -129,6 +130,7 @@ mod tests {
         );
         assert!(cache.get(&name("small"), &Stamp { modified_ns: 2, ..stamp(4) }).is_none());
         assert!(cache.get(&name("small"), &Stamp { inode: 2, ..stamp(4) }).is_none());
+        assert!(cache.get(&name("small"), &Stamp { changed_ns: 2, ..stamp(4) }).is_none());
         // One value of the large file is another one.
         let text = std::fs::read_to_string(&path).unwrap();
         let first = tertulia_wire::sharing::hex(&large.values()[0]);

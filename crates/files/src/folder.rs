@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _};
 use cap_std::ambient_authority;
@@ -24,6 +25,8 @@ pub struct Stamp {
     pub size: u64,
     /// Nanoseconds since the Unix epoch.
     pub modified_ns: i128,
+    /// When anything of it was changed the last time, in the same way, where the system says so: nobody sets that back.
+    pub changed_ns: i128,
     /// The file's number, where the system has one.
     pub inode: u64,
 }
@@ -37,10 +40,14 @@ impl Stamp {
                 Err(before) => -i128::try_from(before.duration().as_nanos()).unwrap_or(i128::MAX),
             });
         #[cfg(unix)]
-        let inode = cap_std::fs::MetadataExt::ino(metadata);
+        let (inode, changed_ns) = {
+            use cap_std::fs::MetadataExt as _;
+            let seconds = i128::from(metadata.ctime()) * 1_000_000_000;
+            (metadata.ino(), seconds + i128::from(metadata.ctime_nsec()))
+        };
         #[cfg(not(unix))]
-        let inode = 0;
-        Self { size: metadata.len(), modified_ns, inode }
+        let (inode, changed_ns) = (0, 0);
+        Self { size: metadata.len(), modified_ns, changed_ns, inode }
     }
 }
 
@@ -53,6 +60,9 @@ pub struct Found {
     pub left_out: Vec<(String, String)>,
     /// How many are left out in all.
     pub left_out_count: usize,
+    /// The first of those that are left out because they could not be read: neither their names nor what they are is the reason,
+    /// and what is found is not all that there is.
+    pub unread: Option<(String, io::Error)>,
 }
 
 /// Digits in the name of a file that is being saved.
@@ -71,6 +81,16 @@ impl Found {
             let shown = tertulia_wire::safe::make_safe(name, 200).into_owned();
             self.left_out.push((shown, why.into()));
         }
+    }
+
+    fn could_not(&mut self, name: &str, error: io::Error) {
+        // Somebody took it away meanwhile: that is as if it had never been there.
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        self.leave_out(name, error.to_string());
+        let shown = tertulia_wire::safe::make_safe(name, 200).into_owned();
+        self.unread.get_or_insert((shown, error));
     }
 }
 
@@ -103,7 +123,7 @@ impl Folder {
     /// # Errors
     /// Where the folder itself cannot be read.
     pub fn scan(&self) -> io::Result<Found> {
-        scan(self.dir.try_clone()?, None)
+        scan(&self.dir, None)
     }
 
     /// The same of one folder in it, with whole names. Blocks.
@@ -111,15 +131,17 @@ impl Folder {
     /// # Errors
     /// Where there is no such folder.
     pub fn scan_below(&self, name: &FileName) -> io::Result<Found> {
-        scan(
-            open_below(&self.dir, name, false)?.open_dir_nofollow(name.base())?,
-            Some(name.clone()),
-        )
+        scan(&self.dir, Some(name.clone()))
     }
 
     /// The folder itself.
     pub(crate) const fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// The same, for what is to be put into it.
+    pub(crate) fn shared_dir(&self) -> io::Result<Arc<Dir>> {
+        self.dir.try_clone().map(Arc::new)
     }
 
     /// Opens a file for reading, and says what it looks like now.
@@ -202,11 +224,11 @@ impl Folder {
         let Staged { file, name: staged, outliner } = staged;
         let placed = (|| {
             file.sync_all()?;
-            let stamp = Stamp::of(&file.metadata()?);
             let dir = open_below(&self.dir, name, true)?;
             place::rename(&self.dir, &staged, &dir, name.base(), replace)?;
             place::sync(&dir)?;
-            Ok(stamp)
+            // Renaming it is a change, too.
+            Ok(Stamp::of(&file.metadata()?))
         })();
         match placed {
             Ok(stamp) => Ok((outliner.finish(), stamp)),
@@ -326,62 +348,91 @@ impl Staged {
     }
 }
 
-/// Looks through a folder, which has this name in the shared one, where it is not that itself.
-fn scan(dir: Dir, name: Option<FileName>) -> io::Result<Found> {
+/// Looks through a folder of this name in the shared one, or through all of that. Of the folders that are still to be looked
+/// through, only the names are kept: each is opened when its turn comes, so that there may be more of them than open files.
+fn scan(root: &Dir, name: Option<FileName>) -> io::Result<Found> {
     let mut found = Found::default();
     let depth = name.as_ref().map_or(0, |name| name.components().count());
-    let mut folders = vec![(dir, name, depth)];
-    while let Some((dir, name, depth)) = folders.pop() {
-        let entries = match dir.entries() {
-            Ok(entries) => entries,
-            Err(error) if name.is_none() => return Err(error),
+    let mut folders = vec![(name, depth)];
+    let mut is_first = true;
+    while let Some((name, depth)) = folders.pop() {
+        let opened = open_named(root, name.as_ref());
+        let dir_entries = opened.and_then(|dir| dir.entries().map(|entries| (dir, entries)));
+        let (dir, entries) = match dir_entries {
+            Ok(opened) => opened,
+            Err(error) if is_first => return Err(error),
             Err(error) => {
-                found.leave_out(name.as_ref().map_or("", FileName::as_str), error.to_string());
+                found.could_not(name.as_ref().map_or("", FileName::as_str), error);
                 continue;
             }
         };
+        is_first = false;
         for entry in entries {
-            let Ok(entry) = entry else { continue };
-            let file_name = entry.file_name();
-            if is_hidden(&file_name) {
-                continue;
-            }
-            let shown = file_name.to_string_lossy();
-            let child = match below(name.as_ref(), &file_name) {
-                Ok(child) => child,
-                Err(why) => {
-                    found.leave_out(&shown, why.to_string());
-                    continue;
+            match entry {
+                Ok(entry) => {
+                    let below = Below { dir: &dir, folder: name.as_ref(), depth };
+                    folders.extend(below.look(&entry.file_name(), &mut found));
                 }
-            };
-            // Of the link itself, where it is one.
-            let Ok(metadata) = dir.symlink_metadata(&file_name) else { continue };
-            if metadata.is_dir() {
-                match dir.open_dir_nofollow(&file_name) {
-                    _ if depth >= DEPTH_MAX => {
-                        found.leave_out(child.as_str(), "it is too deep");
-                    }
-                    Ok(inner) => folders.push((inner, Some(child), depth + 1)),
-                    Err(error) => found.leave_out(child.as_str(), error.to_string()),
-                }
-            } else if metadata.is_file() {
-                if metadata.len() > FILE_BYTES_MAX {
-                    found.leave_out(child.as_str(), "it is too large");
-                } else if found.files.len() >= FILES_MAX {
-                    found.leave_out(
-                        child.as_str(),
-                        format!("there are more than {FILES_MAX} files"),
-                    );
-                } else {
-                    found.files.push((child, Stamp::of(&metadata)));
-                }
-            } else {
-                found.leave_out(child.as_str(), "it is a link, or no plain file");
+                Err(error) => found.could_not(name.as_ref().map_or("", FileName::as_str), error),
             }
         }
     }
     found.files.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+/// A folder that is being looked through.
+struct Below<'a> {
+    dir: &'a Dir,
+    folder: Option<&'a FileName>,
+    depth: usize,
+}
+
+impl Below<'_> {
+    /// Looks at one thing in it; what it is called, and how deep it is, where that is a folder to be looked through.
+    fn look(&self, file_name: &OsStr, found: &mut Found) -> Option<(Option<FileName>, usize)> {
+        if is_hidden(file_name) {
+            return None;
+        }
+        let child = match below(self.folder, file_name) {
+            Ok(child) => child,
+            Err(why) => {
+                found.leave_out(&file_name.to_string_lossy(), why.to_string());
+                return None;
+            }
+        };
+        // Of the link itself, where it is one.
+        let metadata = match self.dir.symlink_metadata(file_name) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                found.could_not(child.as_str(), error);
+                return None;
+            }
+        };
+        if metadata.is_dir() {
+            if self.depth < DEPTH_MAX {
+                return Some((Some(child), self.depth + 1));
+            }
+            found.leave_out(child.as_str(), "it is too deep");
+        } else if !metadata.is_file() {
+            found.leave_out(child.as_str(), "it is a link, or no plain file");
+        } else if metadata.len() > FILE_BYTES_MAX {
+            found.leave_out(child.as_str(), "it is too large");
+        } else if found.files.len() >= FILES_MAX {
+            found.leave_out(child.as_str(), format!("there are more than {FILES_MAX} files"));
+        } else {
+            found.files.push((child, Stamp::of(&metadata)));
+        }
+        None
+    }
+}
+
+/// The folder of this name, or the shared one itself.
+fn open_named(root: &Dir, name: Option<&FileName>) -> io::Result<Dir> {
+    match name {
+        Some(name) => open_below(root, name, false)?.open_dir_nofollow(name.base()),
+        None => root.try_clone(),
+    }
 }
 
 /// The folder of a name below another one, component by component, none of which is a link.
@@ -440,149 +491,4 @@ fn below(folder: Option<&FileName>, name: &OsStr) -> Result<FileName, crate::nam
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use super::*;
-    use crate::content::outline_of;
-
-    fn name(text: &str) -> FileName {
-        FileName::new(text).unwrap()
-    }
-
-    fn save(
-        folder: &Folder,
-        text: &str,
-        content: &[u8],
-        replace: bool,
-    ) -> io::Result<(Outline, Stamp)> {
-        let mut staged = folder.stage()?;
-        staged.write(content)?;
-        folder.finish(staged, &name(text), replace)
-    }
-
-    fn names(folder: &Folder) -> Vec<String> {
-        folder.scan().unwrap().files.into_iter().map(|(name, _)| name.as_str().to_owned()).collect()
-    }
-
-    #[test]
-    fn what_is_saved_is_found_and_read_and_never_replaced_unasked() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&root.path().join("shared")).unwrap();
-        let (outline, stamp) = save(&folder, "a/b/c.txt", b"hola", false).unwrap();
-        assert_eq!(outline, outline_of(&b"hola"[..]).unwrap());
-        let (mut file, now) = folder.read(&name("a/b/c.txt")).unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        assert_eq!((text.as_str(), now), ("hola", stamp));
-        let again = save(&folder, "a/b/c.txt", b"adios", false).unwrap_err();
-        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(root.path().join("shared/a/b/c.txt")).unwrap(), b"hola");
-        save(&folder, "a/b/c.txt", b"adios", true).unwrap();
-        assert_eq!(std::fs::read(root.path().join("shared/a/b/c.txt")).unwrap(), b"adios");
-        assert_eq!(names(&folder), ["a/b/c.txt"]);
-        assert_eq!(
-            std::fs::read_dir(root.path().join("shared")).unwrap().count(),
-            1,
-            "nothing is left"
-        );
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_lead_nowhere() {
-        let root = tempfile::tempdir().unwrap();
-        let (shared, outside) = (root.path().join("shared"), root.path().join("outside"));
-        let folder = Folder::open(&shared).unwrap();
-        std::fs::create_dir(&outside).unwrap();
-        std::fs::write(outside.join("secret"), "s").unwrap();
-        std::fs::write(shared.join("plain"), "p").unwrap();
-        let link =
-            |to: &Path, name: &str| std::os::unix::fs::symlink(to, shared.join(name)).unwrap();
-        link(&outside.join("secret"), "file");
-        link(&outside, "folder");
-        link(&shared.join("plain"), "inside");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            shared.join("pipe"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RWXU,
-            0,
-        )
-        .unwrap();
-        let found = folder.scan().unwrap();
-        assert_eq!(found.files.len(), 1);
-        assert_eq!(found.left_out_count, 4, "{:?}", found.left_out);
-        for text in ["file", "folder/secret", "inside", "pipe", "nowhere", "plain/x"] {
-            assert!(folder.read(&name(text)).is_err(), "{text}");
-        }
-        assert!(save(&folder, "folder/new", b"x", false).is_err());
-        assert!(save(&folder, "file", b"x", false).is_err());
-        // A link is replaced, not followed.
-        save(&folder, "file", b"x", true).unwrap();
-        assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"s");
-        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_cannot_be_called_so_elsewhere_is_left_out_and_named() {
-        use std::os::unix::ffi::OsStrExt as _;
-        let root = tempfile::tempdir().unwrap();
-        let folder = Folder::open(root.path()).unwrap();
-        for bytes in [
-            &b"ok.txt"[..],
-            b".hidden",
-            b"a:b",
-            b"nul",
-            b"esc\x1b[2J",
-            b"not\xffutf8",
-            b"nin\xcc\x83o",
-        ] {
-            std::fs::write(root.path().join(OsStr::from_bytes(bytes)), "x").unwrap();
-        }
-        let found = folder.scan().unwrap();
-        assert_eq!(found.files.len(), 1);
-        assert_eq!(found.left_out_count, 5, "{:?}", found.left_out);
-        assert!(found.left_out.iter().all(|(name, _)| tertulia_wire::safe::is_clean(name)));
-    }
-
-    #[test]
-    fn what_was_not_finished_is_cleared_up() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = Folder::open(root.path()).unwrap();
-        let staged = folder.stage().unwrap();
-        std::fs::write(root.path().join("keep.part"), "x").unwrap();
-        drop(staged);
-        folder.clear_up();
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn of_what_may_go_on_the_youngest_stay_and_what_somebody_is_at() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = Folder::open(root.path()).unwrap();
-        let part = |number: usize| {
-            let name = part_name(ContentHash::of(&number.to_le_bytes()));
-            root.path().join(name)
-        };
-        let begun = std::time::SystemTime::UNIX_EPOCH;
-        let mut kept = Vec::new();
-        for number in 0..LEFT_MAX + 3 {
-            let file = std::fs::File::create(part(number)).unwrap();
-            file.set_modified(begun + std::time::Duration::from_secs(number as u64)).unwrap();
-            kept.push(file);
-        }
-        // Somebody is at the oldest one.
-        kept.truncate(1);
-        kept[0].try_lock().unwrap();
-        folder.clear_up();
-        let there: Vec<usize> = (0..LEFT_MAX + 3).filter(|number| part(*number).exists()).collect();
-        let right: Vec<usize> = [0].into_iter().chain(3..LEFT_MAX + 3).collect();
-        assert_eq!(there, right);
-        folder.clear_part(part(0).file_name().unwrap().to_str().unwrap());
-        assert!(part(0).exists(), "it is being fetched");
-        folder.clear_part(part(3).file_name().unwrap().to_str().unwrap());
-        assert!(!part(3).exists());
-    }
-}
+mod tests;

@@ -193,7 +193,7 @@ impl<By: FetchFiles> Gathering<By> {
                 && let Some((entries, source)) = ready.pop_front()
             {
                 questions += self.questions(&entries);
-                self.start(entries, source, &mut running);
+                self.start(entries, source, &mut running)?;
             }
             let Some(ended) = running.join_next().await else { return Ok(()) };
             let done = match ended.map_err(io::Error::other)? {
@@ -225,10 +225,15 @@ impl<By: FetchFiles> Gathering<By> {
         entries.first().map_or(0, |first| self.by.questions(first))
     }
 
-    fn start(&self, entries: Same, source: By::Source, running: &mut JoinSet<Ended<By>>) {
-        let Some(first) = entries.first().cloned() else { return };
+    fn start(
+        &self,
+        entries: Same,
+        source: By::Source,
+        running: &mut JoinSet<Ended<By>>,
+    ) -> io::Result<()> {
+        let Some(first) = entries.first().cloned() else { return Ok(()) };
         let (told, heard) = watch::channel(Progress::default());
-        let target = self.assembly.target(&first.path, self.durable(&first));
+        let target = self.assembly.target(&first.path, self.durable(&first))?;
         let (by, tally) = (self.by.clone(), Arc::clone(&self.tally));
         running.spawn(async move {
             let size = first.size;
@@ -236,6 +241,7 @@ impl<By: FetchFiles> Gathering<By> {
             let fetched = followed(fetching, heard, size, &tally).await;
             Ended::Fetched(entries, fetched)
         });
+        Ok(())
     }
 
     async fn came(&mut self, entries: &[Entry], fetched: &Fetched) -> io::Result<()> {

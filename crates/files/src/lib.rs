@@ -9,6 +9,7 @@ pub mod content;
 pub mod fetch;
 pub mod folder;
 pub mod gather;
+mod given;
 pub mod identity;
 pub mod library;
 pub mod limits;

@@ -1,5 +1,7 @@
 //! What a peer shares: the files of its folder, by name and by content, kept up to date as the folder changes.
 
+mod giving;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,9 +11,11 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tertulia_wire::sharing::FolderHeld;
 use tokio::sync::watch;
 
+use crate::assembly::Assembly;
 use crate::cache::Cache;
 use crate::content::{ContentHash, Outline, outline_of};
 use crate::folder::{Folder, Found, Staged, Stamp, part_name};
+use crate::given::Given;
 use crate::limits::{FILES_MAX, FOLDER_FILES_MAX, RESCAN, SETTLE};
 use crate::manifest::{BadManifest, Entry, Manifest};
 use crate::names::FileName;
@@ -44,7 +48,8 @@ pub struct Announced {
 struct Early {
     /// The name that it will have.
     name: FileName,
-    path: PathBuf,
+    /// Where it is put together, and what it is called there.
+    at: (Arc<Assembly>, FileName),
     outline: Arc<Outline>,
 }
 
@@ -55,6 +60,8 @@ struct Files {
     early: HashMap<ContentHash, Early>,
     /// Folders in which something has changed since their lists were made.
     stale: BTreeSet<String>,
+    /// Which of them others may know of and have; all of them where there is none.
+    given: Option<Given>,
 }
 
 /// The folder directly in the shared one that a file is in.
@@ -91,7 +98,7 @@ impl Files {
         let within = after
             .skip_while(|file| *file.name.as_str() < *prefix)
             .take_while(|file| file.name.as_str().starts_with(&prefix));
-        within.take(FOLDER_FILES_MAX + 1).cloned().collect()
+        within.filter(|file| self.is_given(file)).take(FOLDER_FILES_MAX + 1).cloned().collect()
     }
 }
 
@@ -181,7 +188,7 @@ impl Library {
     /// # Errors
     /// Where the folder cannot be read.
     pub fn look(&self) -> io::Result<Looked> {
-        let Found { files, left_out, left_out_count } = self.folder.scan()?;
+        let Found { files, left_out, left_out_count, .. } = self.folder.scan()?;
         let gone: Vec<FileName> = {
             let there: BTreeSet<&FileName> = files.iter().map(|(name, _)| name).collect();
             let shared = self.read();
@@ -215,6 +222,7 @@ impl Library {
             self.tell();
         }
         looked.files = self.read().by_name.len();
+        self.take_back();
         self.list_folders();
         self.keep();
         Ok(looked)
@@ -256,7 +264,8 @@ impl Library {
         };
         let early = files.early.values().map(|early| (&early.name, &early.outline));
         // A file that has the name already is the one that is meant by it.
-        let named = files.by_name.iter().map(|(name, file)| (name, &file.outline));
+        let named = files.by_name.iter().filter(|(_, file)| files.is_given(file));
+        let named = named.map(|(name, file)| (name, &file.outline));
         let mut all: BTreeMap<String, Announced> = early
             .chain(named)
             .map(|(name, outline)| (name.as_str().to_owned(), of(outline)))
@@ -270,9 +279,14 @@ impl Library {
         all
     }
 
-    /// Shares a file of a folder that is being fetched, which is at `path` and is verified, until [`Library::done_early`].
-    pub fn share_early(&self, name: FileName, path: PathBuf, outline: Arc<Outline>) {
-        self.write().early.insert(outline.hash(), Early { name, path, outline });
+    /// Shares a file of a folder that is being fetched, which is in this assembly and is verified, until [`Library::done_early`].
+    pub fn share_early(
+        &self,
+        name: FileName,
+        at: (Arc<Assembly>, FileName),
+        outline: Arc<Outline>,
+    ) {
+        self.write().early.insert(outline.hash(), Early { name, at, outline });
         self.tell();
     }
 
@@ -301,6 +315,11 @@ impl Library {
 
     /// Writes down what was hashed.
     fn keep(&self) {
+        if let Some(given) = &mut self.write().given
+            && let Err(error) = given.store()
+        {
+            tracing::warn!("what was fetched is not shared in another life: {error}");
+        }
         let shared = self.read();
         let mut cache = self.cache();
         cache.retain(|name| shared.by_name.contains_key(name));
@@ -312,7 +331,8 @@ impl Library {
 
     /// Every file that is shared, by name.
     pub fn files(&self) -> Vec<SharedFile> {
-        self.read().by_name.values().cloned().collect()
+        let files = self.read();
+        files.by_name.values().filter(|file| files.is_given(file)).cloned().collect()
     }
 
     /// The file of this name.
@@ -320,22 +340,43 @@ impl Library {
         self.read().by_name.get(name).cloned()
     }
 
-    /// Opens a content for reading; `None` where it is not there, or not any more what was hashed. Blocks.
+    /// Opens a content that others may have for reading; `None` where it is not there, or not any more what was hashed. Blocks.
     pub fn content(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
-        let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
-        let named = names.iter().find_map(|name| {
-            let shared = self.named(name)?;
-            let (file, stamp) = self.folder.read(name).ok()?;
-            (stamp == shared.stamp).then_some((file, shared.outline))
-        });
+        let named = self.file_of(hash, |files, file| files.is_given(file));
         named.or_else(|| self.early(hash)).or_else(|| self.whole().content(hash))
     }
 
-    /// A file with this content that is in the folder: it is looked at now, and synced, whoever put it there. Blocks.
+    /// The same of any file in the folder, for putting another one together.
+    pub fn own_content(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
+        self.file_of(hash, |_, _| true).or_else(|| self.early(hash))
+    }
+
+    fn file_of(
+        &self,
+        hash: ContentHash,
+        is_meant: impl Fn(&Files, &SharedFile) -> bool,
+    ) -> Option<(std::fs::File, Arc<Outline>)> {
+        let files = self.read();
+        let named = files.by_hash.get(&hash).into_iter().flatten();
+        let named = named.filter_map(|name| files.by_name.get(name));
+        let named: Vec<SharedFile> = named.filter(|file| is_meant(&files, file)).cloned().collect();
+        drop(files);
+        named.into_iter().find_map(|shared| {
+            let (file, stamp) = self.folder.read(&shared.name).ok()?;
+            (stamp == shared.stamp).then_some((file, shared.outline))
+        })
+    }
+
+    /// A file with this content that is in the folder: it is looked at now, and synced, whoever put it there; it is shared from
+    /// then on. Blocks.
     pub fn find_synced(&self, hash: ContentHash) -> Option<SharedFile> {
         let names = self.read().by_hash.get(&hash).cloned().unwrap_or_default();
         let mut files = names.iter().filter_map(|name| self.named(name));
-        files.find(|file| self.is_synced(file))
+        let found = files.find(|file| self.is_synced(file));
+        if let Some(file) = &found {
+            self.give(&[(&file.name, hash)]);
+        }
+        found
     }
 
     /// The same for a folder whose files have this list. Blocks.
@@ -349,7 +390,7 @@ impl Library {
         })
     }
 
-    /// Whether the file of this name has this content now; it is synced then. It is hashed only where its size is this, and it
+    /// Whether the file of this name has this content now; it is synced then, and shared. It is hashed only where its size is this, and it
     /// was not hashed before. Blocks.
     pub fn is_file(&self, name: &FileName, size: u64, hash: ContentHash) -> bool {
         let Ok((_, stamp)) = self.folder.read(name) else { return false };
@@ -357,12 +398,19 @@ impl Library {
             return false;
         }
         let Some(outline) = self.outline(name, stamp) else { return false };
-        outline.hash() == hash && self.is_synced(&SharedFile { name: name.clone(), outline, stamp })
+        let is_it = outline.hash() == hash
+            && self.is_synced(&SharedFile { name: name.clone(), outline, stamp });
+        if is_it {
+            self.give(&[(name, hash)]);
+        }
+        is_it
     }
 
     /// The same for a folder: of this list, its files of so many bytes. Blocks.
     pub fn is_folder(&self, name: &FileName, bytes: u64, hash: ContentHash) -> bool {
-        let Ok(Found { files, .. }) = self.folder.scan_below(name) else { return false };
+        let Ok(Found { files, unread: None, .. }) = self.folder.scan_below(name) else {
+            return false;
+        };
         let sum = files.iter().fold(0_u64, |sum, (_, stamp)| sum.saturating_add(stamp.size));
         if sum != bytes || files.len() > FOLDER_FILES_MAX {
             return false;
@@ -372,7 +420,12 @@ impl Library {
             Some(SharedFile { name, outline, stamp })
         });
         let files: Option<Vec<SharedFile>> = files.collect();
-        files.is_some_and(|files| self.are_synced(name, &files, hash))
+        let Some(files) = files.filter(|files| self.are_synced(name, files, hash)) else {
+            return false;
+        };
+        let given: Vec<_> = files.iter().map(|file| (&file.name, file.outline.hash())).collect();
+        self.give(&given);
+        true
     }
 
     /// The outline of a file that looks like this.
@@ -399,9 +452,9 @@ impl Library {
     fn early(&self, hash: ContentHash) -> Option<(std::fs::File, Arc<Outline>)> {
         let files = self.read();
         let early = files.early.get(&hash)?;
-        let file = std::fs::File::open(&early.path).ok()?;
-        (file.metadata().ok()?.len() == early.outline.size())
-            .then(|| (file, Arc::clone(&early.outline)))
+        let ((assembly, path), outline) = (&early.at, Arc::clone(&early.outline));
+        let file = assembly.read(path).ok()?;
+        (file.metadata().ok()?.len() == outline.size()).then_some((file, outline))
     }
 
     /// Begins a file that is to be shared. Blocks.
@@ -423,7 +476,7 @@ impl Library {
         let outline = Arc::new(outline);
         self.cache().put(name.clone(), stamp, Arc::clone(&outline));
         let file = SharedFile { name: name.clone(), outline, stamp };
-        self.write().put(file.clone());
+        self.put_given(file.clone());
         self.tell();
         self.keep();
         Ok(file)
@@ -520,7 +573,7 @@ impl Library {
             let whole = name.child_path(&path).map_err(io::Error::other)?;
             let outline = Arc::new(outline);
             self.cache().put(whole.clone(), stamp, Arc::clone(&outline));
-            self.write().put(SharedFile { name: whole, outline, stamp });
+            self.put_given(SharedFile { name: whole, outline, stamp });
         }
         self.list_folders();
         self.tell();
@@ -574,13 +627,21 @@ impl Library {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.cache().put(name.clone(), stamp, Arc::clone(&outline));
-        self.write().put(SharedFile { name, outline, stamp });
+        self.put_given(SharedFile { name, outline, stamp });
         Ok(())
     }
 
     /// What an earlier fetch of a file has left is not needed any more; where one is at it, it stays. Blocks.
     pub fn clear_part(&self, hash: ContentHash) {
         self.folder.clear_part(&part_name(hash));
+    }
+
+    /// The folder, for what is fetched into it.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(crate) fn dir(&self) -> io::Result<Arc<cap_std::fs::Dir>> {
+        self.folder.shared_dir()
     }
 
     /// The folder's path, as it was opened.
@@ -660,6 +721,35 @@ mod tests {
         let library = Library::open(&shared, &cache).unwrap();
         assert_eq!(library.look().unwrap().hashed, 0);
         assert_eq!(names(&library), ["b"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_overwritten_is_hashed_again_even_if_it_says_that_it_is_old() {
+        use std::os::unix::fs::MetadataExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let (shared, cache) = (root.path().join("shared"), root.path().join("hashes"));
+        let library = Library::open(&shared, &cache).unwrap();
+        let path = shared.join("a");
+        std::fs::write(&path, "first").unwrap();
+        assert_eq!(library.look().unwrap().hashed, 1);
+        let before = path.metadata().unwrap();
+        let changed = || path.metadata().map(|now| (now.ctime(), now.ctime_nsec())).unwrap();
+        let then = changed();
+        // The system's clock for this has ticks.
+        while changed() == then {
+            std::fs::write(&path, "other").unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(before.modified().unwrap()).unwrap();
+        }
+        let now = path.metadata().unwrap();
+        assert_eq!((now.len(), now.mtime_nsec()), (before.len(), before.mtime_nsec()));
+        // Nobody is sent it for what it was.
+        assert!(library.content(ContentHash::of(b"first")).is_none());
+        assert_eq!(library.look().unwrap().hashed, 1);
+        assert!(library.content(ContentHash::of(b"other")).is_some());
+        let library = Library::open(&shared, &cache).unwrap();
+        assert_eq!(library.look().unwrap().hashed, 0);
     }
 
     #[test]

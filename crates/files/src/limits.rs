@@ -79,6 +79,9 @@ pub const PATIENCE: Duration = Duration::from_secs(600);
 pub const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one message between peers: a piece and some to spare.
 pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
+/// Of a disk, so many bytes stay free of what a group tells, or a twentieth of the disk where that is less: what somebody else
+/// says is fetched takes no disk's last bytes. What its user asks for may.
+pub const FREE_BYTES_KEPT: u64 = 1 << 30;
 /// Ports that are tried from the one that was asked for.
 pub const PORTS_TRIED: u16 = 100;
 /// What a folder's changes are collected for before they are looked at.

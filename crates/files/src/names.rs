@@ -45,6 +45,11 @@ pub enum BadName {
     /// On the disk it is written with other bytes than the ones it would have here.
     #[error("a name is in Unicode's normal form (NFC)")]
     NotNormal,
+    /// Something that is not shown.
+    #[error(
+        "a name that others give does not begin with a dot: programs read such files by themselves"
+    )]
+    Hidden,
     /// This program's own, for what is not complete.
     #[error("a name does not begin with {PART_PREFIX}")]
     Ours,
@@ -128,6 +133,15 @@ impl FileName {
     #[must_use]
     pub fn own(&self) -> Self {
         Self(self.base().to_owned())
+    }
+
+    /// The own name of what somebody else calls so, which has to be one that is shown: nobody puts a `.bash_profile` or a `.ssh`
+    /// anywhere by calling something so.
+    ///
+    /// # Errors
+    /// [`BadName::Hidden`]
+    pub fn own_shown(&self) -> Result<Self, BadName> {
+        if self.base().starts_with('.') { Err(BadName::Hidden) } else { Ok(self.own()) }
     }
 
     /// A name in the folder of this name.

@@ -141,21 +141,43 @@ fn free_bytes(dir: &Dir) -> Option<u64> {
     }
 }
 
+/// Bytes of a folder's disk that are to stay free of what its user has not asked for; 0 where the system does not say.
+pub fn bytes_to_keep(dir: &Dir) -> u64 {
+    #[cfg(unix)]
+    {
+        let Ok(stat) = rustix::fs::fstatvfs(dir) else { return 0 };
+        let all = stat.f_blocks.saturating_mul(stat.f_frsize);
+        (all / 20).min(crate::limits::FREE_BYTES_KEPT)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        0
+    }
+}
+
 /// What does not fit a disk: the reason in an error of the kind [`io::ErrorKind::StorageFull`].
 #[derive(Debug, thiserror::Error)]
-#[error("{} needed, {} free", size_text(*needed), size_text(*free))]
+#[error("{} needed, {} free{}", size_text(*needed), size_text(*free), kept_text(*kept))]
 struct NoSpace {
     needed: u64,
     free: u64,
+    kept: u64,
 }
 
-/// Whether so many bytes are free on a folder's disk; where the system does not say, writing will.
+fn kept_text(kept: u64) -> String {
+    if kept == 0 { String::new() } else { format!(" of which {} stay so", size_text(kept)) }
+}
+
+/// Whether so many bytes more fit a folder's disk, and `keep` stay free then; where the system does not say, writing will.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`], which says how many are needed and how many are free.
-pub fn check_space(dir: &Dir, needed: u64) -> io::Result<()> {
+/// [`io::ErrorKind::StorageFull`], which says how many are needed, how many are free, and how many of them are to stay so.
+pub fn check_space(dir: &Dir, needed: u64, keep: u64) -> io::Result<()> {
     match free_bytes(dir) {
-        Some(free) if free < needed => no_space(dir, needed).map_or(Ok(()), Err),
+        Some(free) if free < needed.saturating_add(keep) => {
+            Err(io::Error::new(io::ErrorKind::StorageFull, NoSpace { needed, free, kept: keep }))
+        }
         _ => Ok(()),
     }
 }
@@ -163,7 +185,7 @@ pub fn check_space(dir: &Dir, needed: u64) -> io::Result<()> {
 /// That so many bytes do not fit, and how many are free; `None` where the system does not say.
 pub fn no_space(dir: &Dir, needed: u64) -> Option<io::Error> {
     let free = free_bytes(dir)?;
-    Some(io::Error::new(io::ErrorKind::StorageFull, NoSpace { needed, free }))
+    Some(io::Error::new(io::ErrorKind::StorageFull, NoSpace { needed, free, kept: 0 }))
 }
 
 /// Bytes that a file has on its disk, however long it says that it is; 0 where the system does not say.
@@ -178,6 +200,67 @@ pub fn used_bytes(metadata: &cap_std::fs::Metadata) -> u64 {
         let _ = metadata;
         0
     }
+}
+
+/// Whether it is this program's user's, as far as the system says so. Where others may write in the folder that it is in, they
+/// may have put it there.
+pub fn is_ours(metadata: &cap_std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        metadata.uid() == rustix::process::geteuid().as_raw()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        true
+    }
+}
+
+/// Whether a folder is this program's user's and nobody else may write in it; nobody may from then on. Where the file system keeps
+/// no such thing and says the same of everything, it is.
+pub fn is_only_ours(dir: &Dir) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        let is_open = || dir.dir_metadata().map(|metadata| metadata.mode() & 0o022 != 0);
+        if !is_ours(&dir.dir_metadata()?) {
+            return Ok(false);
+        }
+        if !is_open()? {
+            return Ok(true);
+        }
+        rustix::fs::fchmod(dir.open(".")?, rustix::fs::Mode::RWXU)?;
+        is_open()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        Ok(true)
+    }
+}
+
+/// Whether two folders are the same user's.
+pub fn have_one_owner(one: &Dir, other: &Dir) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use cap_std::fs::MetadataExt as _;
+        Ok(one.dir_metadata()?.uid() == other.dir_metadata()?.uid())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (one, other);
+        Ok(true)
+    }
+}
+
+/// Makes a folder that only this program's user may look into and write.
+pub fn make_own_folder(dir: &Dir, name: &str) -> io::Result<()> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "nothing is set"))]
+    let mut made = cap_std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    cap_std::fs::DirBuilderExt::mode(&mut made, 0o700);
+    dir.create_dir_with(name, &made)
 }
 
 /// Fills `buffer` from `offset` on.

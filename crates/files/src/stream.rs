@@ -11,8 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 
 use crate::content::{ContentHash, Outline};
-use crate::fetch::{Connections, Holder, Source};
-use crate::limits::SOURCES_MAX;
+use crate::fetch::{Connections, Holder, Proven, Source, prove};
 use crate::right::Right;
 
 /// Parts of a piece, as they came, that wait to be taken.
@@ -47,16 +46,17 @@ pub struct Streaming {
 pub async fn stream(mut job: StreamJob) -> Option<Streaming> {
     // Who has some of it only may not have what comes next.
     job.holders.retain(|holder| !holder.unfinished);
-    job.holders.truncate(SOURCES_MAX);
-    let mut holders = std::mem::take(&mut job.holders).into_iter();
-    let (source, outline) = loop {
-        let holder = holders.next()?;
-        if let Some(mut source) = connect(&job, &holder).await
-            && let Ok((outline, _)) = source.outline(holder.size).await
-        {
-            break (source, outline);
-        }
-    };
+    let (hash, mut dropped) = (job.hash, Vec::new());
+    let holders = std::mem::take(&mut job.holders);
+    let proven = prove(&holders, &job.connections, (hash, &job.right), &mut dropped).await;
+    for (number, why) in &dropped {
+        tracing::debug!("the holder at {}: {why}", holders[*number].address);
+    }
+    let Proven { number: first, source, outline, .. } = proven?;
+    let is_left =
+        |number: &usize| *number != first && dropped.iter().all(|(dropped, _)| dropped != number);
+    let others = holders.iter().enumerate().filter(|(number, _)| is_left(number));
+    let mut holders = others.map(|(_, holder)| holder.clone()).collect::<Vec<_>>().into_iter();
     let (sender, mut receiver) = mpsc::channel(AHEAD);
     let size = outline.size();
     tokio::spawn(async move {

@@ -256,8 +256,9 @@ pub struct JoinArgs {
     #[arg(long, value_name = "N", default_value_t = 16, requires = "exec")]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
     pub jobs: u8,
-    /// Fetch the files that the group is told of into this folder, and share them with the other
-    /// members; each is confirmed once it is there, verified and on the disk. Needs a login
+    /// Fetch the files that the group is told of into this folder, and share them; each is confirmed
+    /// once it is there, verified and on the disk. Nothing else that lies in the folder is shared.
+    /// Needs a login
     #[arg(long, value_name = "DIR")]
     pub fetch: Option<PathBuf>,
     /// Address on which others fetch from --fetch; 0.0.0.0 for others on the network [default:

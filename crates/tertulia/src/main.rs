@@ -7,6 +7,7 @@ mod input;
 mod log;
 mod logins;
 mod names;
+mod open_files;
 mod output;
 mod peers;
 mod relay;

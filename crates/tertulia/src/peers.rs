@@ -74,6 +74,11 @@ impl PeerState {
         self.folder.join("hashes")
     }
 
+    /// What it shares, where that is only what it has fetched.
+    pub fn given(&self) -> PathBuf {
+        self.folder.join("fetched")
+    }
+
     /// What it keeps of the groups that it follows.
     pub fn memberships(&self) -> PathBuf {
         self.folder.join("groups")

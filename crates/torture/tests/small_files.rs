@@ -1,4 +1,5 @@
-//! A folder of many small files is on the disk as a whole before it has its name: the power is cut when the name is seen.
+//! What is fetched is on the disk before it has its name: one file, and a folder of many small ones as a whole. The power is cut
+//! when the name is seen, and when it was said to be there.
 //!
 //! Needs root and some programs, and is skipped without them.
 
@@ -7,12 +8,13 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use tertulia_files::assembly::Assembly;
-use tertulia_files::content::ContentHash;
-use tertulia_files::fetch::Durable;
+use tertulia_files::content::{ContentHash, outline_of};
+use tertulia_files::fetch::{Durable, Part, Target};
 use tertulia_files::folder::Folder;
-use tertulia_files::limits::SYNCED_AT_ONCE_MIN;
+use tertulia_files::limits::{PIECE_BYTES, SYNCED_AT_ONCE_MIN};
 use tertulia_files::manifest::{Entry, Manifest};
 use tertulia_files::names::FileName;
 use tertulia_torture::place::{Disk, Options, Place};
@@ -63,7 +65,7 @@ fn right(disk: &Disk) -> usize {
     files().iter().filter(|file| is_right(file)).count()
 }
 
-/// Cuts the power off as soon as the folder has its name, while `put` may still be at it; then mounts the disk again.
+/// Cuts the power off as soon as it has its name, while `put` may still be at it; then mounts the disk again.
 fn cut_when_named(disk: &Disk, put: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
     let named = disk.folder().join(NAME);
     let put = std::thread::scope(|scope| {
@@ -114,6 +116,50 @@ fn save(to: &Path) -> io::Result<()> {
     }
     staged.complete()?.unwrap();
     folder.finish_folder(&staged, &name(NAME))
+}
+
+/// One file, as it is fetched for a group: piece by piece, in no order.
+fn fetch_one(to: &Path, content: &[u8]) -> io::Result<()> {
+    let outline = outline_of(content)?;
+    let target = Target::in_folder(to, name(NAME), false)?;
+    let part = Part::open(&target, outline.hash())?;
+    part.verify(&outline)?;
+    for (number, piece) in content.chunks(PIECE_BYTES).enumerate().rev() {
+        part.write(number as u64, &[piece])?;
+    }
+    Arc::new(part).finish(&target)
+}
+
+/// The same of one piece, which is put there at once.
+fn put_one(to: &Path, content: &[u8]) -> io::Result<()> {
+    let target = Target::in_folder(to, name(NAME), false)?;
+    assert!(Part::put(&target, &outline_of(content)?, &[content])?);
+    Ok(())
+}
+
+#[test]
+fn one_file_that_is_fetched_is_whole_after_a_power_cut() {
+    type Fetch = fn(&Path, &[u8]) -> io::Result<()>;
+    let Some(place) = place() else { return };
+    let disk = place.raw_disk();
+    let byte = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
+    let large: Vec<u8> = (0..3 * PIECE_BYTES + 9).map(byte).collect();
+    for (fetch, content) in [(fetch_one as Fetch, &large[..]), (put_one, &large[..4_000])] {
+        let there = || std::fs::read(disk.folder().join(NAME));
+        let fetched = cut_when_named(disk, || fetch(disk.folder(), content));
+        match there() {
+            Ok(found) => assert!(found == content, "{} bytes of it", found.len()),
+            Err(error) => assert!(fetched.is_err(), "it was said to be there: {error}"),
+        }
+        // Once it was said to be there, and so confirmed, it is.
+        let _ = std::fs::remove_file(disk.folder().join(NAME));
+        fetch(disk.folder(), content).unwrap();
+        disk.cut().unwrap();
+        disk.mount_again().unwrap();
+        assert!(there().unwrap() == content);
+        std::fs::remove_file(disk.folder().join(NAME)).unwrap();
+        File::open(disk.folder()).unwrap().sync_all().unwrap();
+    }
 }
 
 #[test]

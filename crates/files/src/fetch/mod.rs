@@ -2,12 +2,15 @@
 //! sends a wrong piece is dropped and named.
 
 mod connections;
+mod lanes;
 mod one;
 mod part;
 mod plan;
+mod prove;
 mod replies;
 mod source;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,14 +19,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use self::connections::Connections;
-pub(crate) use self::part::Part;
-pub use self::part::{Durable, Target};
+pub use self::part::{Durable, Part, Target};
+pub(crate) use self::prove::{Proven, prove};
 pub use self::source::{Failed, Holder};
 pub(crate) use self::source::{Source, endpoint};
 
+use self::lanes::ask;
 use self::plan::{Has, Plan};
 use self::replies::Content;
-use self::source::Pieces;
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Ending, Outline};
 use crate::limits::{FILE_BYTES_MAX, SOURCES_MAX};
@@ -104,10 +107,6 @@ pub enum NotFetched {
     TooLarge,
 }
 
-/// The longest run that is asked of one holder at once, in pieces.
-const RUN_MAX: usize = 16;
-/// A run is as long as takes about this much time.
-const RUN_TIME: Duration = Duration::from_millis(500);
 /// Runs that are on their way from one holder at a time, so that it never waits for a question.
 const LANES: usize = 2;
 
@@ -117,9 +116,6 @@ pub const QUESTIONS: usize = LANES + 1;
 
 /// How often somebody who has nothing to do looks whether others are late.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// Who had nothing to give just now is asked again after so long, and after twice as long each time, but not longer than the
-/// second.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Holders that are ever asked in one go.
 const HOLDERS_MAX: usize = 4_096;
 
@@ -132,14 +128,22 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
         return one::fetch(job, size, progress).await;
     }
     let Job { hash, mut holders, right, connections, target, many } = job;
-    holders.truncate(SOURCES_MAX);
+    holders.truncate(HOLDERS_MAX);
     if holders.iter().all(|holder| holder.size > FILE_BYTES_MAX) && !holders.is_empty() {
         return Err(NotFetched::TooLarge);
     }
     let opening = target.clone();
     let part = Arc::new(blocking(move || Part::open(&opening, hash)).await?);
-    let mut race =
-        Race { hash, right, connections, holders, dropped: Vec::new(), sources: Vec::new() };
+    let mut race = Race {
+        hash,
+        right,
+        connections,
+        holders,
+        dropped: Vec::new(),
+        sources: Vec::new(),
+        next: 0,
+        asked: HashSet::new(),
+    };
     let (outline, ending) = race.prove().await?;
     let outline = Arc::new(outline);
     let (verifying, by) = (Arc::clone(&part), Arc::clone(&outline));
@@ -257,6 +261,7 @@ impl Fetching {
             if table.plan.came(number, now_ms) {
                 table.here += len;
                 table.from[holder] += len;
+                table.plan.gave(holder);
             }
             let is_done = table.plan.is_done();
             drop(table);
@@ -282,6 +287,10 @@ struct Race {
     dropped: Vec<(usize, Failed)>,
     /// Connections that are there already.
     sources: Vec<(usize, Source)>,
+    /// The first of the holders that was not asked for pieces yet, where not all can be at once: asked when others fail.
+    next: usize,
+    /// Those who were.
+    asked: HashSet<usize>,
 }
 
 /// Why a holder is asked no more.
@@ -293,28 +302,13 @@ enum Ended {
 }
 
 impl Race {
-    /// Asks one holder after the other until one proves the outline.
+    /// The outline, from the first that proves it.
     async fn prove(&mut self) -> Result<(Outline, Ending), NotFetched> {
-        for (number, holder) in self.holders.iter().enumerate() {
-            let connected =
-                Source::connect(holder, &self.connections, self.hash, &self.right).await;
-            let mut source = match connected {
-                Ok(source) => source,
-                Err(why) => {
-                    self.dropped.push((number, why));
-                    continue;
-                }
-            };
-            match source.outline(holder.size).await {
-                Ok(proof) => {
-                    self.sources.push((number, source));
-                    return Ok(proof);
-                }
-                Err(why) => {
-                    source.give_up(&why).await;
-                    self.dropped.push((number, why));
-                }
-            }
+        let wanted = (self.hash, &self.right);
+        let proven = prove(&self.holders, &self.connections, wanted, &mut self.dropped).await;
+        if let Some(Proven { number, source, outline, ending }) = proven {
+            self.sources.push((number, source));
+            return Ok((outline, ending));
         }
         let dropped = self.dropped.drain(..);
         let dropped = dropped.map(|(number, why)| (self.holders[number].clone(), why)).collect();
@@ -328,9 +322,13 @@ impl Race {
         mut more: Option<mpsc::Receiver<Vec<Holder>>>,
     ) -> Result<(), NotFetched> {
         let mut asked: JoinSet<(usize, Ended)> = JoinSet::new();
-        for number in 0..self.holders.len() {
+        // Who has proven the outline is there for certain.
+        let proven: Vec<usize> = self.sources.iter().map(|(number, _)| *number).collect();
+        for number in proven {
+            shared.table().plan.gave(number);
             self.start(number, shared, &mut asked);
         }
+        self.start_next(shared, &mut asked);
         let mut look = tokio::time::interval(LOOK_AGAIN);
         loop {
             let has_room = asked.len() < SOURCES_MAX && self.holders.len() < HOLDERS_MAX;
@@ -340,7 +338,10 @@ impl Race {
                     Some(ended) => match ended.map_err(io::Error::other)? {
                         (_, Ended::Done) => {}
                         (_, Ended::Disk(error)) => return Err(error.into()),
-                        (number, Ended::Failed(why)) => self.dropped.push((number, why)),
+                        (number, Ended::Failed(why)) => {
+                            self.dropped.push((number, why));
+                            self.start_next(shared, &mut asked);
+                        }
                     },
                 },
                 found = next_of(&mut more), if has_room => match found {
@@ -375,9 +376,19 @@ impl Race {
                 continue;
             }
             self.connections.again(&holder).await;
+            // Nobody waits: all were asked, since there is room.
+            self.next += 1;
             self.holders.push(holder);
             shared.table().from.push(0);
             self.start(self.holders.len() - 1, shared, asked);
+        }
+    }
+
+    /// Asks as many of those who wait for it as there is room for.
+    fn start_next(&mut self, shared: &Arc<Fetching>, asked: &mut JoinSet<(usize, Ended)>) {
+        while asked.len() < SOURCES_MAX && self.next < self.holders.len() {
+            self.next += 1;
+            self.start(self.next - 1, shared, asked);
         }
     }
 
@@ -387,7 +398,8 @@ impl Race {
         shared: &Arc<Fetching>,
         asked: &mut JoinSet<(usize, Ended)>,
     ) {
-        if self.dropped.iter().any(|(dropped, _)| *dropped == number) {
+        let is_dropped = self.dropped.iter().any(|(dropped, _)| *dropped == number);
+        if is_dropped || !self.asked.insert(number) {
             return;
         }
         let holder = self.holders[number].clone();
@@ -419,176 +431,4 @@ async fn next_of(more: &mut Option<mpsc::Receiver<Vec<Holder>>>) -> Option<Vec<H
         Some(more) => more.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// Asks one holder, on all its lanes, until there is nothing left to do or it fails.
-async fn ask(
-    shared: &Arc<Fetching>,
-    holder: usize,
-    mut source: Source,
-    is_unfinished: bool,
-) -> Ended {
-    let has = if shared.begun.is_some() || is_unfinished {
-        match source.have(shared.outline.size(), 0).await {
-            Ok(has) => has,
-            Err(why) => {
-                source.give_up(&why).await;
-                return Ended::Failed(why);
-            }
-        }
-    } else {
-        Has::All
-    };
-    let is_sparing = has == Has::AllSparingly;
-    let known = if let Has::Some(set) = &has { Some(set.len()) } else { None };
-    shared.learn(holder, has);
-    let lanes = (0..LANES).map(|_| {
-        // Each goes on over another connection by itself where its own breaks.
-        let mut source = source.clone();
-        Box::pin(async move {
-            let ended = if is_sparing {
-                lane_of_gifts(shared, holder, &mut source).await
-            } else {
-                lane(shared, holder, &mut source).await
-            };
-            (ended, source)
-        })
-    });
-    let lanes = futures_util::future::select_all(lanes);
-    let (ended, source) = tokio::select! {
-        (ended, _, _) = lanes => ended,
-        why = hear(shared, holder, &mut source, known) => (Ended::Failed(why), source),
-    };
-    if !matches!(ended, Ended::Done) {
-        shared.table().plan.give_up(holder);
-        shared.news.notify_waiters();
-    }
-    if let Ended::Failed(why) = &ended {
-        source.give_up(why).await;
-    }
-    ended
-}
-
-/// Hears what a holder has that had so many pieces, until it has all of them; ends only where it fails.
-async fn hear(
-    shared: &Arc<Fetching>,
-    holder: usize,
-    source: &mut Source,
-    known: Option<u64>,
-) -> Failed {
-    // What it says has to be gone through piece by piece.
-    let pause = LOOK_AGAIN / 2 + Duration::from_micros(100) * pieces_in_thousands(shared);
-    let mut known = known;
-    while let Some(count) = known {
-        tokio::time::sleep(pause).await;
-        match source.have(shared.outline.size(), count).await {
-            Ok(has) => {
-                known = if let Has::Some(set) = &has { Some(set.len()) } else { None };
-                if known != Some(count) {
-                    shared.learn(holder, has);
-                }
-            }
-            Err(why) => return why,
-        }
-    }
-    std::future::pending().await
-}
-
-fn pieces_in_thousands(shared: &Fetching) -> u32 {
-    u32::try_from(shared.outline.pieces() / 1_000).unwrap_or(u32::MAX)
-}
-
-/// How long the next run may be; towards the end everybody gets a little, so that nobody has the rest alone.
-fn fair(table: &Table, run: usize) -> usize {
-    run.min(table.plan.missing() / (2 * LANES * table.from.len().max(1))).max(1)
-}
-
-async fn lane(shared: &Arc<Fetching>, holder: usize, source: &mut Source) -> Ended {
-    let mut run = 1;
-    loop {
-        let news = shared.news.notified();
-        let (asked, is_done) = {
-            let mut table = shared.table();
-            let most = fair(&table, run);
-            (table.plan.ask(holder, most, shared.now_ms()), table.plan.is_done())
-        };
-        let Some((first, count)) = asked else {
-            if is_done {
-                return Ended::Done;
-            }
-            // Others are at it; whoever fails or is late leaves something to do.
-            let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
-            continue;
-        };
-        let started = Instant::now();
-        let pieces = match source.pieces(first, count).await {
-            Ok(pieces) => pieces,
-            Err(why) => return Ended::Failed(why),
-        };
-        match take_all(shared, holder, pieces).await {
-            Err(ended) => return ended,
-            Ok(()) => run = next_run(count, started.elapsed()),
-        }
-    }
-}
-
-/// The same for a holder that chooses what it gives.
-async fn lane_of_gifts(shared: &Arc<Fetching>, holder: usize, source: &mut Source) -> Ended {
-    let (mut run, mut pause) = (1, ASK_AGAIN.0);
-    loop {
-        let news = shared.news.notified();
-        let (wanted, most, is_done) = {
-            let table = shared.table();
-            let wanted = table.plan.wanted(holder, shared.now_ms());
-            (wanted, fair(&table, run), table.plan.is_done())
-        };
-        if is_done {
-            return Ended::Done;
-        }
-        if wanted.is_empty() {
-            let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
-            continue;
-        }
-        let started = Instant::now();
-        let pieces = match source.some_of(&wanted, u32::try_from(most).unwrap_or(1)).await {
-            Ok(pieces) => pieces,
-            Err(why) => return Ended::Failed(why),
-        };
-        let count = u32::try_from(pieces.numbers().len()).unwrap_or(u32::MAX);
-        if count == 0 {
-            // Others have been given it, and will be found to have it soon.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(ASK_AGAIN.1);
-            continue;
-        }
-        {
-            let (mut table, now_ms) = (shared.table(), shared.now_ms());
-            pieces.numbers().iter().for_each(|number| table.plan.asked(holder, *number, now_ms));
-        }
-        match take_all(shared, holder, pieces).await {
-            Err(ended) => return ended,
-            Ok(()) => (run, pause) = (next_run(count, started.elapsed()), ASK_AGAIN.0),
-        }
-    }
-}
-
-async fn take_all(shared: &Arc<Fetching>, holder: usize, mut pieces: Pieces) -> Result<(), Ended> {
-    while let Some((number, content)) = pieces.next().await.map_err(Ended::Failed)? {
-        match shared.take(holder, number, content).await {
-            Ok(true) => {}
-            Ok(false) => {
-                let why = format!("piece {number} is not what the hash says");
-                return Err(Ended::Failed(Failed::Lied(why)));
-            }
-            Err(error) => return Err(Ended::Disk(error)),
-        }
-    }
-    Ok(())
-}
-
-/// How long the next run is, by how long this one took.
-fn next_run(count: u32, took: Duration) -> usize {
-    let per_piece = (took / count.max(1)).max(Duration::from_micros(1));
-    let fits = RUN_TIME.as_micros() / per_piece.as_micros();
-    usize::try_from(fits).unwrap_or(RUN_MAX).clamp(1, RUN_MAX)
 }

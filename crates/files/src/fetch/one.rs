@@ -32,7 +32,6 @@ pub(super) async fn fetch(
     let Job { hash, mut holders, right, connections, target, .. } = job;
     // Of many contents, each of the holders gives as many as it is fast.
     holders.sort_by_cached_key(|holder| connections.busy(holder));
-    holders.truncate(SOURCES_MAX);
     let outline = Outline::kept(hash, size, Vec::new());
     let outline = Arc::new(outline.unwrap_or_else(|| unreachable!("one piece has no values")));
     progress.send_replace(Progress { size, here: 0 });
@@ -54,7 +53,7 @@ pub(super) async fn fetch(
         let late = sleep(Duration::from_millis(LATE_MS));
         let (holder, came) = tokio::select! {
             Some(answered) = asked.next() => answered,
-            () = late => {
+            () = late, if asked.len() < SOURCES_MAX => {
                 if let Some(holder) = rest.next() {
                     asked.push(ask(holder, &connections, hash, &right));
                 }

@@ -21,22 +21,37 @@ use crate::place;
 /// See the module.
 #[derive(Debug)]
 pub struct Part {
-    dir: Dir,
+    dir: Arc<Dir>,
     name: String,
     file: std::fs::File,
+    keep_free: u64,
 }
 
 /// Where a file is to be.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The folder; it is there.
-    pub folder: std::path::PathBuf,
+    /// The folder, as it was opened: whatever its path leads to by now.
+    pub folder: Arc<Dir>,
     /// The file's name in it, without folders.
     pub name: FileName,
     /// Another file of this name goes.
     pub replace: bool,
     /// When it is on the disk.
     pub durable: Durable,
+    /// Bytes of its disk that stay free.
+    pub keep_free: u64,
+}
+
+impl Target {
+    /// In a folder of the user's, which is there, whatever its path leads through; it is on the disk when it has its name.
+    ///
+    /// # Errors
+    /// Of opening the folder.
+    pub fn in_folder(folder: &Path, name: FileName, replace: bool) -> io::Result<Self> {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = Arc::new(Dir::open_ambient_dir(folder, ambient_authority())?);
+        Ok(Self { folder, name, replace, durable: Durable::Now, keep_free: 0 })
+    }
 }
 
 /// When a file is on the disk.
@@ -57,37 +72,53 @@ impl Part {
     pub fn open(target: &Target, hash: ContentHash) -> io::Result<Self> {
         let dir = Self::folder(target)?;
         let name = part_name(hash);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).follow(FollowSymlinks::No);
-        #[cfg(unix)]
-        {
-            use cap_std::fs::OpenOptionsExt as _;
-            options.mode(0o600).custom_flags(place::O_NONBLOCK);
-        }
-        let file = dir.open_with(&name, &options)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{name} is no plain file"),
-            ));
-        }
+        let open = |is_new: bool| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).create_new(is_new);
+            options.follow(FollowSymlinks::No);
+            #[cfg(unix)]
+            {
+                use cap_std::fs::OpenOptionsExt as _;
+                options.mode(0o600).custom_flags(place::O_NONBLOCK);
+            }
+            dir.open_with(&name, &options)
+        };
+        let file = match open(true) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let left = open(false)?;
+                let metadata = left.metadata()?;
+                if !metadata.is_file() {
+                    let text = format!("{name} is no plain file");
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+                }
+                if place::is_ours(&metadata) {
+                    left
+                } else {
+                    // Somebody who may write here has put it there, and could write into it until it has its name, and after.
+                    dir.remove_file(&name)?;
+                    open(true).map_err(|error| match error.kind() {
+                        io::ErrorKind::AlreadyExists => io::ErrorKind::WouldBlock.into(),
+                        _ => error,
+                    })?
+                }
+            }
+            opened => opened?,
+        };
         let file = file.into_std();
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        Ok(Self { dir, name, file })
+        Ok(Self { dir, name, file, keep_free: target.keep_free })
     }
 
     /// The folder of a target that may be had; nothing is made in it. Blocks.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] where a file has the name and is not to go.
-    pub fn folder(target: &Target) -> io::Result<Dir> {
-        let folder: &Path =
-            if target.folder.as_os_str().is_empty() { Path::new(".") } else { &target.folder };
-        let dir = Dir::open_ambient_dir(folder, ambient_authority())?;
+    pub fn folder(target: &Target) -> io::Result<Arc<Dir>> {
+        let dir = Arc::clone(&target.folder);
         if !target.replace && dir.symlink_metadata(target.name.base()).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -115,7 +146,7 @@ impl Part {
         }
         let kept = here.iter().map(|number| outline.piece_len(*number) as u64).sum();
         let missing = outline.size().saturating_sub(kept);
-        place::check_space(&self.dir, missing)?;
+        place::check_space(&self.dir, missing, self.keep_free)?;
         self.file.set_len(outline.size())?;
         Ok(here)
     }
@@ -142,8 +173,13 @@ impl Part {
     /// Writes a piece, which is in these buffers, where it belongs. Blocks.
     ///
     /// # Errors
-    /// Of writing.
+    /// Of writing; [`io::ErrorKind::StorageFull`] where what is to stay free would not.
     pub fn write(&self, number: u64, piece: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        if self.keep_free > 0 {
+            // Others fill the disk meanwhile, and so do we with other files.
+            let len = piece.iter().map(|bytes| bytes.as_ref().len() as u64).sum();
+            place::check_space(&self.dir, len, self.keep_free)?;
+        }
         let mut begin = number * PIECE_BYTES as u64;
         for bytes in piece.iter().map(AsRef::as_ref) {
             let written = place::write_at(&self.file, bytes, begin);
@@ -214,12 +250,7 @@ mod tests {
         let content: Vec<u8> = (0..3 * PIECE_BYTES + 9).map(|at| (at / 1000) as u8).collect();
         let outline = outline_of(&content[..]).unwrap();
         let name = FileName::new("a.bin").unwrap();
-        let target = Target {
-            folder: folder.path().to_owned(),
-            name,
-            replace: false,
-            durable: Durable::Now,
-        };
+        let target = Target::in_folder(folder.path(), name, false).unwrap();
         let piece = |number: usize| {
             &content[number * PIECE_BYTES..content.len().min((number + 1) * PIECE_BYTES)]
         };
@@ -256,5 +287,17 @@ mod tests {
         Arc::new(part).finish(&target).unwrap();
         assert_eq!(std::fs::read(folder.path().join("a.bin")).unwrap(), content);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        {
+            // What somebody else has put there is not used; who is not root cannot make such a thing.
+            use std::os::unix::fs::MetadataExt as _;
+            let left = folder.path().join(part_name(outline.hash()));
+            std::fs::write(&left, &content).unwrap();
+            if std::os::unix::fs::chown(&left, Some(65_534), None).is_ok() {
+                let part = Part::open(&target, outline.hash()).unwrap();
+                assert_eq!(part.verify(&outline).unwrap(), [0; 0]);
+                assert_ne!(left.metadata().unwrap().uid(), 65_534);
+            }
+        }
     }
 }

@@ -2,13 +2,16 @@
 //! Where many fetch at once they begin at different places, with the pieces that the fewest have, so that soon each has
 //! something that the others have not.
 
+use std::collections::HashSet;
+
 use crate::limits::STALL;
 use crate::pieces::PieceSet;
 
 /// A holder, by its place in the list.
 pub type HolderId = usize;
 
-/// Askers of one piece at a time: a late piece is asked once more, not of everybody.
+/// Askers of one piece at a time: a late piece is asked once more, not of everybody. Somebody who has given something takes it over
+/// from any number of those who have not.
 const ASKED_MAX: usize = 2;
 /// A piece that was asked for so long ago is late.
 pub const LATE_MS: u64 = 1_000;
@@ -42,6 +45,8 @@ pub struct Plan {
     all: usize,
     /// By holder; none where nothing is known.
     has: Vec<Option<Has>>,
+    /// Who has given something.
+    gave: HashSet<HolderId>,
     here: u64,
     missing: usize,
     /// Nothing before it is missing.
@@ -67,6 +72,7 @@ impl Plan {
             some: vec![0; missing],
             all: 0,
             has: Vec::new(),
+            gave: HashSet::new(),
             here: 0,
             missing,
             low: 0,
@@ -148,7 +154,14 @@ impl Plan {
     fn is_late(&self, at: usize, holder: HolderId, now_ms: u64) -> bool {
         let Piece::Asked(askers, since) = &self.pieces[at] else { return false };
         let is_late = now_ms.saturating_sub(*since) >= LATE_MS;
-        is_late && askers.len() < ASKED_MAX && !askers.contains(&holder) && self.has(holder, at)
+        let gives = |asker: &HolderId| self.gave.contains(asker);
+        let may = askers.len() < ASKED_MAX || gives(&holder) && !askers.iter().any(gives);
+        is_late && may && !askers.contains(&holder) && self.has(holder, at)
+    }
+
+    /// A holder has given something that is right.
+    pub fn gave(&mut self, holder: HolderId) {
+        self.gave.insert(holder);
     }
 
     /// A missing piece that it has: the first one, or, where they are spread, one of those that the fewest have.
@@ -229,6 +242,7 @@ impl Plan {
     /// What was asked of this holder does not come (any more), and nothing else.
     pub fn give_up(&mut self, holder: HolderId) {
         self.forget(holder);
+        self.gave.remove(&holder);
         for (number, piece) in self.pieces.iter_mut().enumerate() {
             if let Piece::Asked(askers, _) = piece {
                 askers.retain(|asker| *asker != holder);
@@ -300,6 +314,27 @@ mod tests {
         assert!(!plan.is_stalled(LATE_MS + stall - 1) && plan.is_stalled(LATE_MS + stall));
         plan.learn(0, Has::All);
         assert_eq!(plan.ask(0, 9, 9_999), Some((4, 1)));
+    }
+
+    #[test]
+    fn who_gives_takes_over_from_any_number_of_those_who_do_not() {
+        let mut plan = of(1, 4);
+        assert_eq!(plan.ask(0, 1, 0), Some((0, 1)));
+        assert_eq!(plan.ask(1, 1, LATE_MS), Some((0, 1)));
+        let later = 3 * LATE_MS;
+        assert_eq!(
+            plan.ask(2, 1, later),
+            None,
+            "it was asked once more, and nothing is known of this one"
+        );
+        plan.gave(3);
+        assert_eq!(plan.ask(3, 1, LATE_MS + 1), None, "it is not late");
+        assert_eq!(plan.ask(3, 1, later), Some((0, 1)));
+        assert_eq!(plan.ask(3, 1, 2 * later), None, "it is asked already");
+        plan.gave(2);
+        assert_eq!(plan.ask(2, 1, 2 * later), None, "somebody who gives is at it");
+        plan.give_up(3);
+        assert_eq!(plan.ask(2, 1, 2 * later), Some((0, 1)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::Full;
@@ -224,11 +225,18 @@ impl Source {
         pieces.map(Has::Some).ok_or_else(wrong)
     }
 
-    /// The outline, proven by the file's ending, which comes with it. `size` is what the holder has announced.
+    /// The outline, proven by the file's ending, which comes with it. `size` is what the holder has announced. All of it has its
+    /// time: who sends it byte by byte holds nobody up.
     ///
     /// # Errors
     /// [`Failed`]
     pub async fn outline(&mut self, size: u64) -> Result<(Outline, Ending), Failed> {
+        let values_mib = pieces_of(size.min(FILE_BYTES_MAX)) * 32 / PIECE_BYTES as u64;
+        let wait = PIECE_WAIT + Duration::from_secs(values_mib);
+        timeout(wait, self.outline_at_last(size)).await.unwrap_or(Err(Failed::Silent))
+    }
+
+    async fn outline_at_last(&mut self, size: u64) -> Result<(Outline, Ending), Failed> {
         if size > FILE_BYTES_MAX {
             return Err(Failed::Lied(format!("it says that there are {size} bytes")));
         }

@@ -11,6 +11,7 @@ mod sparing;
 mod state;
 mod told;
 mod told_folder;
+mod turns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 pub use self::state::{KeptToken, Standing, Tokens};
 pub use self::told::{Fetcher, Told, ToldFailed, ToldFetched};
+pub use self::turns::Turn;
 
 use self::body::WithPieces;
 use self::guard::{Guard, SharedVerifier};
@@ -64,6 +66,8 @@ pub struct PeerOptions {
     pub folder: PathBuf,
     /// Where hashes are kept.
     pub cache: PathBuf,
+    /// Where it is kept what of the folder is shared, where that is only what the peer itself puts there; `None`: all of it is.
+    pub given: Option<PathBuf>,
     /// Its certificate.
     pub identity: Arc<Identity>,
     /// The address to listen on.
@@ -101,9 +105,12 @@ impl RunningPeer {
         options: PeerOptions,
         told: impl Fn(&io::Result<Looked>) + Send + 'static,
     ) -> io::Result<Self> {
-        let PeerOptions { folder, cache, identity, listen, port, advertise, node, tokens } =
+        let PeerOptions { folder, cache, given, identity, listen, port, advertise, node, tokens } =
             options;
-        let opening = tokio::task::spawn_blocking(move || Library::open(&folder, &cache));
+        let opening = tokio::task::spawn_blocking(move || match given {
+            Some(given) => Library::open_given(&folder, &cache, &given),
+            None => Library::open(&folder, &cache),
+        });
         let library = Arc::new(opening.await.map_err(io::Error::other)??);
         let listener = tokio::net::TcpListener::from_std(listen::listen(listen, port)?)?;
         let address = listener.local_addr()?;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::state::State;
+use super::turns::Turn;
 use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::fetch::{
@@ -21,11 +22,12 @@ use crate::identity::Fingerprint;
 use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
 use crate::names::FileName;
 use crate::node::NodeError;
+use crate::place;
 use crate::right::Right;
 
 /// The shortest and the longest pause before it is tried again.
 pub(super) const PAUSES: (Duration, Duration) =
-    (Duration::from_millis(200), Duration::from_secs(5));
+    (Duration::from_millis(200), Duration::from_secs(10));
 /// The same before it is looked for others that have it, while it is being fetched.
 const FIND_PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// A capability is used again for so long; it is good for longer.
@@ -96,6 +98,8 @@ pub(super) struct Wanted {
     pub target: Target,
     /// Others fetch it, too, and from here.
     pub many: bool,
+    /// That of what it is a part of.
+    pub turn: Arc<Turn>,
     /// Those of other contents that are fetched with it; of one that is fetched by itself, new ones at each try.
     pub connections: Option<Arc<Connections>>,
 }
@@ -133,11 +137,13 @@ impl Waiting {
         Self { here: 0, pause: PAUSES.0, until: Instant::now() + PATIENCE }
     }
 
-    /// So many bytes are here: more than ever is a new beginning.
-    fn came(&mut self, here: u64) {
-        if here > self.here {
+    /// So many bytes are here: more than ever is a new beginning. Whether it is.
+    fn came(&mut self, here: u64) -> bool {
+        let is_more = here > self.here;
+        if is_more {
             *self = Self { here, ..Self::new() };
         }
+        is_more
     }
 
     /// Somebody else here is fetching it, who gives up when that takes too long.
@@ -145,15 +151,23 @@ impl Waiting {
         self.until = Instant::now() + PATIENCE;
     }
 
-    async fn pause(&mut self) -> Result<(), ToldFailed> {
+    async fn pause(&mut self, turn: &Turn) -> Result<(), ToldFailed> {
         if Instant::now() > self.until {
             return Err(failed("no holders", "for a long time nobody was there who has it"));
         }
         // Not all who wait for their turn come back at once.
-        sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        let pause = self.pause.mul_f64(rand::random_range(0.5..1.0));
         self.pause = (self.pause * 3 / 2).min(PAUSES.1);
-        Ok(())
+        tokio::select! {
+            () = sleep(pause) => Ok(()),
+            () = turn.given_up() => Err(given_up()),
+        }
     }
+}
+
+/// Others wait, and nobody has this one.
+pub(super) fn given_up() -> ToldFailed {
+    failed("no holders", "nobody was there who has it, and there was no room for others")
 }
 
 pub(super) fn failed(code: &'static str, message: impl Into<String>) -> ToldFailed {
@@ -163,6 +177,9 @@ pub(super) fn failed(code: &'static str, message: impl Into<String>) -> ToldFail
 pub(super) fn locked(liars: &Mutex<Vec<Holder>>) -> MutexGuard<'_, Vec<Holder>> {
     liars.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Who has a content, and the right to fetch it.
+type Sources = (Vec<Holder>, String);
 
 /// The right to fetch, until it is asked for anew.
 pub(super) struct Kept {
@@ -183,22 +200,23 @@ impl Fetcher {
         Ok(self.state.token().await?.is_some())
     }
 
-    /// Fetches, however often that has to be tried. May be dropped: what is right of it by then is kept for another try.
+    /// Fetches, however often that has to be tried, in its turn. May be dropped: what is right of it by then is kept for another
+    /// try.
     ///
     /// # Errors
     /// [`ToldFailed`]; nothing of it stays in the folder then.
-    pub async fn fetch(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
+    pub async fn fetch(&self, told: &Told, turn: &Arc<Turn>) -> Result<ToldFetched, ToldFailed> {
         if told.name.ends_with('/') {
-            self.fetch_folder(told).await
+            self.fetch_folder(told, turn).await
         } else {
-            self.fetch_file(told).await
+            self.fetch_file(told, turn).await
         }
     }
 
-    async fn fetch_file(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
+    async fn fetch_file(&self, told: &Told, turn: &Arc<Turn>) -> Result<ToldFetched, ToldFailed> {
         let name = name_of(told)?;
         let wanting = self.state.unfinished.want(told.hash);
-        let fetched = self.file_named(told, &name).await;
+        let fetched = self.file_named(told, &name, turn).await;
         // Whether it is there or given up: what an earlier try has left is not needed any more.
         let (library, hash) = (Arc::clone(&self.state.library), told.hash);
         let clearing = move || {
@@ -212,12 +230,17 @@ impl Fetcher {
     }
 
     /// Under the first of its names that is free, or that it has already.
-    async fn file_named(&self, told: &Told, name: &FileName) -> Result<ToldFetched, ToldFailed> {
-        let (library, hash, size) = (&self.state.library, told.hash, told.size);
+    async fn file_named(
+        &self,
+        told: &Told,
+        name: &FileName,
+        turn: &Arc<Turn>,
+    ) -> Result<ToldFetched, ToldFailed> {
+        let (library, hash, told_size) = (&self.state.library, told.hash, told.size);
         let liars = Mutex::default();
         let there = |name| {
             let (from, liars, is_folder) = (Vec::new(), locked(&liars).clone(), false);
-            ToldFetched { name, kept: size, from, liars, is_folder }
+            ToldFetched { name, kept: told_size, from, liars, is_folder }
         };
         let looking = Arc::clone(library);
         if let Some(file) = blocking(move || Ok(looking.find_synced(hash))).await? {
@@ -225,10 +248,11 @@ impl Fetcher {
         }
         for number in 1..=NAMES_TRIED {
             let own = numbered(name, number, false)?;
-            let folder = library.path().to_owned();
-            let target =
-                Target { folder, name: own.clone(), replace: false, durable: Durable::Now };
-            let wanted = Wanted { hash, size: Some(size), target, many: true, connections: None };
+            let folder = library.dir()?;
+            let (keep_free, durable) = (place::bytes_to_keep(&folder), Durable::Now);
+            let target = Target { folder, name: own.clone(), replace: false, durable, keep_free };
+            let (size, turn) = (Some(told_size), Arc::clone(turn));
+            let wanted = Wanted { hash, size, target, many: true, turn, connections: None };
             match self.content(&wanted, &liars, &watch::Sender::default()).await {
                 Ok(fetched) => {
                     self.adopt(&own, &fetched).await;
@@ -238,7 +262,7 @@ impl Fetcher {
                 Err(NotHere::Failed(why)) => return Err(why),
                 Err(NotHere::Taken) => {
                     let (looking, as_name) = (Arc::clone(library), own.clone());
-                    if blocking(move || Ok(looking.is_file(&as_name, size, hash))).await? {
+                    if blocking(move || Ok(looking.is_file(&as_name, told_size, hash))).await? {
                         return Ok(there(own));
                     }
                 }
@@ -263,49 +287,68 @@ impl Fetcher {
         progress: &watch::Sender<Progress>,
     ) -> Result<Fetched, NotHere> {
         let (mut kept, mut waiting) = (None, Waiting::new());
+        let (turn, mut wanting) = (&wanted.turn, wanted.turn.wanting());
         let lied = |dropped: Vec<(Holder, Failed)>| {
             let lied = dropped.into_iter().filter(|(_, why)| why.is_lie());
             locked(liars).extend(lied.map(|(holder, _)| holder));
         };
         loop {
             let known = locked(liars).iter().map(|liar| liar.fingerprint).collect();
-            match self.tried(wanted, &known, &mut kept, progress.clone()).await {
-                Ok(Some(mut fetched)) => {
-                    lied(std::mem::take(&mut fetched.dropped));
-                    return Ok(fetched);
+            let mut found = tokio::select! {
+                found = self.sources(wanted, &known, &mut kept) => found.unwrap_or_default(),
+                () = turn.given_up() => return Err(given_up().into()),
+            };
+            let mut held = None;
+            if found.is_some() {
+                wanting.is_nowhere(false);
+                let (turn, at_once) = turn.take().await;
+                if !at_once {
+                    // Others may have it by now.
+                    found = self.sources(wanted, &known, &mut kept).await.unwrap_or_default();
                 }
-                // Nobody has it yet, or the node cannot be asked just now.
-                Ok(None) => {}
-                Err(NotFetched::NoHolders { dropped, here }) => {
-                    lied(dropped);
-                    waiting.came(here);
-                }
-                Err(NotFetched::Io(error)) => match error.kind() {
-                    io::ErrorKind::AlreadyExists => return Err(NotHere::Taken),
-                    // The same was told twice, and is being fetched.
-                    io::ErrorKind::WouldBlock => waiting.for_another(),
-                    _ => return Err(of_io(&error).into()),
-                },
-                Err(NotFetched::TooLarge) => {
-                    return Err(failed("too large", "it is larger than a file may be").into());
+                held = Some(turn);
+            }
+            // Nobody has it yet, or the node cannot be asked just now.
+            if let Some(sources) = found {
+                match self.tried(wanted, sources, &known, progress.clone()).await {
+                    Ok(mut fetched) => {
+                        lied(std::mem::take(&mut fetched.dropped));
+                        turn.came();
+                        return Ok(fetched);
+                    }
+                    Err(NotFetched::NoHolders { dropped, here }) => {
+                        lied(dropped);
+                        if waiting.came(here) {
+                            turn.came();
+                        }
+                    }
+                    Err(NotFetched::Io(error)) => match error.kind() {
+                        io::ErrorKind::AlreadyExists => return Err(NotHere::Taken),
+                        // The same was told twice, and is being fetched.
+                        io::ErrorKind::WouldBlock => waiting.for_another(),
+                        _ => return Err(of_io(&error).into()),
+                    },
+                    Err(NotFetched::TooLarge) => {
+                        let why = failed("too large", "it is larger than a file may be");
+                        return Err(why.into());
+                    }
                 }
             }
-            waiting.pause().await?;
+            wanting.is_nowhere(true);
+            drop(held);
+            waiting.pause(turn).await?;
         }
     }
 
-    /// Tries once to fetch a content; `None` where there was nobody to ask. It is not shared yet.
-    pub(super) async fn tried(
+    /// Tries once to fetch a content of these. It is not shared yet.
+    async fn tried(
         &self,
         wanted: &Wanted,
+        (holders, capability): Sources,
         liars: &HashSet<Fingerprint>,
-        kept: &mut Option<Kept>,
         progress: watch::Sender<Progress>,
-    ) -> Result<Option<Fetched>, NotFetched> {
+    ) -> Result<Fetched, NotFetched> {
         let state = &self.state;
-        let Ok(Some((holders, capability))) = self.sources(wanted, liars, kept).await else {
-            return Ok(None);
-        };
         let connections = wanted.connections.clone().unwrap_or_else(|| self.connections());
         let right = self.right(wanted.hash, &capability);
         let (found, more) = mpsc::channel(1);
@@ -314,7 +357,7 @@ impl Fetcher {
         let (hash, target) = (wanted.hash, wanted.target.clone());
         let job = Job { hash, holders, right, connections, target, many };
         tokio::select! {
-            fetched = fetch::fetch(job, progress) => fetched.map(Some),
+            fetched = fetch::fetch(job, progress) => fetched,
             never = self.find_more(wanted, liars, found) => match never {},
         }
     }
@@ -343,7 +386,7 @@ impl Fetcher {
         wanted: &Wanted,
         liars: &HashSet<Fingerprint>,
         kept: &mut Option<Kept>,
-    ) -> Result<Option<(Vec<Holder>, String)>, NodeError> {
+    ) -> Result<Option<Sources>, NodeError> {
         let state = &self.state;
         let Some(token) = state.token().await? else { return Ok(None) };
         let holders = self.holders(&token, wanted, liars).await?;
@@ -418,6 +461,7 @@ fn name_of(told: &Told) -> Result<FileName, ToldFailed> {
     if name.as_str() != told.name || name.base() != told.name {
         return Err(failed("bad name", "its name has folders in it"));
     }
+    name.own_shown().map_err(|why| failed("bad name", why.to_string()))?;
     Ok(name)
 }
 
@@ -469,13 +513,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_that_another_one_takes_does_not_count() {
         let mut waiting = Waiting::new();
+        let turn = Turn::new(&Arc::new(tokio::sync::Semaphore::new(1)));
         for _ in 0..3 {
             tokio::time::advance(PATIENCE - PAUSES.1).await;
             waiting.for_another();
         }
-        waiting.pause().await.unwrap();
+        waiting.pause(&turn).await.unwrap();
         tokio::time::advance(PATIENCE).await;
-        assert_eq!(waiting.pause().await.unwrap_err().code, "no holders");
+        assert_eq!(waiting.pause(&turn).await.unwrap_err().code, "no holders");
     }
 
     #[test]

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::told::{
-    Fetcher, NAMES_TRIED, NotHere, PAUSES, Told, ToldFailed, ToldFetched, Wanted, failed, locked,
-    numbered, of_io,
+    Fetcher, NAMES_TRIED, NotHere, PAUSES, Told, ToldFailed, ToldFetched, Wanted, failed, given_up,
+    locked, numbered, of_io,
 };
+use super::turns::Turn;
 use crate::assembly::Assembly;
 use crate::blocking::blocking;
 use crate::content::{ContentHash, Outline};
@@ -40,6 +41,7 @@ struct Fetching {
     name: FileName,
     liars: Arc<Mutex<Vec<Holder>>>,
     connections: Arc<Connections>,
+    turn: Arc<Turn>,
 }
 
 impl FetchFiles for Fetching {
@@ -67,14 +69,15 @@ impl FetchFiles for Fetching {
         }
         let (hash, size) = (entry.hash, Some(entry.size));
         let connections = Some(Arc::clone(&self.connections));
-        let wanted = Wanted { hash, size, target, many: true, connections };
+        let turn = Arc::clone(&self.turn);
+        let wanted = Wanted { hash, size, target, many: true, turn, connections };
         self.fetcher.content(&wanted, &self.liars, &progress).await.map_err(final_of)
     }
 
     fn came(&self, entry: &Entry, outline: &Arc<Outline>) {
         if let Ok(whole) = self.name.child_path(&entry.path) {
-            let path = self.assembly.path(&entry.path);
-            self.fetcher.state.library.share_early(whole, path, Arc::clone(outline));
+            let at = (Arc::clone(&self.assembly), entry.path.clone());
+            self.fetcher.state.library.share_early(whole, at, Arc::clone(outline));
         }
     }
 }
@@ -96,13 +99,17 @@ enum Named {
 }
 
 impl Fetcher {
-    pub(super) async fn fetch_folder(&self, told: &Told) -> Result<ToldFetched, ToldFailed> {
+    pub(super) async fn fetch_folder(
+        &self,
+        told: &Told,
+        turn: &Arc<Turn>,
+    ) -> Result<ToldFetched, ToldFailed> {
         let name = name_of(told)?;
-        let assembly = match self.assembly(told.hash).await? {
+        let assembly = match self.assembly(told.hash, turn).await? {
             Begun::Here(name) => return Ok(there(told, name)),
             Begun::Assembly(assembly) => assembly,
         };
-        let fetched = self.assembled(told, &name, &assembly).await;
+        let fetched = self.assembled(told, &name, &assembly, turn).await;
         if fetched.is_err() {
             // It is not tried again. Whoever comes back is told, and begins anew.
             blocking(move || {
@@ -115,7 +122,7 @@ impl Fetcher {
     }
 
     /// Where it is put together, unless it is there. Nobody else is at it then.
-    async fn assembly(&self, hash: ContentHash) -> Result<Begun, ToldFailed> {
+    async fn assembly(&self, hash: ContentHash, turn: &Turn) -> Result<Begun, ToldFailed> {
         let mut pause = PAUSES.0;
         loop {
             let library = Arc::clone(&self.state.library);
@@ -125,12 +132,20 @@ impl Fetcher {
                     Assembly::clear(library.path(), hash);
                     Ok(Begun::Here(name))
                 }
-                None => Ok(Begun::Assembly(Arc::new(Assembly::open(library.path(), hash)?))),
+                None => {
+                    let assembly = Assembly::open(library.path(), hash)?.keeping_free();
+                    Ok(Begun::Assembly(Arc::new(assembly)))
+                }
             };
             match blocking(opening).await {
                 // The same folder was told twice, and is being fetched.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sleep(pause).await;
+                    let mut wanting = turn.wanting();
+                    wanting.is_nowhere(true);
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = turn.given_up() => return Err(given_up()),
+                    }
                     pause = (pause * 3 / 2).min(PAUSES.1);
                 }
                 begun => return Ok(begun?),
@@ -143,13 +158,14 @@ impl Fetcher {
         told: &Told,
         name: &FileName,
         assembly: &Arc<Assembly>,
+        turn: &Arc<Turn>,
     ) -> Result<ToldFetched, ToldFailed> {
         let number = match self.first_name(told, assembly, name).await? {
             Named::Free(number) => number,
             Named::Itself(own) => return Ok(there(told, own)),
         };
         let liars = Arc::default();
-        let manifest = Arc::new(self.list(told, assembly, &liars).await?);
+        let manifest = Arc::new(self.list(told, assembly, &liars, turn).await?);
         let own = numbered(name, number, true)?;
         for entry in manifest.entries() {
             own.child_path(&entry.path).map_err(|why| failed("bad name", why.to_string()))?;
@@ -161,6 +177,7 @@ impl Fetcher {
             name: early.name.clone(),
             liars: Arc::clone(&liars),
             connections: self.connections(),
+            turn: Arc::clone(turn),
         };
         let gathered = gather(assembly, &manifest, watch::Sender::default(), fetching).await?;
         let own = self.finish(assembly, &manifest, name, number).await?;
@@ -206,6 +223,7 @@ impl Fetcher {
         told: &Told,
         assembly: &Arc<Assembly>,
         liars: &Arc<Mutex<Vec<Holder>>>,
+        turn: &Arc<Turn>,
     ) -> Result<Manifest, ToldFailed> {
         let hash = told.hash;
         let read = |assembly: &Arc<Assembly>| {
@@ -215,9 +233,11 @@ impl Fetcher {
         let list = match read(assembly).await? {
             Some(list) => list,
             None => {
-                let target = assembly.list_target();
+                let target = assembly.list_target()?;
                 // It is small, and nobody can begin without it: nobody waits for others.
-                let wanted = Wanted { hash, size: None, target, many: false, connections: None };
+                let turn = Arc::clone(turn);
+                let (size, many, connections) = (None, false, None);
+                let wanted = Wanted { hash, size, target, many, turn, connections };
                 self.content(&wanted, liars, &watch::Sender::default()).await.map_err(final_of)?;
                 let list = read(assembly).await?;
                 list.ok_or_else(|| failed("cannot write", "the list of its files is gone"))?
@@ -241,7 +261,7 @@ impl Fetcher {
         let (library, assembly) = (Arc::clone(&self.state.library), Arc::clone(assembly));
         let entry = entry.clone();
         let copying = move || {
-            let content = library.content(entry.hash);
+            let content = library.own_content(entry.hash);
             let Some((file, _)) = content.filter(|(_, outline)| outline.size() == entry.size)
             else {
                 return Ok(None);
@@ -298,10 +318,10 @@ fn name_of(told: &Told) -> Result<FileName, ToldFailed> {
     }
     let text = told.name.strip_suffix('/').unwrap_or(&told.name);
     let name = FileName::new(text).map_err(|why| failed("bad name", why.to_string()))?;
-    if name.as_str() != text || name.base() != text || text.starts_with('.') {
-        return Err(failed("bad name", "its name has folders in it, or is hidden"));
+    if name.as_str() != text || name.base() != text {
+        return Err(failed("bad name", "its name has folders in it"));
     }
-    Ok(name)
+    name.own_shown().map_err(|why| failed("bad name", why.to_string()))
 }
 
 fn next(number: u32) -> Result<u32, ToldFailed> {

@@ -1,20 +1,21 @@
 //! Fetching what a group is told of: for `join --fetch` as a small peer of its own, which shares it with the other members, and for
 //! a peer that follows a group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use tertulia_client::{Seq, Target};
 use tertulia_files::content::ContentHash;
 use tertulia_files::identity::Identity;
-use tertulia_files::service::{self, PEER_PORT, PeerOptions, RunningPeer, Told, ToldFetched};
+use tertulia_files::service::{self, PEER_PORT, PeerOptions, RunningPeer, Told, ToldFetched, Turn};
 use tertulia_wire::file::FileBody;
 use tertulia_wire::text::{elapsed_text, size_text};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, interval};
 
 use super::files::short;
 use super::peer::KeptLogins;
@@ -22,10 +23,17 @@ use crate::cli::JoinArgs;
 use crate::failure::Failure;
 use crate::peers::PeerState;
 
-/// Files that are fetched or wait for it; with the programs of `--exec`, not more than a member may be at work on.
-const WAITING_MAX: usize = 48;
+/// Files that are looked for or fetched; with the programs of `--exec`, not more than a member may be at work on.
+const UNDER_WAY_MAX: usize = 48;
+/// Files that are not looked for yet, since so many others are; beyond that the group is read no further.
+const WAITING_MAX: usize = 4_096;
 /// Files that are fetched at once.
 const AT_ONCE: usize = 4;
+/// Where others wait to be looked for, what nobody has is given up after so long: whoever is there has said so by then. The
+/// more wait, the sooner.
+const PATIENCE_WHEN_FULL: Duration = Duration::from_secs(5);
+/// How often it is looked whether something is to be given up.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What came of a file.
 pub enum Got {
@@ -67,8 +75,9 @@ pub struct Fetcher {
 pub struct Fetches {
     fetcher: service::Fetcher,
     running: JoinSet<(Seq, Got)>,
-    /// What is under way: an open one is delivered again when the member comes back.
-    under_way: BTreeSet<Seq>,
+    under_way: BTreeMap<Seq, Arc<Turn>>,
+    /// What comes when something of that has ended.
+    waiting: VecDeque<(Seq, FileBody)>,
     turns: Arc<Semaphore>,
 }
 
@@ -83,6 +92,8 @@ impl Fetcher {
         let options = PeerOptions {
             folder: folder.to_owned(),
             cache: state.hashes(),
+            // Whoever fetches for a group has said nothing of what else lies there.
+            given: Some(state.given()),
             identity: Arc::new(identity),
             listen: args.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: PEER_PORT,
@@ -116,43 +127,80 @@ impl Fetches {
         Self {
             fetcher,
             running: JoinSet::new(),
-            under_way: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            waiting: VecDeque::new(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
     /// Whether one more may be started.
     pub fn has_room(&self) -> bool {
-        self.under_way.len() < WAITING_MAX
+        self.waiting.len() < WAITING_MAX
     }
 
-    /// Starts one, unless it is under way already.
+    /// Starts one, unless it is under way already: an open one is delivered again when the member comes back.
     pub fn start_one(&mut self, seq: Seq, file: FileBody) {
-        if !self.under_way.insert(seq) {
+        let is_waiting = || self.waiting.iter().any(|(other, _)| *other == seq);
+        if self.under_way.contains_key(&seq) || is_waiting() {
             return;
         }
-        let (fetcher, turns) = (self.fetcher.clone(), Arc::clone(&self.turns));
-        let FileBody { name, size, hash } = file;
-        let told = Told { name, size, hash: ContentHash(hash) };
-        let shown = short(&told.hash.to_string()).to_owned();
-        self.running.spawn(async move {
-            // The semaphore is never closed.
-            let _turn = turns.acquire().await;
-            let started = Instant::now();
-            let got = match fetcher.fetch(&told).await {
-                Ok(fetched) => Got::Here(text_of(&told, &fetched, started)),
-                Err(why) => Got::Failed { code: why.code, text: why.message, hash: shown },
-            };
-            (seq, got)
-        });
+        self.waiting.push_back((seq, file));
+        self.start_waiting();
+    }
+
+    fn start_waiting(&mut self) {
+        while self.under_way.len() < UNDER_WAY_MAX
+            && let Some((seq, file)) = self.waiting.pop_front()
+        {
+            let (fetcher, turn) = (self.fetcher.clone(), Turn::new(&self.turns));
+            self.under_way.insert(seq, Arc::clone(&turn));
+            let FileBody { name, size, hash } = file;
+            let told = Told { name, size, hash: ContentHash(hash) };
+            let shown = short(&told.hash.to_string()).to_owned();
+            self.running.spawn(async move {
+                let started = Instant::now();
+                let got = match fetcher.fetch(&told, &turn).await {
+                    Ok(fetched) => Got::Here(text_of(&told, &fetched, started)),
+                    Err(why) => Got::Failed { code: why.code, text: why.message, hash: shown },
+                };
+                (seq, got)
+            });
+        }
+    }
+
+    /// Gives up what nobody has had for the longest, for as many as wait. So what somebody makes up holds up neither files nor
+    /// what is said.
+    fn make_room(&self) {
+        let crowd = u32::try_from(self.waiting.len() / UNDER_WAY_MAX).unwrap_or(u32::MAX);
+        let patience = PATIENCE_WHEN_FULL / crowd.saturating_add(1);
+        // Those that are ending make room already.
+        let (ending, others): (Vec<_>, Vec<_>) =
+            self.under_way.values().partition(|turn| turn.is_ending());
+        let mut nowhere: Vec<(Instant, &Arc<Turn>)> = others
+            .into_iter()
+            .filter_map(|turn| Some((turn.nobody_since()?, turn)))
+            .filter(|(since, _)| since.elapsed() >= patience)
+            .collect();
+        nowhere.sort_by_key(|(since, _)| *since);
+        let needed = self.waiting.len().saturating_sub(ending.len());
+        nowhere.into_iter().take(needed).for_each(|(_, turn)| turn.give_up());
     }
 
     /// The next one that has ended; `None` while none runs. May be dropped before it is done.
     pub async fn next(&mut self) -> Option<(Seq, Got)> {
+        let mut look = interval(LOOK_AGAIN);
         loop {
-            match self.running.join_next().await? {
+            let ended = tokio::select! {
+                ended = self.running.join_next() => ended?,
+                _ = look.tick(), if !self.waiting.is_empty() => {
+                    self.make_room();
+                    continue;
+                }
+            };
+            match ended {
                 Ok((seq, got)) => {
                     self.under_way.remove(&seq);
+                    self.start_waiting();
                     return Some((seq, got));
                 }
                 Err(error) => tracing::error!("a file's task: {error}"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use tertulia_files::content::ContentHash;
 use tertulia_files::fetch::{
-    self, Connections, Durable, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
+    self, Connections, Failed, Fetched, Holder, Job, NotFetched, Progress, Target,
 };
 use tertulia_files::identity::Identity;
 use tertulia_files::names::FileName;
@@ -189,8 +189,9 @@ async fn get_file(job: GetJob<'_>, force: bool, out: &mut Output) -> Result<(), 
     // Who calls it a folder has the content, too, but is not who to ask first.
     sources.holders.sort_by_key(says_folder);
     let holders = sources.holders;
+    let folder = place.folder.clone();
     let target = target(place, asked, &holders, force)?;
-    let (name, path) = (target.name.clone(), target.folder.join(target.name.base()));
+    let (name, path) = (target.name.clone(), folder.join(target.name.base()));
     let size = holders.first().map_or(0, |holder| holder.size);
     let bar = bar(size, name.base(), out);
     let (progress, told) = watch::channel(Progress::default());
@@ -354,14 +355,15 @@ fn target(place: Place, asked: &str, holders: &[Holder], replace: bool) -> Resul
     let own = || {
         // What it was asked for by, where a holder calls it so; else what the first one with a fit name calls it.
         let names = || holders.iter().filter_map(|holder| FileName::new(&holder.name).ok());
-        let name = names()
+        let fit = || names().filter(|name| name.own_shown().is_ok());
+        let name = fit()
             .find(|name| name.as_str() == asked || name.base() == asked)
-            .or_else(|| names().next());
-        let name = name.ok_or_else(|| {
+            .or_else(|| fit().next());
+        let name = name.and_then(|name| name.own_shown().ok());
+        name.ok_or_else(|| {
             let text = "what its holders call it is not fit to be a file's name here; say -o PATH";
             Failure::failed("BAD_NAME", text)
-        })?;
-        Ok::<_, Failure>(name.own())
+        })
     };
     let Place { folder, name, as_folder } = place;
     if let Some(name) = name.as_ref().filter(|_| as_folder) {
@@ -370,7 +372,8 @@ fn target(place: Place, asked: &str, holders: &[Holder], replace: bool) -> Resul
         return Err(Failure::failed("NO_FOLDER", text));
     }
     let name = name.map_or_else(own, Ok)?;
-    Ok(Target { folder, name, replace, durable: Durable::Now })
+    let path = folder.join(name.base());
+    Target::in_folder(&folder, name, replace).map_err(|error| failure(error.into(), &path))
 }
 
 /// Who was given up, for people.

@@ -175,7 +175,7 @@ async fn list(
         holders: job.sources.holders.iter().filter(|holder| is_small(holder)).cloned().collect(),
         right: Arc::clone(&job.right),
         connections: Arc::clone(&job.connections),
-        target: assembly.list_target(),
+        target: assembly.list_target()?,
         many: None,
     };
     let fetched = fetch::fetch(job, watch::Sender::default()).await?;
@@ -262,8 +262,7 @@ fn name(job: &GetJob<'_>) -> Result<FileName, Failure> {
         names.filter_map(|holder| FileName::new(holder.name.trim_end_matches('/')).ok());
     let asked = job.asked.trim_end_matches('/');
     let name = names.clone().find(|name| name.as_str() == asked).or_else(|| names.next());
-    let name = name.map(|name| name.own()).filter(|name| !name.as_str().starts_with('.'));
-    name.ok_or_else(|| {
+    name.and_then(|name| name.own_shown().ok()).ok_or_else(|| {
         let text = "what its holders call it is not fit to be a folder's name here; say -o PATH";
         Failure::failed("BAD_NAME", text)
     })

@@ -35,7 +35,17 @@ use tertulia_wire::safe::make_safe;
 use crate::cli::{Cli, Command, NodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, error_line};
-use crate::{logins, peers, state};
+use crate::{logins, open_files, peers, state};
+
+/// Whether it has more open at once than some systems allow at first. Others leave the limit as it is: programs that they run
+/// would inherit it.
+const fn opens_many(command: &Command) -> bool {
+    match command {
+        Command::Serve(_) | Command::Peer(_) | Command::Files(_) => true,
+        Command::Join(args) => args.fetch.is_some(),
+        _ => false,
+    }
+}
 
 /// Runs the command.
 pub async fn run(mut cli: Cli) -> Outcome {
@@ -60,6 +70,9 @@ pub async fn run(mut cli: Cli) -> Outcome {
     let target = target(args, &cli.command)?;
     let mut out = Output::new(&cli.common);
     let out = &mut out;
+    if opens_many(&cli.command) {
+        open_files::raise_limit();
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&args, out).await,
         Command::Serve(args) => serve::run(&args, out).await,

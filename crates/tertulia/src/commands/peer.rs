@@ -79,6 +79,7 @@ pub async fn run(
     let options = PeerOptions {
         folder: folder.clone(),
         cache: state.hashes(),
+        given: None,
         identity: Arc::new(identity),
         listen: args.listen.or(file.listen).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         port,

@@ -178,6 +178,10 @@ async fn save_folder(peer: &mut OwnPeer, path: &Path, out: &Output) -> Result<Sa
     let looked = tokio::task::spawn_blocking(looking).await;
     let looked = looked.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     let (folder, found) = looked.map_err(|error| Failure::io(&doing, &error))?;
+    if let Some((name, error)) = found.unread {
+        // Without it, it would be another folder than the one that is meant.
+        return Err(Failure::io(&format!("cannot read {name} in {shown}"), &error));
+    }
     if found.left_out_count > 0 {
         let named: Vec<_> =
             found.left_out.iter().map(|(name, why)| format!("{name} ({why})")).collect();

@@ -5,7 +5,6 @@ use std::io::{ErrorKind, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tertulia_server::{CannotListen, Config, Endpoints, Node, Notice, StartError};
 use tertulia_wire::safe::make_safe;
@@ -30,7 +29,6 @@ pub async fn run(args: &ServeArgs, out: &mut Output) -> Outcome {
     let config = settings::config(args)?;
     // Before anybody can know that the node is there: a SIGHUP that nobody listens for would end it.
     let mut hangups = Hangups::listen(config.tls.is_some())?;
-    raise_file_limit();
     let folder = Folder::take(&config.data)?;
     let (to_printer, notices) = mpsc::channel(NOTICES_MAX);
     let mut node = Node::start(config.clone(), to_printer).await.map_err(refused)?;
@@ -68,15 +66,6 @@ async fn reload(node: &Node, log_format: LogFormat) {
         (Ok(line), LogFormat::Json) => tracing::info!("{line}"),
         (Ok(line), LogFormat::Text) => crate::output::error_line(&line),
         (Err(line), _) => trouble(&make_safe(&line, usize::MAX), log_format),
-    }
-}
-
-/// A connection is an open file, and many systems begin with 1,024: takes as many as this user may have.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Folders as a whole: saved, found as one, fetched as one or not at all, told to a group; and lists that somebody made up.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -13,7 +15,7 @@ use tertulia_wire::sharing::{FileHeld, FolderHeld};
 use crate::files::{Sharer, content, read};
 use crate::files_group::{GROUP, account, as_it_stands, fetching, folder, missing, tell, teller};
 use crate::files_scripted::Account;
-use crate::support::{Node, Running, object};
+use crate::support::{Ended, Node, Running, User, object};
 
 /// The files below a folder.
 fn names(root: &Path) -> Vec<String> {
@@ -394,4 +396,56 @@ fn who_calls_a_file_a_folder_keeps_nobody_from_getting_it() {
         }
         std::fs::remove_file(ana.folder.join(name)).unwrap();
     }
+}
+
+#[test]
+fn a_folder_of_more_folders_than_open_files_is_saved_and_shared_whole() {
+    const FOLDERS: usize = 400;
+    let node = Node::start();
+    // However many its programs ask for, they may have no more open.
+    let ana = Sharer::start_by(User::with_files(200), &node, "0");
+    ana.log_in("ana");
+    let many = ana.user.home.path().join("Muchas");
+    for number in 0..FOLDERS {
+        make(&many.join(number.to_string()), &[("a.txt", number.to_string().into_bytes())]);
+    }
+    let saved = ana.files(&["save", many.to_str().unwrap()]).expect(0);
+    let (said, noted) = (saved.stdout(), saved.stderr());
+    assert!(said.contains(&format!(" in {FOLDERS} files ")) && noted.is_empty(), "{said}{noted}");
+    // Whoever looks through all of it finds all of it.
+    let ana = Sharer::start_by(
+        {
+            let Sharer { user, mut peer, .. } = ana;
+            peer.end_by(Signal::TERM, 0);
+            user
+        },
+        &node,
+        "0",
+    );
+    ana.peer.notes(&format!("shares {FOLDERS} files"));
+    ana.finds("Muchas/", 1);
+}
+
+#[test]
+fn a_folder_of_which_something_cannot_be_read_is_not_saved() {
+    let node = Node::start();
+    let ana = Sharer::start(&node, "0");
+    ana.log_in("ana");
+    let viaje = ana.user.home.path().join("Viaje");
+    make(&viaje, &files());
+    let closed = viaje.join("mapas/a");
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(&closed, mode(0)).unwrap();
+    // Root reads everything: somebody else saves it then, by the running peer.
+    let mut command = ana.user.command(&["files", "save", viaje.to_str().unwrap(), "--json"]);
+    command.args(["--peer", &ana.address]);
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(ana.user.home.path(), mode(0o755)).unwrap();
+        command.uid(65_534).gid(65_534).env("HOME", "/nonexistent");
+    }
+    let refused = Ended(command.output().unwrap()).expect(1);
+    let error = &object(&refused.stderr())["error"];
+    assert!(error["message"].as_str().unwrap().contains("mapas/a in "), "{error}");
+    assert_eq!(std::fs::read_dir(&ana.folder).unwrap().count(), 0);
+    std::fs::set_permissions(&closed, mode(0o755)).unwrap();
 }

@@ -7,13 +7,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tertulia_client::{Sender, SenderOptions, Target};
 use tertulia_files::content::ContentHash;
+use tertulia_files::pieces::PieceSet;
 use tertulia_wire::file::FileBody;
 use tertulia_wire::text::size_text;
 
 use crate::files::{Sharer, content, read};
+use crate::files_hostile::holders;
 use crate::files_scripted::{Account, PIECE};
 use crate::programs::Program;
-use crate::support::{Node, Running, User};
+use crate::support::{Node, Running, User, object};
 
 const PASSWORD: &str = "correct horse\n";
 pub const GROUP: &str = "obras";
@@ -211,15 +213,23 @@ fn large_file_and_no_space() {
 
 /// Tells the group of a file that somebody made up; the entry's number.
 pub fn tell(node: &Node, name: &str, size: u64, hash: [u8; 32]) -> Result<u64, String> {
+    tell_all(node, &[FileBody { size, hash, name: name.to_owned() }])
+}
+
+/// The same of several; the last one's number.
+fn tell_all(node: &Node, files: &[FileBody]) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let target = Target::new(node.native.clone());
         let options = SenderOptions { receipts: false, files: true, ..SenderOptions::default() };
         let sender = Sender::open(&target, GROUP, "evil", options).await.unwrap();
-        let file = FileBody { size, hash, name: name.to_owned() };
         let told = async {
-            let sent = sender.tell_file(&file).await.map_err(|error| error.to_string())?;
-            sent.stored().await.map_err(|error| error.to_string())
+            let mut last = Err("none".to_owned());
+            for file in files {
+                let sent = sender.tell_file(file).await.map_err(|error| error.to_string())?;
+                last = sent.stored().await.map_err(|error| error.to_string());
+            }
+            last
         };
         tokio::time::timeout(crate::support::WITHIN, told).await.unwrap()
     })
@@ -236,6 +246,8 @@ fn what_is_made_up_is_refused_or_waits_and_holds_nothing_up() {
         ("/etc/passwd", "bad name"),
         ("..", "bad name"),
         ("nul", "bad name"),
+        (".bash_profile", "bad name"),
+        (".ssh/", "bad name"),
         ("a\u{202e}txt.exe", "bad name"),
     ] {
         let seq = tell(&node, name, 4, [7; 32]).unwrap();
@@ -260,6 +272,109 @@ fn what_is_made_up_is_refused_or_waits_and_holds_nothing_up() {
     std::fs::write(ana.folder.join("nada.bin"), "hola").unwrap();
     member.notes("got nada.bin");
     assert_eq!(read(&folder(&luis, "luis").join("nada.bin")), b"hola");
+}
+
+#[test]
+fn what_lies_where_a_member_fetches_to_is_its_own() {
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let to = folder(&luis, "luis");
+    std::fs::create_dir_all(to.join("cartas")).unwrap();
+    std::fs::write(to.join("mio.txt"), "mine").unwrap();
+    std::fs::write(to.join("cartas/mia.txt"), "mine, too").unwrap();
+    std::fs::write(to.join("acta.txt"), "acta").unwrap();
+    let mut member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    let ana = teller(&node);
+    for (name, text) in [("plano.txt", "plano"), ("acta.txt", "acta")] {
+        let path = ana.own_file(name, text.as_bytes());
+        ana.files(&["save", &path, "--group", GROUP, "--node", &node.native]).expect(0);
+        // What was fetched is shared, and so is what was there and is what was told.
+        let found = holders(&ana, name, 2);
+        assert_eq!(found["holders"], serde_json::json!(["ana", "luis"]));
+    }
+    for command in [&["search", "mi", "--json"][..], &["search", "cartas", "--json"]] {
+        assert_eq!(ana.files(command).expect(0).objects(), [Value::Null; 0], "{command:?}");
+    }
+    let hash = ContentHash::of(b"mine").to_string();
+    let refused = ana.files(&["get", &hash, "--json"]).expect(1);
+    assert_eq!(object(&refused.stderr())["error"]["code"], "NO_HOLDERS");
+    // In another life, too.
+    member.end_by(rustix::process::Signal::TERM, 0);
+    holders(&ana, "plano.txt", 1);
+    let member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    holders(&ana, "plano.txt", 2);
+    assert_eq!(ana.files(&["search", "mi", "--json"]).expect(0).objects(), [Value::Null; 0]);
+}
+
+#[test]
+fn many_files_that_nobody_has_hold_up_neither_others_nor_the_chat() {
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    // More than are looked for at once, and more than a member may be at work on.
+    let made_up = |number: usize| {
+        let hash = ContentHash::of(&number.to_le_bytes()).0;
+        // Folders wait in the same way.
+        let slash = if number.is_multiple_of(2) { "/" } else { "" };
+        FileBody { size: 4, hash, name: format!("nada {number}{slash}") }
+    };
+    let last = tell_all(&node, &(0..70).map(made_up).collect::<Vec<_>>()).unwrap();
+    let ana = teller(&node);
+    let path = ana.own_file("acta.txt", b"hola");
+    let args = ["save", &path, "--group", GROUP, "--json", "--timeout", "30s"];
+    let receipt = ana.files(&[&args[..], &["--node", &node.native]].concat());
+    let receipt = receipt.expect(0).objects().pop().unwrap();
+    assert_eq!(receipt["confirmed"], 1, "{receipt}");
+    let sent = node.run(&["send", GROUP, "seguimos", "--json"]).expect(0).objects().remove(0);
+    assert_eq!(sent["confirmed"], 1, "{sent}");
+    // As many as had to make room, those that were told first; the others are still looked for.
+    let failed = |number: u64| missing(&as_it_stands(&node, number))[0].1 == "failed no holders";
+    let given_up: Vec<u64> = (last - 69..=last).filter(|number| failed(*number)).collect();
+    assert!(!given_up.is_empty() && given_up.len() < 40, "{given_up:?}");
+}
+
+#[test]
+fn a_member_that_is_killed_while_it_fetches_goes_on_from_what_it_has() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let luis = account(&node, "luis");
+    let mut member = fetching(&node, &luis, "luis");
+    member.notes("joined");
+    let to = folder(&luis, "luis");
+    // Who has it gives two pieces of five, and the member waits for the others.
+    let bytes = content(4 * PIECE + 9);
+    let mut only = PieceSet::none(5);
+    assert!(only.insert(0) && only.insert(3));
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    runtime.block_on(eva.share_some("plano.bin", &bytes, only));
+    let hash = ContentHash::of(&bytes);
+    let seq = tell(&node, "plano.bin", bytes.len() as u64, hash.0).unwrap();
+    let part = to.join(format!(".tertulia-{}.part", &hash.to_string()[..32]));
+    let has = |number: usize| {
+        let piece = number * PIECE..(number + 1) * PIECE;
+        std::fs::read(&part).is_ok_and(|found| found.get(piece.clone()) == bytes.get(piece))
+    };
+    let until = std::time::Instant::now() + crate::support::WITHIN;
+    while !(has(0) && has(3)) {
+        assert!(std::time::Instant::now() < until, "nothing has come");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    member.signal(rustix::process::Signal::KILL);
+    member.end();
+    assert!(part.exists() && !to.join("plano.bin").exists());
+    let member = fetching(&node, &luis, "luis");
+    member.notes("back in");
+    let ana = teller(&node);
+    std::fs::write(ana.folder.join("plano.bin"), &bytes).unwrap();
+    let noted = member.notes(&format!("#{seq} got plano.bin"));
+    assert!(noted.contains("2.0 MiB were here"), "{noted}");
+    assert!(read(&to.join("plano.bin")) == bytes);
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1, "nothing is left beside it");
+    let receipt = node.run(&["receipt", GROUP, &seq.to_string(), "--wait", "20s", "--json"]);
+    assert_eq!(receipt.expect(0).objects()[0]["confirmed"], 1);
 }
 
 #[test]

@@ -142,11 +142,20 @@ fn without_an_honest_holder_nothing_is_written_under_the_name() {
         hash: ContentHash::of(name.as_bytes()).to_string(),
         folder: None,
     };
-    let names = ["../../evil.sh", "/etc/evil", "C:\\evil", "nul", "..", ".tertulia-evil.part"];
+    let names = [
+        "../../evil.sh",
+        "/etc/evil",
+        "C:\\evil",
+        "nul",
+        "..",
+        ".tertulia-evil.part",
+        ".bash_profile",
+        "a/.profile-evil",
+    ];
     let files =
         names.map(|name| held(name, 4)).into_iter().chain([held("huge", u64::MAX)]).collect();
     runtime.block_on(eva.announce(Fingerprint([9; 32]), 9, files, Vec::new()));
-    luis.finds("evil", 4);
+    luis.finds("evil", 5);
     for name in names {
         let hash = ContentHash::of(name.as_bytes()).to_string();
         let refused = luis.files(&["get", &hash, "--json"]).expect(1);
@@ -272,6 +281,64 @@ fn nobody_waits_for_ever_on_who_has_some_only() {
         "{got}"
     );
     assert_eq!(read(&to), bytes);
+}
+
+#[test]
+fn who_sends_an_outline_byte_by_byte_is_silent_and_the_next_one_is_asked() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let (ana, luis) = (Sharer::start(&node, "0"), Sharer::start(&node, "0"));
+    ana.log_in("ana");
+    luis.log_in("luis");
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    let bytes = content(2 * PIECE + 9);
+    runtime.block_on(eva.share_dripping("gotas.bin", &bytes));
+    luis.finds("gotas", 1);
+    let to = luis.user.home.path().join("gotas.bin");
+    let refused = luis.files(&["get", "gotas.bin", "-o", to.to_str().unwrap(), "--json"]).expect(1);
+    let error = &object(&refused.stderr())["error"];
+    assert_eq!(error["code"], "NO_HOLDERS", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("sends nothing"), "{error}");
+    std::fs::write(ana.folder.join("gotas.bin"), &bytes).unwrap();
+    holders(&luis, "gotas", 2);
+    let got = get(&luis, "gotas.bin", &to);
+    assert_eq!(got["dropped"], serde_json::json!([]), "it was not waited for: {got}");
+    assert_eq!(read(&to), bytes);
+}
+
+#[test]
+fn those_who_are_silent_hide_nobody_however_many_they_are() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let (ana, luis) = (Sharer::start(&node, "0"), Sharer::start(&node, "0"));
+    ana.log_in("ana");
+    luis.log_in("luis");
+    let (small, large) = (b"hola".to_vec(), content(2 * PIECE + 9));
+    let files = [("chica.txt", small), ("grande.bin", large)];
+    let mut silent = Vec::new();
+    // As many as are asked at once, of both; an account has only so many peers.
+    for number in 0..32 {
+        if number % 8 == 0 {
+            let name = format!("eva{}", number / 8);
+            silent.push(runtime.block_on(Account::new(&node, &name)));
+        }
+        let (name, bytes) = &files[number % 2];
+        let account = silent.last().unwrap();
+        runtime.block_on(account.share_silently(name, bytes));
+    }
+    for (name, bytes) in &files {
+        std::fs::write(ana.folder.join(name), bytes).unwrap();
+        // Whoever came last is asked last.
+        holders(&luis, name, 5);
+    }
+    let to = |name: &str| luis.user.home.path().join(name);
+    let got = files.each_ref().map(|(name, _)| {
+        luis.user.spawn(&["files", "get", name, "-o", to(name).to_str().unwrap()])
+    });
+    for (mut got, (name, bytes)) in got.into_iter().zip(&files) {
+        assert!(got.end().success(), "{name}: {}", got.all_noted());
+        assert_eq!(read(&to(name)), *bytes, "{name}");
+    }
 }
 
 #[test]

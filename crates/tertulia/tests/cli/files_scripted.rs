@@ -45,6 +45,8 @@ struct Scripted {
     given: Mutex<Vec<usize>>,
     /// It takes the first capability this often; then it says that its time is over. With 0 it never answers.
     takes: usize,
+    /// It sends the values of its outline one byte at a time, each so long after the one before.
+    drips: Option<Duration>,
     /// The capabilities that it was shown, and how often.
     shown: Mutex<Vec<(String, usize)>>,
 }
@@ -75,6 +77,16 @@ impl Scripted {
         }
         Ok(())
     }
+}
+
+/// An outline in as many parts as it has bytes.
+fn drops(part: Part) -> Vec<Part> {
+    let Part::Outline(outline) = part else { return vec![part] };
+    let of = |at: usize| {
+        let values = outline.values.slice(at..=at);
+        Part::Outline(proto::Outline { values, ..outline.clone() })
+    };
+    (0..outline.values.len()).map(of).collect()
 }
 
 /// So that the test can look at it.
@@ -126,11 +138,20 @@ impl Peer for Shared {
             let content = read.content[begin..end].to_vec().into();
             Part::Piece(proto::Piece { number, content })
         });
+        let drips = peer.drips;
+        let parts = parts
+            .into_iter()
+            .flat_map(|part| if drips.is_some() { drops(part) } else { vec![part] });
+        let parts: Vec<Part> = parts.collect();
         let replies = parts
             .into_iter()
             .chain(pieces)
             .map(move |part| Ok(PiecesReply { part: Some((peer.bend)(&peer.outline, part)) }));
-        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+        let replies = tokio_stream::iter(replies).then(move |reply| async move {
+            tokio::time::sleep(drips.unwrap_or_default()).await;
+            reply
+        });
+        Ok(Response::new(Box::pin(replies)))
     }
 
     async fn have(&self, _: Request<HaveRequest>) -> Result<Response<HaveReply>, Status> {
@@ -223,22 +244,29 @@ impl Account {
 
     /// A peer of this account that has a content, and bends what it sends; it ends with the runtime.
     pub async fn share(&self, name: &str, content: &[u8], bend: Bend) -> Given {
-        self.serve(name, content, bend, None, usize::MAX).await
+        self.serve(name, content, bend, None, (usize::MAX, None)).await
+    }
+
+    /// One that sends a byte of its outline a second.
+    pub async fn share_dripping(&self, name: &str, content: &[u8]) -> Given {
+        let drips = Some(Duration::from_secs(1));
+        self.serve(name, content, Box::new(|_, part| part), None, (usize::MAX, drips)).await
     }
 
     /// One that takes every question and answers none.
     pub async fn share_silently(&self, name: &str, content: &[u8]) -> Given {
-        self.serve(name, content, Box::new(|_, part| part), None, 0).await
+        self.serve(name, content, Box::new(|_, part| part), None, (0, None)).await
     }
 
     /// One that takes the first capability a few times only, as if it were slow and the capability's time over then.
     pub async fn share_slowly(&self, name: &str, content: &[u8], takes: usize) -> Given {
-        self.serve(name, content, Box::new(|_, part| part), None, takes).await
+        self.serve(name, content, Box::new(|_, part| part), None, (takes, None)).await
     }
 
     /// One that says that it is fetching a content, and has these pieces of it.
     pub async fn share_some(&self, name: &str, content: &[u8], only: PieceSet) -> Given {
-        self.serve(name, content, Box::new(|_, part| part), Some(only), usize::MAX).await
+        let always = (usize::MAX, None);
+        self.serve(name, content, Box::new(|_, part| part), Some(only), always).await
     }
 
     async fn serve(
@@ -247,7 +275,7 @@ impl Account {
         content: &[u8],
         bend: Bend,
         only: Option<PieceSet>,
-        takes: usize,
+        (takes, drips): (usize, Option<Duration>),
     ) -> Given {
         let identity = Identity::ephemeral().unwrap();
         let outline = outline_of(content).unwrap();
@@ -269,7 +297,8 @@ impl Account {
         let (whole, some) =
             if only.is_some() { (vec![], vec![held]) } else { (vec![held], vec![]) };
         let (content, shown) = (content.to_vec(), Mutex::default());
-        let peer = Arc::new(Scripted { content, outline, bend, only, given, takes, shown });
+        let peer = Scripted { content, outline, bend, only, given, takes, drips, shown };
+        let peer = Arc::new(peer);
         let service = PeerServer::new(Shared(Arc::clone(&peer)));
         tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
         self.announce(identity.fingerprint(), port, whole, some).await;

@@ -158,6 +158,15 @@ fn without_an_honest_holder_nothing_is_written_under_the_name() {
 
 /// A connection as whoever has this identity.
 async fn connect(holder: &Holder, identity: &Identity) -> PeerClient<Channel> {
+    connect_with(holder, identity, |to| to).await
+}
+
+/// One that is tuned otherwise.
+pub async fn connect_with(
+    holder: &Holder,
+    identity: &Identity,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> PeerClient<Channel> {
     let stream = TcpStream::connect(&holder.address).await.unwrap();
     let config = tls::client_config(identity, holder.fingerprint).unwrap();
     let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await.unwrap();
@@ -166,7 +175,7 @@ async fn connect(holder: &Holder, identity: &Identity) -> PeerClient<Channel> {
         std::future::ready(stream.take().ok_or(std::io::Error::other("used")))
     });
     PeerClient::new(
-        Endpoint::from_static("http://x").connect_with_connector(connector).await.unwrap(),
+        tune(Endpoint::from_static("http://x")).connect_with_connector(connector).await.unwrap(),
     )
 }
 
@@ -289,7 +298,7 @@ fn memory_is_bounded_whatever_is_announced() {
         let mut refused = None;
         for batch in 0..150_u64 {
             let file = |n: u64| FileHeld {
-                name: format!("{}{batch}-{n}", "x".repeat(200)),
+                name: format!("{}{batch}-{n}", "x".repeat(150)),
                 size: n,
                 hash: ContentHash::of(&(batch * 1_000 + n).to_le_bytes()).to_string(),
                 folder: None,
@@ -307,6 +316,49 @@ fn memory_is_bounded_whatever_is_announced() {
         }
         assert_eq!(refused, Some((100, "LIMIT".to_owned())));
     });
+    // Names that are eleven times as long in the form in which they are looked for, from as many peers as she may have.
+    let said = runtime.block_on(async {
+        let mut said = 0;
+        for peer in 1..=8_u8 {
+            let print = Fingerprint([peer; 32]).to_string();
+            let here = PeerHere {
+                host: None,
+                port: 1,
+                fingerprint: print.clone(),
+                unfinished: Vec::new(),
+            };
+            eva.api.here(&eva.token, &here).await.unwrap();
+            for revision in 0..3_u64 {
+                let name = |n: u64| format!("{peer} {revision} {n:04}{}", "\u{fdfa}".repeat(334));
+                let file = |n: u64| FileHeld {
+                    name: name(n),
+                    size: n,
+                    hash: ContentHash::of(name(n).as_bytes()).to_string(),
+                    folder: None,
+                };
+                let add = (0..1_000).map(file).collect();
+                let fingerprint = print.clone();
+                let changed = FilesChanged { fingerprint, revision, add, remove: Vec::new() };
+                match eva.api.announce(&eva.token, &changed).await {
+                    Ok(_) => said += 1,
+                    Err(error) => {
+                        assert_eq!(error.code, "LIMIT", "{error}");
+                        assert!(error.message.contains("32 MiB"), "{error}");
+                        break;
+                    }
+                }
+            }
+        }
+        said
+    });
+    assert_eq!(said, 6, "thousand files with their names take 5 MB, all of them 32 MiB");
     let grown = node.memory("VmHWM").saturating_sub(before);
     assert!(grown < 200 << 20, "{} MiB more", grown >> 20);
+    // Others have room.
+    let luis = Sharer::start(&node, "0");
+    luis.log_in("luis");
+    for number in 0..10 {
+        std::fs::write(luis.folder.join(format!("acta {number}.txt")), "hola").unwrap();
+    }
+    luis.finds("acta", 10);
 }

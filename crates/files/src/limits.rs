@@ -40,14 +40,30 @@ pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
 pub const PIECE_WAIT: Duration = Duration::from_secs(15);
 /// Connections to one peer; one more is closed.
 pub const CONNECTIONS_MAX: usize = 512;
-/// Connections to one peer from one address that is not loopback; one more is closed.
+/// So many of these are kept for the peer's own machine: its owner's commands.
+pub const CONNECTIONS_OWN: usize = 16;
+/// Connections to one peer from one address that is not loopback (for IPv6: from one /64 network); one more is closed.
 pub const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// Requests on one connection at a time; more wait.
 pub const STREAMS_MAX: u32 = 32;
 /// Who takes nothing of an answer for so long is disconnected.
 pub const WRITE_WAIT: Duration = Duration::from_secs(60);
+/// The same where others wait for a turn that there is not ([`ANSWERS_MAX`]).
+pub const WRITE_WAIT_WANTED: Duration = Duration::from_secs(5);
+/// Answers with pieces that one account has under way; one more waits for its turn. Each may hold two pieces and a buffer.
+pub const ANSWERS_PER_ACCOUNT: usize = 32;
+/// The same for all accounts.
+pub const ANSWERS_MAX: usize = 128;
+/// How long somebody waits for a turn, less than [`PIECE_WAIT`]; then it is refused (`BUSY`).
+pub const TURN_WAIT: Duration = Duration::from_secs(5);
+/// What the request of another peer may take to come, once it has its turn; then it is refused (`TOO_SLOW`).
+pub const BODY_WAIT: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take, or the first byte of a connection.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// How long it may take until HTTP/2 has begun on it then.
+pub const PREFACE_WAIT: Duration = Duration::from_secs(10);
+/// A connection of which nothing is read for so long is closed: who speaks answers the questions whether it is there.
+pub const READ_WAIT: Duration = Duration::from_secs(60);
 /// Holders of one file that are asked at once; others only when some are given up.
 pub const SOURCES_MAX: usize = 16;
 /// Where many fetch a content at once, who had it first gives a piece a second time only so long after the first (somebody
@@ -77,6 +93,8 @@ pub const STALL: Duration = Duration::from_secs(20);
 pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes of a request for pieces: a bit for each piece of the largest file and some to spare; more is `BAD_REQUEST`.
 pub const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a request to say which pieces there are: a hash and a number; the same.
+pub const HAVE_BYTES_MAX: usize = 128;
 /// Bytes of one message between peers: a piece and some to spare.
 pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
 /// Ports that are tried from the one that was asked for.

@@ -101,21 +101,34 @@ enum Fit {
 
 /// A name as it is looked for: without accents, in lower case.
 pub(crate) fn fold(text: &str) -> String {
+    fold_up_to(text, usize::MAX)
+}
+
+/// The same, cut where it gets longer than so many bytes.
+fn fold_up_to(text: &str, most: usize) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     let lower = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
+    let mut folded = String::with_capacity(text.len());
     // Lower case may bring a mark of its own.
-    let folded: String = lower.nfkd().filter(|c| !is_combining_mark(*c)).collect();
-    folded.replace('ß', "ss")
+    for c in lower.nfkd().filter(|c| !is_combining_mark(*c)) {
+        match c {
+            'ß' => folded.push_str("ss"),
+            c => folded.push(c),
+        }
+        if folded.len() > most {
+            folded.truncate(folded.floor_char_boundary(most));
+            break;
+        }
+    }
+    folded
 }
 
 /// The same of a file, no longer than it may be, in one piece with its [`END`].
 fn fold_name(name: &str) -> Vec<u8> {
-    let mut folded = fold(name);
     let most = FOLDED_SHORT.max(FOLDED_TIMES_MAX * name.len());
-    folded.truncate(folded.floor_char_boundary(most));
-    let mut folded = folded.into_bytes();
+    let mut folded = fold_up_to(name, most).into_bytes();
     folded.iter_mut().filter(|byte| **byte == END).for_each(|byte| *byte = b' ');
     folded.push(END);
     folded

@@ -76,8 +76,14 @@ pub const GIVEN_AGAIN_LATER: Duration = Duration::from_secs(60);
 pub const GIVEN_PIECES_MAX: usize = 128 << 10;
 /// Pieces that one answer gives of those that somebody wants; of more, some.
 pub const GIFT_MAX: usize = 16;
-/// A piece that was given and has not gone for so long is given to somebody else.
-pub const GIFT_WAIT: Duration = Duration::from_secs(30);
+/// A piece that was given is given to somebody else where nothing was taken for so long of the answer that it is in. Who takes so
+/// little of it has not got it within [`PIECE_WAIT`] either.
+pub const GIFT_WAIT: Duration = Duration::from_secs(4);
+/// Pieces that are on their way to one account at a time because it was given them, and those that it has let go a moment
+/// ago; more are not given.
+pub const GIVEN_AT_ONCE: usize = 32;
+/// Where others have asked so lately, an account is given a piece once in [`GIVEN_AGAIN_LATER`].
+pub const ASKED_LATELY: Duration = Duration::from_secs(10);
 /// Contents that a peer is fetching and says so, for others to fetch from it.
 pub const UNFINISHED_MAX: usize = 64;
 /// Files and folders whose fetching was broken off and may go on, each, that stay in a folder from one life of its peer to the

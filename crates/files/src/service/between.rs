@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use super::body::{self, BUFFER_BYTES, Buffers};
 use super::refused;
-use super::sparing::Gift;
+use super::sparing::{Claim, Given};
 use super::state::State;
 use super::turns::Turn;
 use crate::capability::Granted;
@@ -35,13 +35,35 @@ pub struct Part {
     pub bytes: Bytes,
     /// How many of these are of the content.
     pub content: u64,
-    /// Whether a piece ends with it.
-    ends: bool,
+    /// Of what was given.
+    pub of: Option<Of>,
+}
+
+/// Of which piece a part is that was given.
+pub enum Of {
+    Middle(Arc<Claim>),
+    End(Given),
+}
+
+impl Of {
+    /// It is taken; `false` where the piece is somebody else's by now.
+    pub fn goes(self, now: Instant) -> bool {
+        match self {
+            Self::Middle(claim) => claim.goes_on(now),
+            Self::End(given) => {
+                let goes = given.claim().goes_on(now);
+                if goes {
+                    given.gone(now);
+                }
+                goes
+            }
+        }
+    }
 }
 
 impl Part {
     fn message(part: reply::Part) -> Self {
-        Self { bytes: body::message(&PiecesReply { part: Some(part) }), content: 0, ends: false }
+        Self { bytes: body::message(&PiecesReply { part: Some(part) }), content: 0, of: None }
     }
 }
 
@@ -149,7 +171,7 @@ pub async fn have(
 enum Run {
     Asked(Range<u64>),
     Chosen(Vec<u64>),
-    Given(Gift),
+    Given(VecDeque<Given>),
 }
 
 impl Run {
@@ -157,13 +179,16 @@ impl Run {
         match self {
             Self::Asked(range) => range.clone().collect(),
             Self::Chosen(numbers) => numbers.iter().copied().collect(),
-            Self::Given(gift) => gift.numbers().iter().copied().collect(),
+            Self::Given(given) => given.iter().map(Given::number).collect(),
         }
     }
 
-    fn sent(&mut self) {
-        if let Self::Given(gift) = self {
-            gift.sent(Instant::now());
+    /// Of which piece what comes next is, the one that was begun.
+    fn next(&mut self, ends: bool) -> Option<Of> {
+        match self {
+            Self::Given(given) if ends => given.pop_front().map(Of::End),
+            Self::Given(given) => given.front().map(|given| Of::Middle(Arc::clone(given.claim()))),
+            _ => None,
         }
     }
 }
@@ -182,7 +207,12 @@ fn asked(source: &Source, first: u64, count: u32) -> Result<Run, Status> {
 }
 
 /// What is given of what somebody wants.
-fn chosen(state: &State, source: &Source, request: &PiecesRequest) -> Result<Run, Status> {
+fn chosen(
+    state: &State,
+    source: &Source,
+    request: &PiecesRequest,
+    account: &str,
+) -> Result<Run, Status> {
     let outline = source.outline();
     let wanted = PieceSet::read(outline.pieces(), &request.wanted).ok_or_else(|| {
         let message = format!("wanted: a bit for each of {} pieces", outline.pieces());
@@ -191,8 +221,9 @@ fn chosen(state: &State, source: &Source, request: &PiecesRequest) -> Result<Run
     let most = usize::try_from(request.count).unwrap_or(GIFT_MAX).min(GIFT_MAX);
     let (hash, pieces) = (outline.hash(), outline.pieces());
     if matches!(source, Source::Whole(..)) && !state.unfinished.is_fetched(hash) {
-        let gift = state.sparing.give(hash, pieces, &wanted, most, Instant::now());
-        return Ok(Run::Given(gift));
+        let of = (hash, pieces);
+        let given = state.sparing.give(of, &wanted, most, account, Instant::now());
+        return Ok(Run::Given(given.into()));
     }
     let here = wanted.iter().filter(|number| source.has(*number..number + 1));
     Ok(Run::Chosen(here.take(most).collect()))
@@ -207,16 +238,15 @@ pub struct Sending {
 /// Answers a request that the guard has let through, and whose turn it is.
 pub async fn pieces(
     state: &Arc<State>,
-    granted: &Granted,
+    granted: Granted,
     request: PiecesRequest,
     turn: Arc<Turn>,
 ) -> Result<Sending, Status> {
-    let hash = opened(Some(granted), &request.hash)?;
     let state = Arc::clone(state);
     let (sender, mut parts) = mpsc::channel(AHEAD);
     // One thread's work from finding it to what may be read before it is taken: most contents are small.
     tokio::task::spawn_blocking(move || {
-        let reading = Reading::begin(&state, hash, &request);
+        let reading = Reading::begin(&state, &granted, &request);
         Work { sender, _turn: turn }.go_on(reading);
     });
     let first = parts.recv().await.transpose()?;
@@ -275,12 +305,13 @@ struct Reading {
 }
 
 impl Reading {
-    fn begin(state: &State, hash: ContentHash, request: &PiecesRequest) -> Result<Self, Status> {
+    fn begin(state: &State, granted: &Granted, request: &PiecesRequest) -> Result<Self, Status> {
+        let hash = opened(Some(granted), &request.hash)?;
         let source = find(state, hash)?;
         let run = if request.wanted.is_empty() {
             asked(&source, request.first, request.count)?
         } else {
-            chosen(state, &source, request)?
+            chosen(state, &source, request, granted.account())?
         };
         Ok(Self {
             source,
@@ -297,12 +328,8 @@ impl Reading {
     fn fill(&mut self, sender: &mpsc::Sender<Result<Part, Status>>) -> std::io::Result<bool> {
         while sender.capacity() > 0 {
             let Some(part) = self.next()? else { return Ok(true) };
-            let ends = part.ends;
             if sender.try_send(Ok(part)).is_err() {
                 return Ok(true);
-            }
-            if ends {
-                self.run.sent();
             }
         }
         Ok(sender.is_closed())
@@ -333,7 +360,7 @@ impl Reading {
         if ends {
             self.numbers.pop_front();
         }
-        Ok(Some(Part { bytes, content, ends }))
+        Ok(Some(Part { bytes, content, of: self.run.next(ends) }))
     }
 
     /// The outline's values after so many, and before the first of them what proves it.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -130,10 +131,15 @@ struct Answer {
 }
 
 impl Answer {
-    fn send(&self, part: Part) -> Frame<Bytes> {
+    /// A part as it is taken.
+    fn send(&self, part: Part) -> Result<Bytes, Status> {
+        if part.of.is_some_and(|of| !of.goes(Instant::now())) {
+            let message = "that came too slowly, and was given to somebody else meanwhile";
+            return Err(refused(Code::Unavailable, "BUSY", message));
+        }
         self.turn.goes_on();
         self.state.sent_bytes.fetch_add(part.content, Ordering::Relaxed);
-        Frame::data(part.bytes)
+        Ok(part.bytes)
     }
 }
 
@@ -148,12 +154,12 @@ impl hyper::body::Body for Answer {
         if self.is_over {
             return Poll::Ready(None);
         }
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(self.send(first))));
-        }
-        let part = std::task::ready!(self.parts.poll_recv(cx));
-        let status = match part {
-            Some(Ok(part)) => return Poll::Ready(Some(Ok(self.send(part)))),
+        let part = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => std::task::ready!(self.parts.poll_recv(cx)),
+        };
+        let status = match part.map(|part| part.and_then(|part| self.send(part))) {
+            Some(Ok(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
             Some(Err(status)) => status,
             None => Status::ok(""),
         };
@@ -248,7 +254,7 @@ async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<B
     }
     let asked = PiecesRequest::decode(message).map_err(|_| bad("this is no request"))?;
     let Sending { first, parts } =
-        between::pieces(state, &granted, asked, Arc::clone(&turn)).await?;
+        between::pieces(state, granted, asked, Arc::clone(&turn)).await?;
     let (state, is_over) = (Arc::clone(state), false);
     let answer = Answer { first, parts, state, is_over, turn };
     let mut response = Response::new(Body::new(answer));

@@ -9,6 +9,8 @@ mod own;
 mod own_folder;
 mod sparing;
 mod state;
+#[cfg(test)]
+mod tests;
 mod told;
 mod told_folder;
 mod turns;

@@ -48,15 +48,15 @@ pub const CONNECTIONS_PER_ADDRESS: usize = 64;
 pub const STREAMS_MAX: u32 = 32;
 /// Who takes nothing of an answer for so long is disconnected.
 pub const WRITE_WAIT: Duration = Duration::from_secs(60);
-/// The same where others wait for a turn that there is not ([`ANSWERS_MAX`]).
+/// The same where others wait for a permit that there is not ([`ANSWERS_MAX`]).
 pub const WRITE_WAIT_WANTED: Duration = Duration::from_secs(5);
-/// Answers with pieces that one account has under way; one more waits for its turn. Each may hold two pieces and a buffer.
+/// Answers with pieces that one account has under way; one more waits for its permit. Each may hold two pieces and a buffer.
 pub const ANSWERS_PER_ACCOUNT: usize = 32;
 /// The same for all accounts.
 pub const ANSWERS_MAX: usize = 128;
-/// How long somebody waits for a turn, less than [`PIECE_WAIT`]; then it is refused (`BUSY`).
-pub const TURN_WAIT: Duration = Duration::from_secs(5);
-/// What the request of another peer may take to come, once it has its turn; then it is refused (`TOO_SLOW`).
+/// How long somebody waits for a permit, less than [`PIECE_WAIT`]; then it is refused (`BUSY`).
+pub const PERMIT_WAIT: Duration = Duration::from_secs(5);
+/// What the request of another peer may take to come, once it has its permit; then it is refused (`TOO_SLOW`).
 pub const BODY_WAIT: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take, or the first byte of a connection.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);

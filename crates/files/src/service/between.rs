@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::body::{self, BUFFER_BYTES, Buffers};
+use super::permits::Permit;
 use super::refused;
 use super::sparing::{Claim, Given};
 use super::state::State;
-use super::turns::Turn;
 use crate::capability::Granted;
 use crate::content::{ContentHash, Ending, Outline};
 use crate::limits::{GIFT_MAX, HAVE_WAIT, PIECE_BYTES};
@@ -235,19 +235,19 @@ pub struct Sending {
     pub parts: Parts,
 }
 
-/// Answers a request that the guard has let through, and whose turn it is.
+/// Answers a request that the guard has let through, and that has its permit.
 pub async fn pieces(
     state: &Arc<State>,
     granted: Granted,
     request: PiecesRequest,
-    turn: Arc<Turn>,
+    permit: Arc<Permit>,
 ) -> Result<Sending, Status> {
     let state = Arc::clone(state);
     let (sender, mut parts) = mpsc::channel(AHEAD);
     // One thread's work from finding it to what may be read before it is taken: most contents are small.
     tokio::task::spawn_blocking(move || {
         let reading = Reading::begin(&state, &granted, &request);
-        Work { sender, _turn: turn }.go_on(reading);
+        Work { sender, _permit: permit }.go_on(reading);
     });
     let first = parts.recv().await.transpose()?;
     Ok(Sending { first, parts })
@@ -256,7 +256,7 @@ pub async fn pieces(
 /// What sending an answer takes.
 struct Work {
     sender: mpsc::Sender<Result<Part, Status>>,
-    _turn: Arc<Turn>,
+    _permit: Arc<Permit>,
 }
 
 impl Work {
@@ -275,7 +275,7 @@ impl Work {
         }
     }
 
-    /// Waits until there is room again. Who takes nothing for too long is disconnected ([`super::turns`]).
+    /// Waits until there is room again. Who takes nothing for too long is disconnected ([`super::permits`]).
     async fn later(self, rest: Result<Reading, Status>) {
         let rest = match rest {
             Ok(rest) => rest,

@@ -21,9 +21,9 @@ use tower::Service;
 
 use super::between::{self, Part, Parts, Sending};
 use super::listen::Link;
+use super::permits::Permit;
 use super::refused;
 use super::state::State;
-use super::turns::Turn;
 use crate::capability::Granted;
 use crate::limits::{BODY_WAIT, HAVE_BYTES_MAX, REQUEST_BYTES_MAX, TURN_WAIT};
 use crate::proto::{PiecesReply, PiecesRequest};
@@ -127,7 +127,7 @@ struct Answer {
     state: Arc<State>,
     is_over: bool,
     /// Until all of it was taken.
-    turn: Arc<Turn>,
+    permit: Arc<Permit>,
 }
 
 impl Answer {
@@ -137,7 +137,7 @@ impl Answer {
             let message = "that came too slowly, and was given to somebody else meanwhile";
             return Err(refused(Code::Unavailable, "BUSY", message));
         }
-        self.turn.goes_on();
+        self.permit.goes_on();
         self.state.sent_bytes.fetch_add(part.content, Ordering::Relaxed);
         Ok(part.bytes)
     }
@@ -237,7 +237,7 @@ async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<B
     let link = request.extensions().get::<Link>().cloned();
     // The guard lets nobody else come here.
     let (Some(granted), Some(link)) = (granted, link) else { return Err(bad("who asks?")) };
-    let turn = state.turns.turn(granted.account(), &link.cut).await.ok_or_else(|| {
+    let permit = state.permits.permit(granted.account(), &link.cut).await.ok_or_else(|| {
         let message = format!(
             "this peer is sending as much as it may already, and was for {} seconds",
             TURN_WAIT.as_secs()
@@ -254,9 +254,9 @@ async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<B
     }
     let asked = PiecesRequest::decode(message).map_err(|_| bad("this is no request"))?;
     let Sending { first, parts } =
-        between::pieces(state, granted, asked, Arc::clone(&turn)).await?;
+        between::pieces(state, granted, asked, Arc::clone(&permit)).await?;
     let (state, is_over) = (Arc::clone(state), false);
-    let answer = Answer { first, parts, state, is_over, turn };
+    let answer = Answer { first, parts, state, is_over, permit };
     let mut response = Response::new(Body::new(answer));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);

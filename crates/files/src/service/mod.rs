@@ -7,13 +7,13 @@ mod guard;
 mod listen;
 mod own;
 mod own_folder;
+mod permits;
 mod sparing;
 mod state;
 #[cfg(test)]
 mod tests;
 mod told;
 mod told_folder;
-mod turns;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -126,7 +126,7 @@ impl RunningPeer {
             verifier: Arc::clone(&verifier),
             sparing: Arc::default(),
             unfinished: Arc::default(),
-            turns: turns::Turns::default(),
+            permits: permits::Permits::default(),
             buffers: Arc::default(),
             sent_bytes: Arc::default(),
             logged_in: tokio::sync::Notify::new(),
@@ -157,7 +157,7 @@ impl RunningPeer {
         });
         tasks.spawn(library.follow(told));
         let watching = Arc::clone(&state);
-        tasks.spawn(async move { watching.turns.watch().await });
+        tasks.spawn(async move { watching.permits.watch().await });
         let (tell, standing) = watch::channel(Standing::default());
         let announcing = Arc::clone(&state);
         tasks.spawn(async move { announce::announce(&announcing, tell).await });

@@ -8,8 +8,8 @@ use tokio::sync::{Notify, watch};
 
 use super::body::Buffers;
 use super::guard::SharedVerifier;
+use super::permits::Permits;
 use super::sparing::Sparing;
-use super::turns::Turns;
 use crate::identity::Identity;
 use crate::library::Library;
 use crate::node::{Node, NodeError};
@@ -64,7 +64,7 @@ pub struct State {
     /// What is being fetched into its folder.
     pub unfinished: Arc<Unfinished>,
     /// Answers with pieces that are under way.
-    pub turns: Turns,
+    pub permits: Permits,
     /// For what other peers are sent.
     pub buffers: Arc<Buffers>,
     /// Bytes of contents that other peers were sent.

@@ -12,25 +12,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval, timeout};
 
 use super::listen::Cut;
-use crate::limits::{ANSWERS_MAX, ANSWERS_PER_ACCOUNT, TURN_WAIT, WRITE_WAIT, WRITE_WAIT_WANTED};
+use crate::limits::{ANSWERS_MAX, ANSWERS_PER_ACCOUNT, PERMIT_WAIT, WRITE_WAIT, WRITE_WAIT_WANTED};
 
 /// How often it is looked who takes nothing.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
-pub struct Turns {
+pub struct Permits {
     all: Arc<Semaphore>,
     /// By account; of those that have one or wait for one.
     by_account: Mutex<HashMap<String, Weak<Semaphore>>>,
     /// Who would have one if there were more in all.
     waiting: AtomicUsize,
-    under_way: Mutex<Vec<Weak<Turn>>>,
+    under_way: Mutex<Vec<Weak<Permit>>>,
 }
 
 /// The right to one answer, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Permit {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
     /// Its connection.
@@ -39,7 +39,7 @@ pub struct Turn {
     taken: Mutex<Instant>,
 }
 
-impl Turn {
+impl Permit {
     fn taken(&self) -> MutexGuard<'_, Instant> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,7 +66,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Default for Turns {
+impl Default for Permits {
     fn default() -> Self {
         let all = Arc::new(Semaphore::new(ANSWERS_MAX));
         let (by_account, under_way) = (Mutex::default(), Mutex::default());
@@ -74,7 +74,7 @@ impl Default for Turns {
     }
 }
 
-impl Turns {
+impl Permits {
     fn of(&self, account: &str) -> Arc<Semaphore> {
         let mut by_account = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = by_account.get(account).and_then(Weak::upgrade) {
@@ -86,29 +86,29 @@ impl Turns {
         new
     }
 
-    fn under_way(&self) -> MutexGuard<'_, Vec<Weak<Turn>>> {
+    fn under_way(&self) -> MutexGuard<'_, Vec<Weak<Permit>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A turn for this account, those first that have waited for longest; `None` where there was none for [`TURN_WAIT`]. The
+    /// A permit for this account, those first that have waited for longest; `None` where there was none for [`PERMIT_WAIT`]. The
     /// connection ends where nothing is taken for too long.
-    pub async fn turn(&self, account: &str, cut: &Arc<Cut>) -> Option<Arc<Turn>> {
+    pub async fn permit(&self, account: &str, cut: &Arc<Cut>) -> Option<Arc<Permit>> {
         let own = self.of(account);
         let both = async {
             let own = own.acquire_owned().await.ok()?;
             let _waiting = Waiting::new(&self.waiting);
             let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
             let (cut, taken) = (Arc::clone(cut), Mutex::new(Instant::now()));
-            Some(Arc::new(Turn { _own: own, _all: all, cut, taken }))
+            Some(Arc::new(Permit { _own: own, _all: all, cut, taken }))
         };
-        let turn = timeout(TURN_WAIT, both).await.ok().flatten()?;
+        let permit = timeout(PERMIT_WAIT, both).await.ok().flatten()?;
         let mut under_way = self.under_way();
         if under_way.len() >= 2 * ANSWERS_MAX {
-            under_way.retain(|turn| turn.strong_count() > 0);
+            under_way.retain(|permit| permit.strong_count() > 0);
         }
-        under_way.push(Arc::downgrade(&turn));
+        under_way.push(Arc::downgrade(&permit));
         drop(under_way);
-        Some(turn)
+        Some(permit)
     }
 
     /// Disconnects who takes nothing, for ever.
@@ -116,14 +116,14 @@ impl Turns {
         let mut look = interval(LOOK);
         loop {
             let now = look.tick().await;
-            // Whoever waits would have a turn if others had fewer.
+            // Whoever waits would have a permit if others had fewer.
             let is_wanted = self.waiting.load(Ordering::Relaxed) > 0;
             let wait = if is_wanted { WRITE_WAIT_WANTED } else { WRITE_WAIT };
-            self.under_way().retain(|turn| {
-                let Some(turn) = turn.upgrade() else { return false };
-                if now.saturating_duration_since(*turn.taken()) >= wait {
+            self.under_way().retain(|permit| {
+                let Some(permit) = permit.upgrade() else { return false };
+                if now.saturating_duration_since(*permit.taken()) >= wait {
                     tracing::debug!("nobody takes an answer: the connection ends");
-                    turn.cut.cut();
+                    permit.cut.cut();
                 }
                 true
             });
@@ -137,31 +137,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_account_has_so_many_turns_and_others_still_have_theirs() {
-        let (turns, cut) = (Turns::default(), Arc::default());
+        let (permits, cut) = (Permits::default(), Arc::default());
         let mut held = Vec::new();
         for _ in 0..ANSWERS_PER_ACCOUNT {
-            held.push(turns.turn("eva", &cut).await.unwrap());
+            held.push(permits.permit("eva", &cut).await.unwrap());
         }
-        assert!(turns.turn("eva", &cut).await.is_none());
-        assert!(turns.turn("ana", &cut).await.is_some());
+        assert!(permits.permit("eva", &cut).await.is_none());
+        assert!(permits.permit("ana", &cut).await.is_some());
         // Who waits has the next one.
-        let (waited, ()) = tokio::join!(turns.turn("eva", &cut), async { drop(held.pop()) });
+        let (waited, ()) = tokio::join!(permits.permit("eva", &cut), async { drop(held.pop()) });
         assert!(waited.is_some());
         drop((waited, held));
         for _ in 0..3 * ANSWERS_MAX {
-            assert!(turns.turn("luis", &cut).await.is_some());
+            assert!(permits.permit("luis", &cut).await.is_some());
         }
-        assert_eq!(turns.by_account.lock().unwrap().len(), 1, "nobody else is remembered");
-        assert!(turns.under_way().len() <= 2 * ANSWERS_MAX);
+        assert_eq!(permits.by_account.lock().unwrap().len(), 1, "nobody else is remembered");
+        assert!(permits.under_way().len() <= 2 * ANSWERS_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_disconnected_and_sooner_where_others_wait() {
-        let turns = Arc::new(Turns::default());
-        let watching = Arc::clone(&turns);
+        let permits = Arc::new(Permits::default());
+        let watching = Arc::clone(&permits);
         tokio::spawn(async move { watching.watch().await });
         let (slow, stuck) = (Arc::<Cut>::default(), Arc::<Cut>::default());
-        let (one, other) = (turns.turn("ana", &slow).await, turns.turn("eva", &stuck).await);
+        let (one, other) =
+            (permits.permit("ana", &slow).await, permits.permit("eva", &stuck).await);
         let taking = one.clone().unwrap();
         tokio::spawn(async move {
             loop {
@@ -179,13 +180,13 @@ mod tests {
         let mut held = Vec::new();
         for number in 1..ANSWERS_MAX {
             let account = (number / ANSWERS_PER_ACCOUNT).to_string();
-            held.push(turns.turn(&account, &stuck).await.unwrap());
+            held.push(permits.permit(&account, &stuck).await.unwrap());
         }
         tokio::time::sleep(WRITE_WAIT_WANTED).await;
         assert!(!stuck.was_cut(), "nobody waits");
-        assert!(turns.turn("luis", &stuck).await.is_none());
+        assert!(permits.permit("luis", &stuck).await.is_none());
         assert!(stuck.was_cut() && !slow.was_cut());
         held.pop();
-        assert!(turns.turn("luis", &stuck).await.is_some());
+        assert!(permits.permit("luis", &stuck).await.is_some());
     }
 }

@@ -40,14 +40,30 @@ pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
 pub const PIECE_WAIT: Duration = Duration::from_secs(15);
 /// Connections to one peer; one more is closed.
 pub const CONNECTIONS_MAX: usize = 512;
-/// Connections to one peer from one address that is not loopback; one more is closed.
+/// So many of these are kept for the peer's own machine: its owner's commands.
+pub const CONNECTIONS_OWN: usize = 16;
+/// Connections to one peer from one address that is not loopback (for IPv6: from one /64 network); one more is closed.
 pub const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// Requests on one connection at a time; more wait.
 pub const STREAMS_MAX: u32 = 32;
 /// Who takes nothing of an answer for so long is disconnected.
 pub const WRITE_WAIT: Duration = Duration::from_secs(60);
+/// The same where others wait for a permit that there is not ([`ANSWERS_MAX`]).
+pub const WRITE_WAIT_WANTED: Duration = Duration::from_secs(5);
+/// Answers with pieces that one account has under way; one more waits for its permit. Each may hold two pieces and a buffer.
+pub const ANSWERS_PER_ACCOUNT: usize = 32;
+/// The same for all accounts.
+pub const ANSWERS_MAX: usize = 128;
+/// How long somebody waits for a permit, less than [`PIECE_WAIT`]; then it is refused (`BUSY`).
+pub const PERMIT_WAIT: Duration = Duration::from_secs(5);
+/// What the request of another peer may take to come, once it has its permit; then it is refused (`TOO_SLOW`).
+pub const BODY_WAIT: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take, or the first byte of a connection.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// How long it may take until HTTP/2 has begun on it then.
+pub const PREFACE_WAIT: Duration = Duration::from_secs(10);
+/// A connection of which nothing is read for so long is closed: who speaks answers the questions whether it is there.
+pub const READ_WAIT: Duration = Duration::from_secs(60);
 /// Holders of one file that are asked at once; others only when some are given up.
 pub const SOURCES_MAX: usize = 16;
 /// Where many fetch a content at once, who had it first gives a piece a second time only so long after the first (somebody
@@ -60,8 +76,14 @@ pub const GIVEN_AGAIN_LATER: Duration = Duration::from_secs(60);
 pub const GIVEN_PIECES_MAX: usize = 128 << 10;
 /// Pieces that one answer gives of those that somebody wants; of more, some.
 pub const GIFT_MAX: usize = 16;
-/// A piece that was given and has not gone for so long is given to somebody else.
-pub const GIFT_WAIT: Duration = Duration::from_secs(30);
+/// A piece that was given is given to somebody else where nothing was taken for so long of the answer that it is in. Who takes so
+/// little of it has not got it within [`PIECE_WAIT`] either.
+pub const GIFT_WAIT: Duration = Duration::from_secs(4);
+/// Pieces that are on their way to one account at a time because it was given them, and those that it has let go a moment
+/// ago; more are not given.
+pub const GIVEN_AT_ONCE: usize = 32;
+/// Where others have asked so lately, an account is given a piece once in [`GIVEN_AGAIN_LATER`].
+pub const ASKED_LATELY: Duration = Duration::from_secs(10);
 /// Contents that a peer is fetching and says so, for others to fetch from it.
 pub const UNFINISHED_MAX: usize = 64;
 /// Files and folders whose fetching was broken off and may go on, each, that stay in a folder from one life of its peer to the
@@ -77,6 +99,8 @@ pub const STALL: Duration = Duration::from_secs(20);
 pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes of a request for pieces: a bit for each piece of the largest file and some to spare; more is `BAD_REQUEST`.
 pub const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a request to say which pieces there are: a hash and a number; the same.
+pub const HAVE_BYTES_MAX: usize = 128;
 /// Bytes of one message between peers: a piece and some to spare.
 pub const MESSAGE_BYTES_MAX: usize = PIECE_BYTES + (64 << 10);
 /// Of a disk, so many bytes stay free of what a group tells, or a twentieth of the disk where that is less: what somebody else

@@ -161,6 +161,10 @@ pub struct PeerLimits {
     pub files_per_peer: usize,
     /// Different files of all peers together; the same.
     pub files: usize,
+    /// Bytes that the names of these take, each as it was said and as it is looked for; the same.
+    pub name_bytes: usize,
+    /// What the names of one account's peers take of that, each peer's counted for itself; the same.
+    pub name_bytes_per_account: usize,
     /// Files in one announcement; more are refused (`BAD_REQUEST`).
     pub announced_at_once: usize,
     /// Files that one peer is fetching; more are refused (`BAD_REQUEST`).
@@ -186,6 +190,8 @@ impl Default for PeerLimits {
             peers_per_account: 8,
             files_per_peer: 100_000,
             files: 1_000_000,
+            name_bytes: 256 << 20,
+            name_bytes_per_account: 32 << 20,
             announced_at_once: 1_000,
             unfinished_per_peer: 64,
             searches_at_once: 2,

@@ -3,29 +3,35 @@
 //! The service's own encoder would copy each piece into a message first. A piece is nearly all of what a peer sends.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Frame;
 use prost::Message as _;
 use prost::encoding::{encode_varint, encoded_len_varint};
-use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::codegen::http::{self, HeaderMap, HeaderValue, Request, Response, header};
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::between::{self, Sending};
+use super::between::{self, Part, Parts, Sending};
+use super::listen::Link;
+use super::permits::Permit;
 use super::refused;
 use super::state::State;
 use crate::capability::Granted;
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{BODY_WAIT, HAVE_BYTES_MAX, REQUEST_BYTES_MAX, TURN_WAIT};
 use crate::proto::{PiecesReply, PiecesRequest};
 
 /// The method that is answered here.
 const PIECES: &str = "/tertulia.peer.v1.Peer/Pieces";
+/// The other one that is other peers': its request is taken in here.
+const HAVE: &str = "/tertulia.peer.v1.Peer/Have";
 /// Before each message: that it is not compressed, and how long it is.
 const PREFIX_BYTES: usize = 5;
 /// Buffers that are kept for the next answer.
@@ -116,9 +122,25 @@ fn put_prefix(bytes: &mut BytesMut, len: usize) {
 
 /// What is read is sent as it comes; how it ended stands after it.
 struct Answer {
-    first: Option<Bytes>,
-    parts: mpsc::Receiver<Result<Bytes, Status>>,
+    first: Option<Part>,
+    parts: Parts,
+    state: Arc<State>,
     is_over: bool,
+    /// Until all of it was taken.
+    permit: Arc<Permit>,
+}
+
+impl Answer {
+    /// A part as it is taken.
+    fn send(&self, part: Part) -> Result<Bytes, Status> {
+        if part.of.is_some_and(|of| !of.goes(Instant::now())) {
+            let message = "that came too slowly, and was given to somebody else meanwhile";
+            return Err(refused(Code::Unavailable, "BUSY", message));
+        }
+        self.permit.goes_on();
+        self.state.sent_bytes.fetch_add(part.content, Ordering::Relaxed);
+        Ok(part.bytes)
+    }
 }
 
 impl hyper::body::Body for Answer {
@@ -132,11 +154,11 @@ impl hyper::body::Body for Answer {
         if self.is_over {
             return Poll::Ready(None);
         }
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        let part = std::task::ready!(self.parts.poll_recv(cx));
-        let status = match part {
+        let part = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => std::task::ready!(self.parts.poll_recv(cx)),
+        };
+        let status = match part.map(|part| part.and_then(|part| self.send(part))) {
             Some(Ok(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
             Some(Err(status)) => status,
             None => Status::ok(""),
@@ -158,7 +180,7 @@ pub struct WithPieces<S> {
 
 impl<S> Service<Request<Body>> for WithPieces<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -171,19 +193,58 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path() != PIECES {
-            return Box::pin(self.inner.call(request));
+        match request.uri().path() {
+            PIECES => {
+                let state = Arc::clone(&self.state);
+                Box::pin(async move {
+                    Ok(answer(&state, request).await.unwrap_or_else(Status::into_http))
+                })
+            }
+            HAVE => {
+                // The one that is ready.
+                let next = self.inner.clone();
+                let mut inner = std::mem::replace(&mut self.inner, next);
+                Box::pin(async move {
+                    let (parts, asked) = request.into_parts();
+                    match whole(asked, HAVE_BYTES_MAX).await {
+                        Ok(asked) => {
+                            let asked = Body::new(Full::new(asked));
+                            inner.call(Request::from_parts(parts, asked)).await
+                        }
+                        Err(status) => Ok(status.into_http()),
+                    }
+                })
+            }
+            _ => Box::pin(self.inner.call(request)),
         }
-        let state = Arc::clone(&self.state);
-        Box::pin(async move { Ok(answer(&state, request).await.unwrap_or_else(Status::into_http)) })
     }
+}
+
+fn bad(why: &str) -> Status {
+    refused(Code::InvalidArgument, "BAD_REQUEST", why)
+}
+
+/// A request of another peer, which is short and comes at once: what has come of it lies here until all of it has.
+async fn whole(asked: Body, most: usize) -> Result<Bytes, Status> {
+    let asked = timeout(BODY_WAIT, Limited::new(asked, most).collect()).await;
+    let slow = || refused(Code::DeadlineExceeded, "TOO_SLOW", "the request did not come");
+    let asked = asked.map_err(|_| slow())?;
+    Ok(asked.map_err(|_| bad("the request is too long, or was cut"))?.to_bytes())
 }
 
 async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<Body>, Status> {
     let granted = request.extensions().get::<Granted>().cloned();
-    let bad = |why: &str| refused(Code::InvalidArgument, "BAD_REQUEST", why);
-    let asked = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
-    let asked = asked.map_err(|_| bad("the request is too long, or was cut"))?.to_bytes();
+    let link = request.extensions().get::<Link>().cloned();
+    // The guard lets nobody else come here.
+    let (Some(granted), Some(link)) = (granted, link) else { return Err(bad("who asks?")) };
+    let permit = state.permits.permit(granted.account(), &link.cut).await.ok_or_else(|| {
+        let message = format!(
+            "this peer is sending as much as it may already, and was for {} seconds",
+            TURN_WAIT.as_secs()
+        );
+        refused(Code::ResourceExhausted, "BUSY", &message)
+    })?;
+    let asked = whole(request.into_body(), REQUEST_BYTES_MAX).await?;
     let Some((prefix, message)) = asked.split_first_chunk::<PREFIX_BYTES>() else {
         return Err(bad("there is no message"));
     };
@@ -192,8 +253,11 @@ async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<B
         return Err(bad("one message, not compressed"));
     }
     let asked = PiecesRequest::decode(message).map_err(|_| bad("this is no request"))?;
-    let Sending { first, parts } = between::pieces(state, granted.as_ref(), asked).await?;
-    let mut response = Response::new(Body::new(Answer { first, parts, is_over: false }));
+    let Sending { first, parts } =
+        between::pieces(state, granted, asked, Arc::clone(&permit)).await?;
+    let (state, is_over) = (Arc::clone(state), false);
+    let answer = Answer { first, parts, state, is_over, permit };
+    let mut response = Response::new(Body::new(answer));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     *response.version_mut() = http::Version::HTTP_2;

@@ -8,7 +8,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response, header};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::listen::Caller;
+use super::listen::{Caller, Link};
 use super::refused;
 use crate::capability::{Granted, Verifier};
 use crate::identity::Fingerprint;
@@ -130,7 +130,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let caller = request.extensions().get::<Caller>().copied();
+        let caller = request.extensions().get::<Link>().map(|link| link.caller);
         let path = request.uri().path();
         let checked = self.guard.check(path, caller, request.headers(), Timestamp::now());
         let known = METHODS.iter().find(|(method, _)| *method == path);

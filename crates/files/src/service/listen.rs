@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use futures_util::task::AtomicWaker;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -19,11 +21,14 @@ use tonic::transport::server::Connected;
 
 use crate::identity::Fingerprint;
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS, HANDSHAKE_WAIT, PORTS_TRIED, WRITE_WAIT,
+    CONNECTIONS_MAX, CONNECTIONS_OWN, CONNECTIONS_PER_ADDRESS, HANDSHAKE_WAIT, PORTS_TRIED,
+    PREFACE_WAIT, READ_WAIT, WRITE_WAIT,
 };
 
 /// What a TLS connection begins with.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// Bytes that HTTP/2 begins with. Who has sent them is asked now and then whether it is still there.
+const PREFACE_BYTES: usize = 24;
 
 /// Listens on `port` of `address`, or on the next one that is free; 0 is any free one.
 ///
@@ -53,13 +58,66 @@ pub struct Caller {
     pub fingerprint: Option<Fingerprint>,
 }
 
+/// What is known of a connection wherever a request of it is.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Who is at its other end.
+    pub caller: Caller,
+    /// For ending it.
+    pub cut: Arc<Cut>,
+}
+
+/// Ends a connection, with all that is under way on it.
+#[derive(Debug, Default)]
+pub struct Cut {
+    is_cut: AtomicBool,
+    reading: AtomicWaker,
+}
+
+impl Cut {
+    /// The connection ends.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.reading.wake();
+    }
+
+    #[cfg(test)]
+    pub fn was_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
+    fn is_cut(&self, cx: &Context<'_>) -> bool {
+        self.reading.register(cx.waker());
+        self.is_cut.load(Ordering::Acquire)
+    }
+}
+
 type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// A connection that was taken in.
 pub struct Connection {
     io: Io,
-    caller: Caller,
+    link: Link,
+    beginning: Option<Beginning>,
     _counted: Counted,
+}
+
+/// HTTP/2 has not begun.
+struct Beginning {
+    bytes: usize,
+    until: Pin<Box<Sleep>>,
+}
+
+impl Beginning {
+    /// So many bytes more have come; whether it is over, or an error where it takes too long.
+    fn goes_on(&mut self, bytes: usize, cx: &mut Context<'_>) -> io::Result<bool> {
+        self.bytes += bytes;
+        if self.bytes >= PREFACE_BYTES {
+            return Ok(true);
+        }
+        let is_late = self.until.as_mut().poll(cx).is_ready();
+        if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(false) }
+    }
 }
 
 enum Io {
@@ -68,10 +126,10 @@ enum Io {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Caller;
+    type ConnectInfo = Link;
 
-    fn connect_info(&self) -> Caller {
-        self.caller
+    fn connect_info(&self) -> Link {
+        self.link.clone()
     }
 }
 
@@ -81,10 +139,20 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.io {
+        if self.link.cut.is_cut(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let before = buf.filled().len();
+        let polled = match &mut self.io {
             Io::Plain(socket) => socket.as_mut().poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if let Some(beginning) = &mut self.beginning
+            && beginning.goes_on(buf.filled().len() - before, cx)?
+        {
+            self.beginning = None;
         }
+        polled
     }
 }
 
@@ -133,35 +201,50 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Open connections by address.
+/// Open connections by network.
 #[derive(Clone, Default)]
 struct Counts(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 struct Counted {
     counts: Counts,
-    address: IpAddr,
+    network: IpAddr,
+}
+
+/// What stands for an address: itself, or of IPv6, where everybody has many, its /64 network.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) if !six.is_loopback() => Ipv6Addr::from(u128::from(six) >> 64 << 64).into(),
+        address => address,
+    }
 }
 
 impl Counts {
     fn count(&self, address: IpAddr) -> Option<Counted> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = counts.values().sum();
-        let here = counts.entry(address).or_default();
-        let is_full =
-            all >= CONNECTIONS_MAX || !address.is_loopback() && *here >= CONNECTIONS_PER_ADDRESS;
-        *here += usize::from(!is_full);
+        let network = network(address);
+        let here = counts.get(&network).copied().unwrap_or_default();
+        let is_full = if address.is_loopback() {
+            all >= CONNECTIONS_MAX
+        } else {
+            all >= CONNECTIONS_MAX - CONNECTIONS_OWN || here >= CONNECTIONS_PER_ADDRESS
+        };
+        if is_full {
+            return None;
+        }
+        counts.insert(network, here + 1);
         drop(counts);
-        (!is_full).then(|| Counted { counts: self.clone(), address })
+        Some(Counted { counts: self.clone(), network })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = counts.get_mut(&self.address) {
+        if let Some(here) = counts.get_mut(&self.network) {
             *here = here.saturating_sub(1);
             if *here == 0 {
-                counts.remove(&self.address);
+                counts.remove(&self.network);
             }
         }
     }
@@ -179,7 +262,7 @@ pub async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             }
         };
@@ -209,6 +292,7 @@ async fn take(
     let is_tls = stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE;
     let mut socket = TimeoutStream::new(stream);
     socket.set_write_timeout(Some(WRITE_WAIT));
+    socket.set_read_timeout(Some(READ_WAIT));
     let socket = Box::pin(socket);
     let address = address.ip().to_canonical();
     if !is_tls {
@@ -220,12 +304,20 @@ async fn take(
             ));
         }
         let caller = Caller { address, fingerprint: None };
-        return Ok(Connection { io: Io::Plain(socket), caller, _counted: counted });
+        return Ok(Connection::new(Io::Plain(socket), caller, counted));
     }
     let stream = acceptor.accept(socket).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let caller = Caller { address, fingerprint: shown.map(Fingerprint::of) };
-    Ok(Connection { io: Io::Tls(Box::new(stream)), caller, _counted: counted })
+    Ok(Connection::new(Io::Tls(Box::new(stream)), caller, counted))
+}
+
+impl Connection {
+    fn new(io: Io, caller: Caller, counted: Counted) -> Self {
+        let link = Link { caller, cut: Arc::default() };
+        let beginning = Beginning { bytes: 0, until: Box::pin(sleep(PREFACE_WAIT)) };
+        Self { io, link, beginning: Some(beginning), _counted: counted }
+    }
 }
 
 #[cfg(test)]
@@ -254,5 +346,74 @@ mod tests {
         assert!(counts.count(one).is_some());
         drop(held);
         assert!(counts.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_ipv6_a_network_counts_and_the_owner_always_has_some() {
+        let counts = Counts::default();
+        let six =
+            |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 1, 2, 3, host]);
+        let mut held = Vec::new();
+        for host in 0..CONNECTIONS_PER_ADDRESS as u16 {
+            held.push(counts.count(six(0, host)).unwrap());
+        }
+        assert!(counts.count(six(0, 999)).is_none());
+        for number in CONNECTIONS_PER_ADDRESS as u16.. {
+            match counts.count(six(number, 1)) {
+                Some(counted) => held.push(counted),
+                None => break,
+            }
+        }
+        assert_eq!(held.len(), CONNECTIONS_MAX - CONNECTIONS_OWN);
+        for own in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
+            for _ in 0..CONNECTIONS_OWN / 2 {
+                held.push(counts.count(own).unwrap());
+            }
+        }
+        assert!(counts.count(IpAddr::from([127, 0, 0, 1])).is_none());
+        drop(held);
+        assert!(counts.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_begin_is_closed_and_so_is_one_that_is_cut() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = async || {
+            let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (stream, address) = far.unwrap();
+            let socket = Box::pin(TimeoutStream::new(stream));
+            let caller = Caller { address: address.ip(), fingerprint: None };
+            let counted = Counts::default().count(caller.address).unwrap();
+            (near.unwrap(), Connection::new(Io::Plain(socket), caller, counted))
+        };
+        let mut bytes = [0; 100];
+        // Bytes now and then are no beginning.
+        let (mut near, mut slow) = connect().await;
+        let dripping = async {
+            loop {
+                near.write_all(b"P").await.unwrap();
+                sleep(PREFACE_WAIT / 8).await;
+            }
+        };
+        let reading = async { while slow.read(&mut bytes).await.is_ok_and(|count| count > 0) {} };
+        let begun = tokio::time::Instant::now();
+        tokio::select! {
+            () = dripping => {}
+            () = reading => assert!(begun.elapsed() >= PREFACE_WAIT),
+        }
+        let (mut near, mut right) = connect().await;
+        near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut come = 0;
+        while come < PREFACE_BYTES {
+            come += right.read(&mut bytes).await.unwrap();
+        }
+        let waiting = timeout(2 * PREFACE_WAIT, right.read(&mut bytes)).await;
+        assert!(waiting.is_err(), "it has begun: {waiting:?}");
+        let cut = right.connect_info().cut;
+        let (read, ()) = tokio::join!(right.read(&mut bytes), async { cut.cut() });
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }

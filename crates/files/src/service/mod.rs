@@ -7,8 +7,11 @@ mod guard;
 mod listen;
 mod own;
 mod own_folder;
+mod permits;
 mod sparing;
 mod state;
+#[cfg(test)]
+mod tests;
 mod told;
 mod told_folder;
 mod turns;
@@ -55,6 +58,10 @@ pub const CODE_KEY: &str = "tertulia-code";
 /// How much of a stream, and of all streams of a connection, may be on its way.
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// The same of what a peer is sent by who asks it: requests, and files that its owner saves. Less, since any connection may have so
+/// much lie here.
+const RECEIVE_STREAM_WINDOW: u32 = 1 << 20;
+const RECEIVE_CONNECTION_WINDOW: u32 = 2 << 20;
 /// A connection that is silent is asked after so long whether anybody is there.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// What saying goodbye to the node may take.
@@ -126,6 +133,7 @@ impl RunningPeer {
             verifier: Arc::clone(&verifier),
             sparing: Arc::default(),
             unfinished: Arc::default(),
+            permits: permits::Permits::default(),
             buffers: Arc::default(),
             sent_bytes: Arc::default(),
             logged_in: tokio::sync::Notify::new(),
@@ -141,8 +149,8 @@ impl RunningPeer {
         let server = Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .max_frame_size(PIECE_BYTES as u32)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(RECEIVE_STREAM_WINDOW)
+            .initial_connection_window_size(RECEIVE_CONNECTION_WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .layer(Guard { own, verifier });
         let mut tasks = JoinSet::new();
@@ -155,6 +163,8 @@ impl RunningPeer {
             }
         });
         tasks.spawn(library.follow(told));
+        let watching = Arc::clone(&state);
+        tasks.spawn(async move { watching.permits.watch().await });
         let (tell, standing) = watch::channel(Standing::default());
         let announcing = Arc::clone(&state);
         tasks.spawn(async move { announce::announce(&announcing, tell).await });

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::body::Buffers;
 use super::guard::SharedVerifier;
+use super::permits::Permits;
 use super::sparing::Sparing;
 use crate::identity::Identity;
 use crate::library::Library;
@@ -62,6 +63,8 @@ pub struct State {
     pub sparing: Arc<Sparing>,
     /// What is being fetched into its folder.
     pub unfinished: Arc<Unfinished>,
+    /// Answers with pieces that are under way.
+    pub permits: Permits,
     /// For what other peers are sent.
     pub buffers: Arc<Buffers>,
     /// Bytes of contents that other peers were sent.

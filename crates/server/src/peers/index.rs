@@ -11,12 +11,19 @@ use tertulia_wire::sharing::{FolderHeld, is_hash_beginning};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::config::PeerLimits;
+
 /// Between two names; in none of them.
 const END: u8 = 0;
 /// Fewer dead bytes than this are not worth a clearing up.
 const DEAD_BYTES_MIN: usize = 64 << 10;
 /// Words of one question; more are left out.
 const WORDS_MAX: usize = 8;
+/// A folded name is at most so many times as long as the name (one character may become eighteen), or [`FOLDED_SHORT`] bytes; what
+/// is beyond is not looked through.
+const FOLDED_TIMES_MAX: usize = 4;
+/// So many bytes of a folded name are always looked through.
+const FOLDED_SHORT: usize = 256;
 
 /// A file as somebody announces it: the same name with another content is another file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +81,8 @@ pub(crate) struct Index {
     /// The places of folders, by their names.
     folders: HashMap<String, Vec<u32>>,
     dead_bytes: usize,
+    /// Of the names that somebody has, as they were said and folded.
+    name_bytes: usize,
 }
 
 /// What was found: a file, and the numbers of the leases that have it.
@@ -96,58 +105,101 @@ enum Fit {
 
 /// A name as it is looked for: without accents, in lower case.
 pub(crate) fn fold(text: &str) -> String {
+    fold_up_to(text, usize::MAX)
+}
+
+/// The same, cut where it gets longer than so many bytes.
+fn fold_up_to(text: &str, most: usize) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     let lower = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
+    let mut folded = String::with_capacity(text.len());
     // Lower case may bring a mark of its own.
-    let folded: String = lower.nfkd().filter(|c| !is_combining_mark(*c)).collect();
-    folded.replace('ß', "ss")
+    for c in lower.nfkd().filter(|c| !is_combining_mark(*c)) {
+        match c {
+            'ß' => folded.push_str("ss"),
+            c => folded.push(c),
+        }
+        if folded.len() > most {
+            folded.truncate(folded.floor_char_boundary(most));
+            break;
+        }
+    }
+    folded
+}
+
+/// The same of a file, no longer than it may be, in one piece with its [`END`].
+fn fold_name(name: &str) -> Vec<u8> {
+    let most = FOLDED_SHORT.max(FOLDED_TIMES_MAX * name.len());
+    let mut folded = fold_up_to(name, most).into_bytes();
+    folded.iter_mut().filter(|byte| **byte == END).for_each(|byte| *byte = b' ');
+    folded.push(END);
+    folded
 }
 
 impl Index {
     /// How many files somebody has.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// `holder` has it; `false` where the index is full: offsets are 32 bits.
-    pub fn add(&mut self, file: File, holder: u32) -> bool {
+    /// What the names of these take, and what is looked through.
+    #[cfg(test)]
+    pub const fn bytes(&self) -> (usize, usize) {
+        (self.name_bytes, self.folded.len())
+    }
+
+    /// `holder` has it; the bytes that its name takes, as it was said and folded. `None` where there is no room for a file more that
+    /// nobody has: of them there are so many, their names take so many bytes, and offsets are 32 bits.
+    pub fn add(&mut self, file: File, holder: u32, limits: &PeerLimits) -> Option<usize> {
         let key = file.key();
-        if let Some(entry) =
-            self.places.get(&key).and_then(|at| self.entries[*at as usize].as_mut())
-        {
-            if !entry.holders.contains(&holder) {
-                entry.holders.push(holder);
+        if let Some(at) = self.places.get(&key).map(|at| *at as usize) {
+            let name_bytes = self.name_bytes_of(at);
+            let holders = &mut self.entries[at].as_mut()?.holders;
+            if !holders.contains(&holder) {
+                holders.push(holder);
             }
-            return true;
+            return Some(name_bytes);
         }
-        let (Ok(start), Ok(at)) =
-            (u32::try_from(self.folded.len()), u32::try_from(self.entries.len()))
-        else {
-            return false;
-        };
-        let folded = fold(&file.name);
-        self.folded.extend(folded.bytes().map(|byte| if byte == END { b' ' } else { byte }));
-        self.folded.push(END);
+        let folded = fold_name(&file.name);
+        let name_bytes = file.name.len() + folded.len();
+        let has_room =
+            self.places.len() < limits.files && self.name_bytes + name_bytes <= limits.name_bytes;
+        if !has_room {
+            return None;
+        }
+        self.put(key, Entry { file, holders: vec![holder] }, &folded)?;
+        Some(name_bytes)
+    }
+
+    /// Gives it the next place.
+    fn put(&mut self, key: FileKey, entry: Entry, folded: &[u8]) -> Option<()> {
+        let start = u32::try_from(self.folded.len()).ok()?;
+        let at = u32::try_from(self.entries.len()).ok()?;
+        let file = &entry.file;
+        self.name_bytes += file.name.len() + folded.len();
+        self.folded.extend_from_slice(folded);
         self.starts.push(start);
         self.by_hash.insert((file.hash, at));
         if file.folder.is_some() {
             self.folders.entry(file.name.clone()).or_default().push(at);
         }
-        self.entries.push(Some(Entry { file, holders: vec![holder] }));
+        self.entries.push(Some(entry));
         self.places.insert(key, at);
-        true
+        Some(())
     }
 
-    /// `holder` has it no more.
-    pub fn remove(&mut self, key: FileKey, holder: u32) {
-        let Some(at) = self.places.get(&key).copied() else { return };
+    /// `holder` has it no more; the bytes that its name takes.
+    pub fn remove(&mut self, key: FileKey, holder: u32) -> usize {
+        let Some(at) = self.places.get(&key).copied() else { return 0 };
+        let name_bytes = self.name_bytes_of(at as usize);
         let slot = &mut self.entries[at as usize];
-        let Some(entry) = slot else { return };
+        let Some(entry) = slot else { return 0 };
         entry.holders.retain(|other| *other != holder);
         if !entry.holders.is_empty() {
-            return;
+            return name_bytes;
         }
         let hash = entry.file.hash;
         if entry.file.folder.is_some()
@@ -161,25 +213,27 @@ impl Index {
         *slot = None;
         self.places.remove(&key);
         self.by_hash.remove(&(hash, at));
+        self.name_bytes -= name_bytes;
         self.dead_bytes += self.end(at as usize) - self.starts[at as usize] as usize;
         if self.dead_bytes > DEAD_BYTES_MIN && self.dead_bytes * 2 > self.folded.len() {
             self.clear_up();
         }
+        name_bytes
     }
 
     fn clear_up(&mut self) {
-        let old = std::mem::take(self);
-        for entry in old.entries.into_iter().flatten() {
-            let mut holders = entry.holders.into_iter();
-            let Some(first) = holders.next() else { continue };
-            let key = entry.file.key();
-            self.add(entry.file, first);
-            if let Some(new) =
-                self.places.get(&key).and_then(|at| self.entries[*at as usize].as_mut())
-            {
-                new.holders.extend(holders);
-            }
+        // Everything else of the old one goes first.
+        let Self { entries, .. } = std::mem::take(self);
+        for entry in entries.into_iter().flatten() {
+            let folded = fold_name(&entry.file.name);
+            self.put(entry.file.key(), entry, &folded);
         }
+    }
+
+    /// The bytes that the name at a place takes, as it was said and folded.
+    fn name_bytes_of(&self, at: usize) -> usize {
+        let said = self.entries[at].as_ref().map_or(0, |entry| entry.file.name.len());
+        said + self.end(at) - self.starts[at] as usize
     }
 
     /// Where the name at a place ends, its [`END`] included.
@@ -259,10 +313,8 @@ impl Index {
             [first].iter().chain(others).map(|word| Finder::new(*word)).collect();
         let Some((finder, others)) = finders.split_first() else { return };
         let (mut at, mut end) = (0, 0);
-        for position in finder.find_iter(&self.folded) {
-            if position < end {
-                continue;
-            }
+        // Once found in a name, it is looked for in the next one.
+        while let Some(position) = finder.find(&self.folded[end..]).map(|found| end + found) {
             at = self.place_of(position, at);
             end = self.end(at);
             let name = &self.folded[self.starts[at] as usize..end - 1];
@@ -395,9 +447,13 @@ mod tests {
         }
     }
 
+    fn add(index: &mut Index, file: File, holder: u32) -> bool {
+        index.add(file, holder, &PeerLimits::default()).is_some()
+    }
+
     fn index(names: &[&str]) -> Index {
         let mut index = Index::default();
-        names.iter().for_each(|name| assert!(index.add(file(name), 1)));
+        names.iter().for_each(|name| assert!(add(&mut index, file(name), 1)));
         index
     }
 
@@ -498,7 +554,7 @@ mod tests {
     #[test]
     fn a_file_is_there_as_long_as_somebody_has_it() {
         let mut index = index(&["a.txt", "b.txt"]);
-        assert!(index.add(file("a.txt"), 2) && index.add(file("a.txt"), 2));
+        assert!(add(&mut index, file("a.txt"), 2) && add(&mut index, file("a.txt"), 2));
         assert_eq!(index.search("a.txt", 9)[0].holders, [1, 2]);
         index.remove(file("a.txt").key(), 1);
         index.remove(file("a.txt").key(), 7);
@@ -507,7 +563,7 @@ mod tests {
         index.remove(file("a.txt").key(), 2);
         assert_eq!((names(&index, "a.txt").len(), index.len()), (0, 1));
         assert_eq!(index.with_hash(&file("a.txt").hash).count(), 0);
-        assert!(index.add(file("a.txt"), 3));
+        assert!(add(&mut index, file("a.txt"), 3));
         assert_eq!(names(&index, "txt").len(), 2);
     }
 
@@ -521,7 +577,7 @@ mod tests {
         assert_eq!(names(&index, "jpg"), ["Fotos/mar.jpg", "Fotos/sol fotos.jpg"]);
         assert_eq!(names(&index, "fotos sol"), ["Fotos/sol fotos.jpg"]);
         // Somebody else's folder hides nothing of who has none.
-        assert!(index.add(file("Fotos/mar.jpg"), 2));
+        assert!(add(&mut index, file("Fotos/mar.jpg"), 2));
         assert_eq!(names(&index, "fotos/"), ["Fotos/", "Fotos/mar.jpg"]);
         index.remove(file("Fotos/mar.jpg").key(), 2);
         index.remove(file("Fotos/").key(), 1);
@@ -535,12 +591,39 @@ mod tests {
         for round in 0..50 {
             let names: Vec<_> =
                 (0..200).map(|n| format!("{round} {n} a rather long name of a file.txt")).collect();
-            names.iter().for_each(|name| assert!(index.add(file(name), 2)));
-            names.iter().for_each(|name| index.remove(file(name).key(), 2));
+            names.iter().for_each(|name| assert!(add(&mut index, file(name), 2)));
+            for name in &names {
+                index.remove(file(name).key(), 2);
+            }
         }
         assert!(index.folded.len() < 2 * DEAD_BYTES_MIN + 20_000, "{}", index.folded.len());
         assert_eq!(names(&index, "s"), ["stays.txt"]);
-        assert_eq!(index.len(), 1);
+        assert_eq!((index.len(), index.name_bytes), (1, 2 * "stays.txt".len() + 1));
+    }
+
+    #[test]
+    fn names_take_so_many_bytes_however_long_they_get_when_they_are_folded() {
+        // One of three bytes becomes eighteen characters.
+        let long = |n: usize| format!("{n:04}{}", "\u{fdfa}".repeat(338));
+        let limits = PeerLimits { name_bytes: 1 << 20, ..PeerLimits::default() };
+        let mut index = Index::default();
+        let taken =
+            (0..1_000).take_while(|n| index.add(file(&long(*n)), 1, &limits).is_some()).count();
+        let each = 1_018 + FOLDED_TIMES_MAX * 1_018;
+        assert!(taken <= limits.name_bytes / each + 1 && taken > 190, "{taken}");
+        assert!(index.name_bytes <= limits.name_bytes && index.folded.len() < index.name_bytes);
+        // It is found by what is looked through, and who has it, too, needs no room.
+        assert_eq!(names(&index, "0007").len(), 1);
+        let known = index.add(file(&long(7)), 2, &limits);
+        assert!(known.is_some_and(|bytes| bytes <= each + 1), "{known:?}");
+        assert_eq!(index.remove(file(&long(7)).key(), 1), known.unwrap());
+        assert_eq!(index.remove(file(&long(7)).key(), 2), known.unwrap());
+        assert!(index.add(file(&long(5_000)), 1, &limits).is_some(), "there is room again");
+        assert!(index.add(file(&long(5_001)), 1, &limits).is_none());
+        // A short name is looked through as a whole.
+        let name = "\u{fdfa} acta.txt";
+        let found = add(&mut index, file(name), 1) && names(&index, "acta.txt") == [name];
+        assert!(found, "{name}");
     }
 
     #[test]
@@ -576,7 +659,8 @@ mod tests {
             let word = |n: u32| words[(n.wrapping_mul(2_654_435_761) >> 16) as usize % words.len()];
             let name = format!("{}/{} {}_{n}.pdf", word(n), word(n + 7), word(n * 3));
             let hash = *blake3::hash(&n.to_le_bytes()).as_bytes();
-            assert!(index.add(File { name, size: u64::from(n), hash, folder: None }, n % 100));
+            let file = File { name, size: u64::from(n), hash, folder: None };
+            assert!(add(&mut index, file, n % 100));
         }
         println!("{} names, {} folded bytes", index.len(), index.folded.len());
         let one = blake3::hash(&7_u32.to_le_bytes()).to_hex();

@@ -282,9 +282,20 @@ impl Peers {
                 Code::Limit,
                 format!("a peer announces at most {} files", limits.files_per_peer),
             ),
+            Refused::Names => Denied::new(
+                Code::Limit,
+                format!(
+                    "the names of an account's files take at most {} MiB, and as they are looked for are counted, too",
+                    limits.name_bytes_per_account >> 20
+                ),
+            ),
             Refused::Full => Denied::new(
                 Code::Limit,
-                format!("this node knows {} files and takes no more", limits.files),
+                format!(
+                    "this node knows at most {} files, with {} MiB of names, and has no room for more",
+                    limits.files,
+                    limits.name_bytes >> 20
+                ),
             ),
             Refused::Revision => {
                 Denied::new(Code::BadFrame, "the change does not follow what is known")

@@ -49,6 +49,8 @@ struct Lease {
     until_ms: u64,
     revision: u64,
     files: HashSet<FileKey>,
+    /// What their names take.
+    name_bytes: usize,
     /// What it is fetching, and has some of.
     unfinished: Vec<File>,
 }
@@ -73,7 +75,9 @@ pub(crate) enum Refused {
     Revision,
     /// The peer announces more files than it may.
     Files,
-    /// The node knows as many files as it may.
+    /// The names of the account's files take more bytes than they may.
+    Names,
+    /// The node knows as many files as it may, or their names take as many bytes.
     Full,
 }
 
@@ -133,9 +137,7 @@ impl Registry {
                 None => self.end(number),
             }
         }
-        let own =
-            self.by_peer.range((account.to_owned(), [0; 32])..=(account.to_owned(), [0xff; 32]));
-        if own.count() >= limits.peers_per_account {
+        if self.of_account(account).count() >= limits.peers_per_account {
             return Err(Refused::Peers);
         }
         // The number comes round only after 2^32 peers; one that is still in use is passed over.
@@ -146,11 +148,26 @@ impl Registry {
         self.next = self.next.wrapping_add(1);
         let (session, files) = (Arc::clone(session), HashSet::new());
         let unfinished = Vec::new();
-        let lease =
-            Lease { session, fingerprint, address, until_ms, revision: 0, files, unfinished };
+        let (revision, name_bytes) = (0, 0);
+        let lease = Lease {
+            session,
+            fingerprint,
+            address,
+            until_ms,
+            revision,
+            files,
+            name_bytes,
+            unfinished,
+        };
         self.leases.insert(number, lease);
         self.by_peer.insert(key, number);
         Ok(0)
+    }
+
+    /// The numbers of the leases that an account (folded) has.
+    fn of_account(&self, account: &str) -> impl Iterator<Item = u32> {
+        let all = (account.to_owned(), [0; 32])..=(account.to_owned(), [0xff; 32]);
+        self.by_peer.range(all).map(|(_, number)| *number)
     }
 
     /// A peer's files have changed; its new revision, and how many it has. A change that follows revision 0 begins anew. Who
@@ -167,21 +184,23 @@ impl Registry {
             .by_peer
             .get(&(account.folded().to_owned(), fingerprint))
             .ok_or(Refused::NotHere)?;
+        let others = self.of_account(account.folded()).filter(|other| *other != number);
+        let others = others.filter_map(|other| self.leases.get(&other));
+        let others: usize = others.map(|lease| lease.name_bytes).sum();
         let lease =
             self.leases.get_mut(&number).filter(|one| one.is_alive(now.mono_ms, now.wall_us));
         let lease = lease.ok_or(Refused::NotHere)?;
         lease.until_ms = until_ms(now.mono_ms, limits);
         let Change { revision, add, remove } = change;
         if revision == 0 {
-            lease.files.drain().for_each(|key| self.index.remove(key, number));
-            lease.revision = 0;
+            lease.begin_anew(number, &mut self.index);
         }
         if revision != lease.revision {
             return Err(Refused::Revision);
         }
         for key in remove.iter().map(File::key) {
             if lease.files.remove(&key) {
-                self.index.remove(key, number);
+                lease.name_bytes -= self.index.remove(key, number);
             }
         }
         for file in add {
@@ -191,18 +210,19 @@ impl Registry {
             }
             let refused = if lease.files.len() >= limits.files_per_peer {
                 Some(Refused::Files)
-            } else if self.index.len() >= limits.files || !self.index.add(file, number) {
-                Some(Refused::Full)
+            } else if let Some(name_bytes) = self.index.add(file, number, limits) {
+                lease.files.insert(key);
+                lease.name_bytes += name_bytes;
+                let is_too_much = others + lease.name_bytes > limits.name_bytes_per_account;
+                is_too_much.then_some(Refused::Names)
             } else {
-                None
+                Some(Refused::Full)
             };
             if let Some(refused) = refused {
                 // Half a change is none: the peer begins anew, with less.
-                lease.files.drain().for_each(|key| self.index.remove(key, number));
-                lease.revision = 0;
+                lease.begin_anew(number, &mut self.index);
                 return Err(refused);
             }
-            lease.files.insert(key);
         }
         lease.revision += 1;
         Ok((lease.revision, lease.files.len()))
@@ -243,7 +263,9 @@ impl Registry {
     fn end(&mut self, number: u32) {
         let Some(lease) = self.leases.remove(&number) else { return };
         self.by_peer.remove(&(lease.session.account.folded().to_owned(), lease.fingerprint));
-        lease.files.into_iter().for_each(|key| self.index.remove(key, number));
+        for key in lease.files {
+            self.index.remove(key, number);
+        }
         self.fetch_no_more(number, &lease.unfinished);
     }
 
@@ -337,6 +359,14 @@ fn until_ms(now_ms: u64, limits: &PeerLimits) -> u64 {
 }
 
 impl Lease {
+    /// Nothing is known of its files.
+    fn begin_anew(&mut self, number: u32, index: &mut Index) {
+        for key in self.files.drain() {
+            index.remove(key, number);
+        }
+        (self.name_bytes, self.revision) = (0, 0);
+    }
+
     fn is_alive(&self, now_ms: u64, now_us: u64) -> bool {
         now_ms < self.until_ms && self.session.is_valid(now_us)
     }
@@ -522,6 +552,71 @@ mod tests {
         // What others have already costs next to nothing.
         let same = say(&mut registry, (&luis, 3), 0, (&["a", "b", "d"], &[]), 0);
         assert_eq!(same, Ok((1, 3)));
+    }
+
+    #[test]
+    fn the_names_of_an_account_take_so_much_and_others_still_have_room() {
+        let limits = PeerLimits {
+            name_bytes: 20_000,
+            name_bytes_per_account: 10_000,
+            ..PeerLimits::default()
+        };
+        let (mut registry, ana, luis) = (Registry::default(), session("ana"), session("luis"));
+        for (session, print) in [(&ana, 1), (&ana, 2), (&luis, 3)] {
+            registry.here(session, [print; 32], at(1), 0, &limits).unwrap();
+        }
+        let mut say = |peer: (&Session, u8), revision, names: std::ops::Range<u32>| {
+            let name = |n| format!("{n}{}", "x".repeat(990));
+            let change =
+                Change { revision, add: names.map(|n| file(&name(n))).collect(), remove: vec![] };
+            let now = Now { mono_ms: 0, wall_us: 0 };
+            let said = registry.change(&peer.0.account, [peer.1; 32], change, now, &limits);
+            said.map(|(_, files)| files)
+        };
+        assert_eq!(say((&ana, 1), 0, 0..3), Ok(3));
+        assert_eq!(say((&ana, 2), 0, 10..12), Ok(2));
+        assert_eq!(say((&ana, 2), 1, 12..13), Err(Refused::Names), "of all its peers");
+        assert_eq!(say((&ana, 2), 0, 0..2), Ok(2), "half a change was none");
+        // What others have costs the account what it costs.
+        assert_eq!(say((&luis, 3), 0, 0..6), Err(Refused::Names));
+        assert_eq!(say((&luis, 3), 0, 20..25), Ok(5));
+        // What it has no more makes room.
+        assert_eq!(say((&ana, 1), 0, 30..31), Ok(1));
+        assert_eq!(say((&ana, 2), 0, 40..43), Ok(3));
+    }
+
+    /// A million files with the longest names, by eight accounts with eight peers each that begin again whenever they are refused.
+    #[test]
+    fn a_million_announcements_take_no_more_than_they_may() {
+        let limits = PeerLimits { name_bytes: 32 << 20, ..PeerLimits::default() };
+        let (mut registry, now) = (Registry::default(), Now { mono_ms: 0, wall_us: 0 });
+        let mut revisions = [0; 64];
+        let names = ["eva", "bob", "tom", "sol", "mar", "luz", "paz", "rey"];
+        let evil: Vec<_> = names.iter().map(|name| session(name)).collect();
+        for (peer, _) in revisions.iter().enumerate() {
+            let print = u8::try_from(peer).unwrap();
+            registry.here(&evil[peer / 8], [print; 32], at(1), 0, &limits).unwrap();
+        }
+        let long = "x".repeat(1_000);
+        let mut refused = 0;
+        for batch in 0..2_000_u32 {
+            let peer = batch as usize % 64;
+            let file = |n| {
+                let mut hash = [0; 32];
+                hash[..4].copy_from_slice(&u32::to_le_bytes(n));
+                File { name: format!("{n:010}{long}"), size: 1, hash, folder: None }
+            };
+            let add = (batch * 500..(batch + 1) * 500).map(file).collect();
+            let change = Change { revision: revisions[peer], add, remove: vec![] };
+            let print = [u8::try_from(peer).unwrap(); 32];
+            let said = registry.change(&evil[peer / 8].account, print, change, now, &limits);
+            refused += usize::from(said.is_err());
+            revisions[peer] = said.map_or(0, |(revision, _)| revision);
+            let (names, folded) = registry.index.bytes();
+            assert!(names <= limits.name_bytes, "{names}");
+            assert!(folded <= limits.name_bytes + (64 << 10), "{folded}");
+        }
+        assert!(refused > 100, "{refused}");
     }
 
     #[test]

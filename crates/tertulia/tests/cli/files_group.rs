@@ -14,7 +14,7 @@ use tertulia_wire::text::size_text;
 use crate::files::{Sharer, content, read};
 use crate::files_hostile::holders;
 use crate::files_scripted::{Account, PIECE};
-use crate::programs::Program;
+use crate::programs::{Program, skipped};
 use crate::support::{Node, Running, User, object};
 
 const PASSWORD: &str = "correct horse\n";
@@ -136,7 +136,7 @@ fn who_is_fetching_serves_what_it_has() {
 /// One member has no space; the others have, and the chat goes on.
 fn who_has_no_space(bytes: usize, disk: &str) {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root may make a small disk");
+        skipped("only root may make a small disk");
         return;
     }
     let node = Node::start();

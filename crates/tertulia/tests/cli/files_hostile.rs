@@ -165,8 +165,35 @@ fn without_an_honest_holder_nothing_is_written_under_the_name() {
     assert_eq!(object(&huge.stderr())["error"]["code"], "TOO_LARGE");
 }
 
+#[test]
+fn what_a_holder_says_steers_no_terminal() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let luis = Sharer::start(&node, "0");
+    luis.log_in("luis");
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    let given = runtime.block_on(eva.share("acta.bin", b"hola", Box::new(|_, part| part)));
+    given.refuse("no\u{1b}[2J\u{9b}31m way\nerror: \u{202e}all is well");
+    luis.finds("acta", 1);
+    for more in [&[][..], &["--json"]] {
+        let said = luis.files(&[&["get", "acta.bin"], more].concat()).expect(1).stderr();
+        assert!(said.contains("refuses: no\u{fffd}[2J"), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
 /// A connection as whoever has this identity.
 async fn connect(holder: &Holder, identity: &Identity) -> PeerClient<Channel> {
+    connect_with(holder, identity, |to| to).await
+}
+
+/// One that is tuned otherwise.
+pub async fn connect_with(
+    holder: &Holder,
+    identity: &Identity,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> PeerClient<Channel> {
     let stream = TcpStream::connect(&holder.address).await.unwrap();
     let config = tls::client_config(identity, holder.fingerprint).unwrap();
     let stream = TlsConnector::from(config).connect(tls::server_name(), stream).await.unwrap();
@@ -175,7 +202,7 @@ async fn connect(holder: &Holder, identity: &Identity) -> PeerClient<Channel> {
         std::future::ready(stream.take().ok_or(std::io::Error::other("used")))
     });
     PeerClient::new(
-        Endpoint::from_static("http://x").connect_with_connector(connector).await.unwrap(),
+        tune(Endpoint::from_static("http://x")).connect_with_connector(connector).await.unwrap(),
     )
 }
 
@@ -356,7 +383,7 @@ fn memory_is_bounded_whatever_is_announced() {
         let mut refused = None;
         for batch in 0..150_u64 {
             let file = |n: u64| FileHeld {
-                name: format!("{}{batch}-{n}", "x".repeat(200)),
+                name: format!("{}{batch}-{n}", "x".repeat(150)),
                 size: n,
                 hash: ContentHash::of(&(batch * 1_000 + n).to_le_bytes()).to_string(),
                 folder: None,
@@ -374,6 +401,47 @@ fn memory_is_bounded_whatever_is_announced() {
         }
         assert_eq!(refused, Some((100, "LIMIT".to_owned())));
     });
+    // Names that are eleven times as long in the form in which they are looked for, from as many peers as she may have.
+    let (said, refused) = runtime.block_on(async {
+        let (mut said, mut refused) = (0, 0);
+        for peer in 1..=8_u8 {
+            for batch in 0..15 {
+                let mut revision = 0;
+                // All of them are there, however long it takes.
+                for print in 1..=peer {
+                    let fingerprint = Fingerprint([print; 32]).to_string();
+                    let unfinished = Vec::new();
+                    let here = PeerHere { host: None, port: 1, fingerprint, unfinished };
+                    revision = eva.api.here(&eva.token, &here).await.unwrap().revision;
+                }
+                let file = |n: u64| {
+                    let name = format!("{peer} {batch:02} {n:04}{}", "\u{fdfa}".repeat(334));
+                    let hash = ContentHash::of(name.as_bytes()).to_string();
+                    FileHeld { name, size: n, hash, folder: None }
+                };
+                let (fingerprint, add) =
+                    (Fingerprint([peer; 32]).to_string(), (0..200).map(file).collect());
+                let changed = FilesChanged { fingerprint, revision, add, remove: Vec::new() };
+                if let Err(error) = eva.api.announce(&eva.token, &changed).await {
+                    assert_eq!(error.code, "LIMIT", "{error}");
+                    assert!(error.message.contains("32 MiB"), "{error}");
+                    refused += 1;
+                    break;
+                }
+                said += 1;
+            }
+        }
+        (said, refused)
+    });
+    // Two hundred such names take a MiB.
+    assert!(refused >= 5 && said >= 30, "{said} {refused}");
     let grown = node.memory("VmHWM").saturating_sub(before);
     assert!(grown < 200 << 20, "{} MiB more", grown >> 20);
+    // Others have room.
+    let luis = Sharer::start(&node, "0");
+    luis.log_in("luis");
+    for number in 0..10 {
+        std::fs::write(luis.folder.join(format!("acta {number}.txt")), "hola").unwrap();
+    }
+    luis.finds("acta", 10);
 }

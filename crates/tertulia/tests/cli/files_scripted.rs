@@ -49,6 +49,8 @@ struct Scripted {
     drips: Option<Duration>,
     /// The capabilities that it was shown, and how often.
     shown: Mutex<Vec<(String, usize)>>,
+    /// With what it refuses everything.
+    refusal: Mutex<Option<String>>,
 }
 
 impl Scripted {
@@ -107,6 +109,9 @@ impl Peer for Shared {
         self.0.take(&request)?;
         if self.0.takes == 0 {
             std::future::pending::<()>().await;
+        }
+        if let Some(refusal) = &*self.0.refusal.lock().unwrap() {
+            return Err(Status::failed_precondition(refusal));
         }
         let (request, peer) = (request.into_inner(), Arc::clone(&self.0));
         let mut parts = Vec::new();
@@ -297,7 +302,8 @@ impl Account {
         let (whole, some) =
             if only.is_some() { (vec![], vec![held]) } else { (vec![held], vec![]) };
         let (content, shown) = (content.to_vec(), Mutex::default());
-        let peer = Scripted { content, outline, bend, only, given, takes, drips, shown };
+        let refusal = Mutex::default();
+        let peer = Scripted { content, outline, bend, only, given, takes, drips, shown, refusal };
         let peer = Arc::new(peer);
         let service = PeerServer::new(Shared(Arc::clone(&peer)));
         tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
@@ -313,6 +319,11 @@ impl Given {
     /// How often each piece was given to somebody who let it choose.
     pub fn times(&self) -> Vec<usize> {
         self.0.given.lock().unwrap().clone()
+    }
+
+    /// From now on it refuses everything, with these words.
+    pub fn refuse(&self, words: &str) {
+        *self.0.refusal.lock().unwrap() = Some(words.to_owned());
     }
 
     /// How many capabilities it was shown.

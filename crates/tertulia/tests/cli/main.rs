@@ -16,6 +16,7 @@ mod failing_disk;
 mod files;
 mod files_folders;
 mod files_follow;
+mod files_greedy;
 mod files_group;
 mod files_hostile;
 mod files_large;

@@ -32,7 +32,7 @@ impl Net {
     fn new(machines: &[&'static str]) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root may make network namespaces");
+            skipped("only root may make network namespaces");
             return None;
         }
         if !is_there("ip") {

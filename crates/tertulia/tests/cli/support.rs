@@ -255,6 +255,14 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
+    /// How much memory it has: now, or at most so far (`VmRSS`, `VmHWM`).
+    pub fn memory(&self, field: &str) -> u64 {
+        let pid = self.pid().as_raw_nonzero();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
@@ -357,10 +365,7 @@ impl Node {
 
     /// How much memory the node has: now, or at most so far (`VmRSS`, `VmHWM`).
     pub fn memory(&self, field: &str) -> u64 {
-        let pid = self.process.pid().as_raw_nonzero();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        self.process.memory(field)
     }
 
     fn with_node<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {

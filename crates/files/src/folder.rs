@@ -307,7 +307,7 @@ impl Folder {
     /// # Errors
     /// [`io::ErrorKind::StorageFull`], which says how many are needed and how many are free.
     pub fn check_space(&self, needed: u64) -> io::Result<()> {
-        place::check_space(&self.dir, needed)
+        place::check_space(&self.dir, needed, 0)
     }
 }
 

@@ -25,7 +25,7 @@ use super::permits::Permit;
 use super::refused;
 use super::state::State;
 use crate::capability::Granted;
-use crate::limits::{BODY_WAIT, HAVE_BYTES_MAX, REQUEST_BYTES_MAX, TURN_WAIT};
+use crate::limits::{BODY_WAIT, HAVE_BYTES_MAX, PERMIT_WAIT, REQUEST_BYTES_MAX};
 use crate::proto::{PiecesReply, PiecesRequest};
 
 /// The method that is answered here.
@@ -240,7 +240,7 @@ async fn answer(state: &Arc<State>, request: Request<Body>) -> Result<Response<B
     let permit = state.permits.permit(granted.account(), &link.cut).await.ok_or_else(|| {
         let message = format!(
             "this peer is sending as much as it may already, and was for {} seconds",
-            TURN_WAIT.as_secs()
+            PERMIT_WAIT.as_secs()
         );
         refused(Code::ResourceExhausted, "BUSY", &message)
     })?;

@@ -300,7 +300,7 @@ fn what_lies_where_a_member_fetches_to_is_its_own() {
     let refused = ana.files(&["get", &hash, "--json"]).expect(1);
     assert_eq!(object(&refused.stderr())["error"]["code"], "NO_HOLDERS");
     // In another life, too.
-    member.end_by(rustix::process::Signal::TERM, 0);
+    member.end_by(Signal::TERM, 0);
     holders(&ana, "plano.txt", 1);
     let member = fetching(&node, &luis, "luis");
     member.notes("joined");
@@ -362,7 +362,7 @@ fn a_member_that_is_killed_while_it_fetches_goes_on_from_what_it_has() {
         assert!(std::time::Instant::now() < until, "nothing has come");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    member.signal(rustix::process::Signal::KILL);
+    member.signal(Signal::KILL);
     member.end();
     assert!(part.exists() && !to.join("plano.bin").exists());
     let member = fetching(&node, &luis, "luis");

@@ -278,13 +278,9 @@ impl Given {
         }
         table.count += pieces.len() - before;
     }
-}
 
-impl Drop for Given {
-    fn drop(&mut self) {
-        if self.is_gone {
-            return;
-        }
+    /// It has not gone, and does not.
+    fn let_go(&self, now: Instant) {
         let mut guard = self.sparing.table();
         let table = &mut *guard;
         let Some(content) = table.by_content.get_mut(&self.hash) else { return };
@@ -295,7 +291,7 @@ impl Drop for Given {
         piece.begun = None;
         let gift = &self.claim.gift;
         // Who has kept others from it for a while has had it.
-        if !is_over(*gift.taken(), GIFT_WAIT / 2, Instant::now()) {
+        if !is_over(*gift.taken(), GIFT_WAIT / 2, now) {
             piece.to.pop_if(|(to, _)| *to == gift.account);
         }
         // What nobody was given is not remembered.
@@ -305,6 +301,14 @@ impl Drop for Given {
             if content.pieces.is_empty() {
                 table.by_content.remove(&self.hash);
             }
+        }
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if !self.is_gone {
+            self.let_go(Instant::now());
         }
     }
 }
@@ -327,6 +331,16 @@ mod tests {
         given.into_iter().for_each(|piece| piece.gone(now));
     }
 
+    /// Which they are, once they were let go at that time.
+    fn let_go(given: Vec<Given>, now: Instant) -> Vec<u64> {
+        let all = given.into_iter().map(|mut piece| {
+            piece.let_go(now);
+            piece.is_gone = true;
+            piece.number
+        });
+        all.collect()
+    }
+
     #[test]
     fn each_piece_is_given_to_one_and_again_only_where_that_one_may_have_died() {
         let (sparing, begin) = (Arc::new(Sparing::default()), Instant::now());
@@ -338,10 +352,10 @@ mod tests {
         assert_eq!((numbers(&one), numbers(&two)), (vec![0, 1], vec![2, 3, 4]));
         assert!(give(9, begin + GIFT_WAIT / 2).is_empty(), "on their way");
         let another = sparing.give((other, 5), &all, 1, "ana", begin);
-        assert_eq!(numbers(&another), [0], "another content");
+        assert_eq!(let_go(another, begin), [0], "another content");
         one.remove(0).gone(begin);
         // What did not go is given to the next one.
-        drop(one);
+        assert_eq!(let_go(one, begin), [1]);
         all_gone(two, begin);
         let next = give(9, begin);
         assert_eq!(numbers(&next), [1]);
@@ -349,7 +363,8 @@ mod tests {
         // Again, after a while: those that have not gone just now.
         let again = begin + GIVEN_AGAIN;
         let two = set(5, [1, 4]);
-        assert_eq!(numbers(&sparing.give((hash, 5), &two, 9, "ana", again)), [4]);
+        let given = sparing.give((hash, 5), &two, 9, "ana", again);
+        assert_eq!(let_go(given, again), [4]);
         let again = give(9, again);
         assert_eq!(numbers(&again), [0, 2, 3, 4]);
         all_gone(again, begin + GIVEN_AGAIN);
@@ -395,10 +410,10 @@ mod tests {
         // Members of one account have what the first one of them was given, if that one has died.
         all_gone(give("ana", begin), begin);
         let again = begin + GIVEN_AGAIN;
-        assert_eq!(give("ana", again).len(), 3);
+        assert_eq!(let_go(give("ana", again), again).len(), 3);
         // Who lets them go at once has not had them.
-        assert_eq!(give("ana", again).len(), 3);
-        assert_eq!(give("eva", again).len(), 3);
+        assert_eq!(let_go(give("ana", again), again).len(), 3);
+        assert_eq!(let_go(give("eva", again), again).len(), 3);
         assert!(give("ana", again).is_empty(), "somebody else has asked");
         all_gone(give("eva", again), again);
         assert!(give("eva", again + GIVEN_AGAIN).is_empty());
@@ -412,6 +427,19 @@ mod tests {
     }
 
     #[test]
+    fn who_has_kept_others_from_it_for_a_while_has_had_it() {
+        let (sparing, begin) = (Arc::new(Sparing::default()), Instant::now());
+        let (hash, all) = (ContentHash::of(b"1"), set(1, [0]));
+        let give = |account, now| sparing.give((hash, 1), &all, 1, account, now);
+        let hers = give("eva", begin);
+        let late = begin + GIFT_WAIT / 2;
+        assert!(give("ana", late).is_empty());
+        let_go(hers, late);
+        assert!(give("eva", late).is_empty(), "somebody else asks");
+        assert_eq!(let_go(give("ana", late), late), [0]);
+    }
+
+    #[test]
     fn an_account_has_so_many_pieces_on_their_way_and_others_have_the_rest() {
         let (sparing, begin) = (Arc::new(Sparing::default()), Instant::now());
         let most = GIVEN_AT_ONCE as u64;
@@ -419,9 +447,9 @@ mod tests {
         let give = |account, now| sparing.give((hash, 3 * most), &all, 16, account, now);
         let mut hers: Vec<Vec<Given>> = (0..9).map(|_| give("eva", begin)).collect();
         assert_eq!(hers.iter().flatten().count(), GIVEN_AT_ONCE);
-        assert_eq!(numbers(&give("ana", begin))[0], most);
+        assert_eq!(let_go(give("ana", begin), begin)[0], most);
         all_gone(hers.remove(0), begin);
-        assert_eq!(give("eva", begin).len(), 16, "what has gone makes room");
+        assert_eq!(let_go(give("eva", begin), begin).len(), 16, "what has gone makes room");
         // Those that she let go just now do not.
         assert!(give("eva", begin).is_empty());
         assert_eq!(give("eva", begin + GIFT_WAIT).len(), 16);
@@ -461,14 +489,14 @@ mod tests {
         let other = |now| sparing.give((ContentHash::of(b"2"), 1), &set(1, [0]), 1, "ana", now);
         assert!(other(begin).is_empty());
         // One that has not gone makes room.
-        drop(given.pop());
+        let_go(given.split_off(GIVEN_PIECES_MAX - 1), begin);
         all_gone(given, begin);
         let one = other(begin);
         assert_eq!(numbers(&one), [0]);
         all_gone(one, begin);
         assert_eq!(sparing.table().count, GIVEN_PIECES_MAX);
         // And everything, once it is past.
-        drop(other(begin + GIVEN_AGAIN_LATER));
+        let_go(other(begin + GIVEN_AGAIN_LATER), begin + GIVEN_AGAIN_LATER);
         let mut table = sparing.table();
         table.swept = None;
         table.sweep(begin + GIVEN_AGAIN_LATER * 2);

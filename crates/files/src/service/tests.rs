@@ -68,6 +68,7 @@ impl Rig {
         let options = PeerOptions {
             folder,
             cache: home.path().join("cache"),
+            given: None,
             identity,
             listen: [127, 0, 0, 1].into(),
             port: 0,

@@ -72,7 +72,8 @@ pub fn serve() -> Result<()> {
             let Some(slot) = conns.get_mut(number as usize) else { continue };
             match slot {
                 Some(Conn::Publisher(stream, group)) if may_read => {
-                    if publish(stream, &mut all.groups[*group], &mut chunk)? {
+                    let has_gone = publish(stream, &mut all.groups[*group], &mut chunk)?;
+                    if has_gone {
                         *slot = None;
                     }
                 }

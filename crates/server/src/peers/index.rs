@@ -525,7 +525,7 @@ mod tests {
             ("deadbeef.txt", one),
             ("otro", hash(&[0xde, 0xad, 0xbe, 0xee])),
         ] {
-            assert!(index.add(of(name, hash), 1));
+            assert!(index.add(of(name, hash), 1, &PeerLimits::default()).is_some());
         }
         // Also what is in a folder that is found with it.
         let all = ["deadbeef", "f/", "copia.pdf", "f/plano.pdf", "deadbeef.txt", "zz deadbeef"];

@@ -1,7 +1,7 @@
 //! What was hashed before: by name, and as long as size, times and inode are the same.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentHash, Outline};
 use crate::folder::Stamp;
+use crate::kept;
 use crate::names::FileName;
 
 /// One line of the file.
@@ -33,13 +34,7 @@ pub struct Cache {
 impl Cache {
     /// Reads what is kept in `path`; what cannot be read is hashed again.
     pub fn load(path: &Path) -> Self {
-        let mut known = HashMap::new();
-        if let Ok(file) = std::fs::File::open(path) {
-            for line in BufReader::new(file).lines().map_while(Result::ok) {
-                known.extend(read(&line));
-            }
-        }
-        Self { path: path.to_owned(), known, is_dirty: false }
+        Self { path: path.to_owned(), known: kept::load(path, read).collect(), is_dirty: false }
     }
 
     /// The outline of a file that looks like this.
@@ -69,21 +64,13 @@ impl Cache {
         if !self.is_dirty {
             return Ok(());
         }
-        let new = self.path.with_extension("new");
-        let mut options = std::fs::OpenOptions::new();
-        options.create(true).truncate(true).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out = BufWriter::new(options.open(&new)?);
-        for (name, (stamp, outline)) in &self.known {
-            let values = tertulia_wire::sharing::hex(outline.values().as_flattened());
-            let (name, hash) = (name.as_str().to_owned(), outline.hash().to_string());
-            serde_json::to_writer(&mut out, &Line { name, stamp: *stamp, hash, values })?;
-            out.write_all(b"\n")?;
-        }
-        out.flush()?;
-        drop(out);
-        std::fs::rename(&new, &self.path)?;
+        let line = |(name, (stamp, outline)): (&FileName, &(Stamp, Arc<Outline>))| Line {
+            name: name.as_str().to_owned(),
+            stamp: *stamp,
+            hash: outline.hash().to_string(),
+            values: tertulia_wire::sharing::hex(outline.values().as_flattened()),
+        };
+        kept::store(&self.path, self.known.iter().map(line))?;
         self.is_dirty = false;
         Ok(())
     }

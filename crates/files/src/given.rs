@@ -2,12 +2,13 @@
 //! restarts.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::content::ContentHash;
+use crate::kept;
 use crate::names::FileName;
 
 /// One line of the file.
@@ -28,13 +29,7 @@ pub struct Given {
 impl Given {
     /// Reads what is kept in `path`; what cannot be read is not shared until it is fetched again.
     pub fn load(path: &Path) -> Self {
-        let mut files = HashMap::new();
-        if let Ok(file) = std::fs::File::open(path) {
-            files.extend(
-                BufReader::new(file).lines().map_while(Result::ok).filter_map(|line| read(&line)),
-            );
-        }
-        Self { path: path.to_owned(), files, is_dirty: false }
+        Self { path: path.to_owned(), files: kept::load(path, read).collect(), is_dirty: false }
     }
 
     /// Whether this file with this content is shared.
@@ -67,20 +62,11 @@ impl Given {
         if !self.is_dirty {
             return Ok(());
         }
-        let new = self.path.with_extension("new-given");
-        let mut options = std::fs::OpenOptions::new();
-        options.create(true).truncate(true).write(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut out = BufWriter::new(options.open(&new)?);
-        for (name, hash) in &self.files {
-            let line = Line { name: name.as_str().to_owned(), hash: hash.to_string() };
-            serde_json::to_writer(&mut out, &line)?;
-            out.write_all(b"\n")?;
-        }
-        out.flush()?;
-        drop(out);
-        std::fs::rename(&new, &self.path)?;
+        let line = |(name, hash): (&FileName, &ContentHash)| Line {
+            name: name.as_str().to_owned(),
+            hash: hash.to_string(),
+        };
+        kept::store(&self.path, self.files.iter().map(line))?;
         self.is_dirty = false;
         Ok(())
     }

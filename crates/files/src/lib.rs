@@ -11,6 +11,7 @@ pub mod folder;
 pub mod gather;
 mod given;
 pub mod identity;
+mod kept;
 pub mod library;
 pub mod limits;
 pub mod manifest;

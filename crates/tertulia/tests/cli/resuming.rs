@@ -182,6 +182,9 @@ fn programs_are_told_of_a_lost_connection_apart_from_the_entries() {
     let ana = node.join(&["ops", "--name", "ana", "--json"]);
     let mut quiet = node.spawn(&["join", "ops", "--name", "eva", "--json", "-q"]);
     ana.says("eva");
+    // She says nothing of having joined: what she prints tells that she knows it.
+    node.run(&["send", "ops", "before", "--wait", "stored"]).expect(0);
+    quiet.says("before");
     node.kill();
     let lost = object(&ana.notes("LOST"));
     let notice = &lost["notice"];

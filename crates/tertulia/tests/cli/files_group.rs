@@ -170,7 +170,8 @@ fn who_has_no_space(bytes: usize, disk: &str) {
     // Its own user is told how much there is, how much it takes, and what to do.
     let noted = narrow.says("failed: no space (");
     let needed = size_text(bytes as u64);
-    assert!(noted.contains(&format!("({needed} needed, ")) && noted.contains("B free)"), "{noted}");
+    assert!(noted.contains(&format!("({needed} needed, ")), "{noted}");
+    assert!(noted.contains("B free of which ") && noted.contains("B stay so)"), "{noted}");
     let seq = receipt["seq"].as_u64().unwrap();
     let hash = &ContentHash::of(&content(bytes)).to_string()[..16];
     assert!(noted.contains(&format!("join again with --from {seq}, ")), "{noted}");

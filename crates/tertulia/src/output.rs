@@ -7,7 +7,6 @@ use tertulia_wire::json::{NoticeLine, to_line};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::cli::Common;
-use crate::commands::now_us;
 use crate::failure::Failure;
 
 /// Held back until this many bytes or a flush.
@@ -126,8 +125,8 @@ impl Output {
             return self.note(notice.message);
         }
         if !self.quiet {
-            let Notice { code, group, name, message } = *notice;
-            error_line(&to_line(&NoticeLine::new(code, group, name, message, now_us())));
+            let Notice { code, group, name, message, time_us } = *notice;
+            error_line(&to_line(&NoticeLine::new(code, group, name, message, time_us)));
         }
     }
 
@@ -169,6 +168,8 @@ pub struct Notice<'a> {
     pub name: &'a str,
     /// For people, safe to show.
     pub message: &'a str,
+    /// When it was noticed, in microseconds since the Unix epoch.
+    pub time_us: u64,
 }
 
 /// How a text is shown on a terminal.

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::reserved::advice;
-use super::{directory, members_text, print};
+use super::{directory, members_text, now_us, print};
 use crate::cli::ChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::input::{self, Lines, Typed};
@@ -233,7 +233,7 @@ impl Chat<'_> {
     /// What a program may want to know, too.
     fn notice(&self, code: &str, message: &str) {
         let (group, name) = (&self.group, &self.name);
-        self.out.notice(&Notice { code, group, name, message });
+        self.out.notice(&Notice { code, group, name, message, time_us: now_us() });
     }
 
     /// The person has just typed it.

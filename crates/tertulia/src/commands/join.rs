@@ -14,7 +14,7 @@ use super::claim::{Claim, claim};
 use super::exec::{Job, Ran, Runner, kill_running};
 use super::fetch::{Fetcher, Got, failed_text};
 use super::reserved::Reserved;
-use super::{members_text, print};
+use super::{members_text, now_us, print};
 use crate::cli::JoinArgs;
 use crate::failure::{Failure, Outcome};
 use crate::names;
@@ -154,7 +154,7 @@ impl<'a> Session<'a> {
     /// What a program may want to know, too.
     fn notice(&self, code: &str, message: &str) {
         let (group, name) = (&self.group, &self.name);
-        self.out.notice(&Notice { code, group, name, message });
+        self.out.notice(&Notice { code, group, name, message, time_us: now_us() });
     }
 
     async fn go(&mut self, mut member: Member, signals: &mut Signals) -> Ended {

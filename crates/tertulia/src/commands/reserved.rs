@@ -7,7 +7,7 @@ use tertulia_group::Name;
 use tertulia_wire::safe::make_safe;
 use tokio::time::{Instant, sleep};
 
-use super::node_flag;
+use super::{node_flag, now_us};
 use crate::failure::Failure;
 use crate::logins;
 use crate::output::{Notice, Output};
@@ -47,7 +47,8 @@ impl Reserved {
         let what = format!("and this goes on where it was{within}");
         let line = format!("{why}; {}", advice(target, &self.name, &what));
         let code = Code::NameReserved.as_str();
-        out.notice(&Notice { code, group: &self.group, name: &self.name, message: &line });
+        let (group, name) = (&self.group, &self.name);
+        out.notice(&Notice { code, group, name, message: &line, time_us: now_us() });
     }
 
     /// Whether it is worth waiting on after this.

@@ -79,6 +79,8 @@ impl Group {
         failures.unsplit(self.unsaved_failures.split());
         self.unsaved_failures = failures;
         self.unsaved_since = Some(now.mono_ms.saturating_sub(self.limits.checkpoint_ms));
+        // They go with the next message. Without one they are tried now and then only: a full disk would be asked without end.
+        self.notes_from_ms = now.mono_ms + self.limits.checkpoint_ms;
         lost.into_iter().for_each(|effect| self.take_back(now, effect));
     }
 

@@ -104,6 +104,8 @@ pub struct Group {
     pub(crate) unsaved_since: Option<u64>,
     /// Failures for the next notes.
     pub(crate) unsaved_failures: BytesMut,
+    /// Cursors and failures alone are not tried before then: the last batch found no room.
+    pub(crate) notes_from_ms: u64,
     /// Something that receipts depend on has changed since the last [`Group::settle`].
     pub(crate) moved: bool,
     pub(crate) outputs: Vec<Output>,
@@ -136,6 +138,7 @@ impl Group {
             lost_lefts: ById::default(),
             unsaved_since: None,
             unsaved_failures: BytesMut::new(),
+            notes_from_ms: 0,
             moved: false,
             outputs: Vec::new(),
         }
@@ -192,7 +195,8 @@ impl Group {
     pub(crate) fn take_building(&mut self, now: Now) -> Option<Building> {
         let checkpoint_ms = self.limits.checkpoint_ms;
         let due = self.unsaved_since.is_some_and(|since| now.mono_ms >= since + checkpoint_ms);
-        if self.building.is_empty() && !due && self.unsaved_failures.is_empty() {
+        let notes = due || !self.unsaved_failures.is_empty();
+        if self.building.is_empty() && !(notes && now.mono_ms >= self.notes_from_ms) {
             return None;
         }
         self.write_checkpoint(due);
@@ -228,10 +232,12 @@ impl Group {
     /// When [`Input::Tick`] is next of use, in monotonic milliseconds.
     pub fn deadline_ms(&self) -> Option<u64> {
         let grace = self.graces.first().map(|(deadline, _)| *deadline);
+        let cursors = self.unsaved_since.map(|since| since + self.limits.checkpoint_ms);
+        let failures = (!self.unsaved_failures.is_empty()).then_some(0);
+        let notes = [cursors, failures].into_iter().flatten().min();
         // With a batch on its way nothing can be stored; what ends it is a turn of its own.
-        let unsaved = self.unsaved_since.filter(|_| self.in_flight.is_none());
-        let checkpoint = unsaved.map(|since| since + self.limits.checkpoint_ms);
-        [grace, checkpoint].into_iter().flatten().min()
+        let notes = notes.filter(|_| self.in_flight.is_none());
+        [grace, notes.map(|from| from.max(self.notes_from_ms))].into_iter().flatten().min()
     }
 
     /// The log and the epoch.
@@ -291,6 +297,11 @@ impl Group {
     /// Nothing is on its way or waiting to be taken.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none() && self.full.is_empty() && self.building.is_empty()
+    }
+
+    /// What members have confirmed and what has failed is in the log, or in a batch that is on its way or waits to be taken.
+    pub fn is_saved(&self) -> bool {
+        self.unsaved_since.is_none() && self.unsaved_failures.is_empty()
     }
 
     /// The coordinator's epoch while it runs.

@@ -103,6 +103,8 @@ pub(crate) struct Hosted {
     under_way: RefCell<Vec<Piece>>,
     stored: mpsc::UnboundedSender<Stored>,
     dirty: LocalWake,
+    /// When the driver's timer goes off, in monotonic milliseconds; `u64::MAX` where it is not set.
+    timer_ms: Cell<u64>,
     /// When the first input since the last turn came: it stands for all of them up to the next turn.
     heard: Cell<Option<Now>>,
     pub keeping: Keeping,
@@ -139,6 +141,7 @@ impl Hosted {
             under_way: RefCell::default(),
             stored,
             dirty: LocalWake::default(),
+            timer_ms: Cell::new(u64::MAX),
             heard: Cell::new(None),
             keeping: Keeping::default(),
             down: RefCell::default(),
@@ -286,28 +289,33 @@ impl Hosted {
     /// The group's own task: a turn whenever something came, and when time has passed.
     pub async fn drive(self: Rc<Self>) {
         // A timer is set anew only for something earlier: most of what is waited for comes before it, and costs no timer then.
-        let mut set_ms = u64::MAX;
         let mut timer = std::pin::pin!(tokio::time::sleep(FAR));
         while self.down.borrow().is_none() {
-            let deadline_ms = self.group.borrow().deadline_ms().unwrap_or(u64::MAX);
-            if deadline_ms < set_ms {
+            if let Some(deadline_ms) = self.earlier_deadline_ms() {
                 let within = deadline_ms.saturating_sub(crate::clock::mono_ms());
                 let within = Duration::from_millis(within).min(FAR);
                 timer.as_mut().reset(tokio::time::Instant::now() + within);
-                set_ms = deadline_ms;
+                self.timer_ms.set(deadline_ms);
             }
             let is_late = poll_fn(|cx| match self.dirty.poll_woken(cx) {
                 Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending if set_ms < u64::MAX => timer.as_mut().poll(cx).map(|()| true),
+                Poll::Pending if self.timer_ms.get() < u64::MAX => {
+                    timer.as_mut().poll(cx).map(|()| true)
+                }
                 Poll::Pending => Poll::Pending,
             });
             if is_late.await {
-                set_ms = u64::MAX;
+                self.timer_ms.set(u64::MAX);
                 self.group.borrow_mut().handle(now(), Input::Tick);
             }
             self.turn();
             keeping::look_after(&self);
         }
+    }
+
+    /// What the group waits for next, where that is before the driver's timer goes off.
+    fn earlier_deadline_ms(&self) -> Option<u64> {
+        self.group.borrow().deadline_ms().filter(|deadline_ms| *deadline_ms < self.timer_ms.get())
     }
 
     /// Somebody wants to know what becomes of messages, or nobody does any more.

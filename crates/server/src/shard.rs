@@ -37,6 +37,9 @@ const JOBS_MAX: usize = 1024;
 /// What a clean end waits for at most.
 const END_WAIT: Duration = Duration::from_secs(10);
 
+/// So often the cursors are stored at the end: members may go on confirming while it lasts.
+const LAST_CHECKPOINTS: usize = 3;
+
 /// Between two looks at whether all is stored, at the end.
 const STORED_WAIT: Duration = Duration::from_millis(5);
 
@@ -394,13 +397,13 @@ impl Shard {
     /// Stores what is under way and every cursor, then a snapshot, and tells everybody.
     async fn end(&self, stored: &mut mpsc::UnboundedReceiver<Stored>) {
         let all: Vec<Rc<Hosted>> = self.groups.borrow().values().cloned().collect();
-        all.iter().for_each(|hosted| hosted.stop_publishing());
-        while all.iter().any(|hosted| hosted.down().is_none() && !hosted.group.borrow().is_idle()) {
-            // What a driver stores in its own turn is told to nobody: looked at again before long.
-            match tokio::time::timeout(STORED_WAIT, stored.recv()).await {
-                Ok(Some(stored)) => self.batch_done(stored),
-                Ok(None) => break,
-                Err(_) => {}
+        for _ in 0..LAST_CHECKPOINTS {
+            all.iter().for_each(|hosted| hosted.stop_publishing());
+            self.until_idle(&all, stored).await;
+            // What was confirmed meanwhile may be in a receipt that somebody has.
+            let is_saved = |hosted: &Rc<Hosted>| hosted.group.borrow().is_saved();
+            if all.iter().all(|hosted| hosted.down().is_some() || is_saved(hosted)) {
+                break;
             }
         }
         for hosted in all.iter().filter(|hosted| hosted.down().is_none()) {
@@ -414,6 +417,18 @@ impl Shard {
             }
         })
         .await;
+    }
+
+    /// Takes the journal's answers until no group that still serves waits for one.
+    async fn until_idle(&self, all: &[Rc<Hosted>], stored: &mut mpsc::UnboundedReceiver<Stored>) {
+        while all.iter().any(|hosted| hosted.down().is_none() && !hosted.group.borrow().is_idle()) {
+            // What a driver stores in its own turn is told to nobody: looked at again before long.
+            match tokio::time::timeout(STORED_WAIT, stored.recv()).await {
+                Ok(Some(stored)) => self.batch_done(stored),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
     }
 }
 

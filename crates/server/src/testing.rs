@@ -46,7 +46,15 @@ pub(crate) fn config(limits: NodeLimits) -> Config {
 pub(crate) fn shared(limits: NodeLimits) -> Arc<Shared> {
     let journal = Arc::new(MemoryJournal::new(1 << 30));
     let catalog: Arc<dyn Catalog> = Arc::clone(&journal) as _;
-    let journal: Arc<dyn Journal> = journal;
+    shared_over(journal, catalog, limits)
+}
+
+/// The same over a journal and a catalog of the test's own.
+pub(crate) fn shared_over(
+    journal: Arc<dyn Journal>,
+    catalog: Arc<dyn Catalog>,
+    limits: NodeLimits,
+) -> Arc<Shared> {
     let (notices, _) = mpsc::channel(1);
     let store = (Instance([0; 16]), [0; 32]);
     Arc::new(Shared::new(config(limits), (journal, catalog), store, None, notices))

@@ -245,6 +245,7 @@ fn a_failure_that_the_table_has_dropped_is_not_lost_with_its_batch() {
     rig.ack_with(1, second, &[], &[(first, "exit 1"), (second, "exit 2")]);
     assert!(rig.begin());
     rig.not_stored();
+    rig.later(rig.limits.checkpoint_ms);
     rig.flush();
     rig.crash();
     rig.flush();

@@ -94,3 +94,27 @@ fn a_leave_that_could_not_be_stored_is_stored_later_and_nothing_is_heard_meanwhi
         assert_eq!(rig.receipt(seq).missing[0].why.as_str(), "left");
     }
 }
+
+#[test]
+fn cursors_and_failures_alone_wait_after_a_batch_that_found_no_room_and_a_message_takes_them_along()
+{
+    for with_message in [false, true] {
+        let mut rig = Rig::with(&["ana", "bo"]);
+        let first = rig.publish(1, "ana", 1);
+        rig.ack_with(2, first, &[], &[(first, "exit 7")]);
+        assert!(rig.begin());
+        rig.not_stored();
+        assert!(!rig.begin(), "a full disk would be asked without end");
+        assert_eq!(rig.group.deadline_ms(), Some(rig.now.mono_ms + rig.limits.checkpoint_ms));
+        if with_message {
+            rig.publish(1, "ana", 2);
+        } else {
+            rig.later(rig.limits.checkpoint_ms);
+            rig.flush();
+        }
+        let before = rig.receipt(first);
+        rig.crash();
+        assert_eq!(rig.receipt(first), before);
+        assert_eq!(before.missing[0].why.as_str(), "failed");
+    }
+}

@@ -79,6 +79,10 @@ impl Hosted {
         }
         self.turn();
         self.deliver();
+        // That was not the driver's turn: what is waited for since then would have no timer.
+        if self.earlier_deadline_ms().is_some() {
+            self.dirty.wake();
+        }
     }
 
     /// The batch under way is stored: it is there for everybody.

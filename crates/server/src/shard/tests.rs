@@ -15,19 +15,13 @@ use crate::config::NodeLimits;
 use crate::{doors, testing};
 
 mod ending;
+mod held;
 mod paced;
 
 /// Runs a node of one shard and what `work` does with it on the test's own runtime, whose clock stands still while anybody has work.
 async fn with_directory<T>(limits: NodeLimits, work: impl AsyncFnOnce(Arc<Directory>) -> T) -> T {
     let shared = testing::shared(limits);
-    let (limits, rules) = (shared.config.limits.accounts.clone(), shared.config.accounts);
-    let catalog = Arc::clone(&shared.catalog);
-    let accounts =
-        crate::accounts::Accounts::load(catalog, limits, rules, crate::clock::now()).unwrap();
-    let limits = shared.config.limits.peers.clone();
-    let peers =
-        crate::peers::Peers::load(Arc::clone(&shared.catalog), limits, &[1; 32], String::new());
-    let directory = Arc::new(Directory::new(Arc::clone(&shared), accounts, peers.unwrap()));
+    let directory = directory(&shared);
     let (jobs, receiver) = mpsc::channel(JOBS_MAX);
     directory.load(vec![ShardHandle { jobs }]).expect("an empty catalog");
     let local = LocalSet::new();
@@ -35,6 +29,18 @@ async fn with_directory<T>(limits: NodeLimits, work: impl AsyncFnOnce(Arc<Direct
     let came = local.run_until(work(directory)).await;
     shard.abort();
     came
+}
+
+/// Of a node without accounts, peers and groups.
+fn directory(shared: &Arc<Shared>) -> Arc<Directory> {
+    let (limits, rules) = (shared.config.limits.accounts.clone(), shared.config.accounts);
+    let catalog = Arc::clone(&shared.catalog);
+    let accounts =
+        crate::accounts::Accounts::load(catalog, limits, rules, crate::clock::now()).unwrap();
+    let limits = shared.config.limits.peers.clone();
+    let peers =
+        crate::peers::Peers::load(Arc::clone(&shared.catalog), limits, &[1; 32], String::new());
+    Arc::new(Directory::new(Arc::clone(shared), accounts, peers.unwrap()))
 }
 
 /// The same with a client of one of its doors.

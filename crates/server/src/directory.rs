@@ -278,7 +278,8 @@ impl Directory {
         listed: &Listed,
         asked: &Name,
     ) -> Result<(Role, bool), Denied> {
-        let role = listed.rules().role(caller.asker(self.shared.config.guests));
+        let rules = listed.rules();
+        let role = rules.role(caller.asker(self.shared.config.guests));
         match operation.verdict(role) {
             Verdict::Yes => Ok((role, false)),
             Verdict::Own => Ok((role, true)),
@@ -288,6 +289,9 @@ impl Directory {
                 let group = &listed.name;
                 let who = match operation {
                     Operation::SetRules => "its owner and administrators may do this",
+                    Operation::Delete if rules.owner.is_some() => {
+                        "its owner and administrators may do this"
+                    }
                     _ => "those who may join it may do this",
                 };
                 let hint = if caller.session.is_none() { "; log in if you are one" } else { "" };

@@ -91,7 +91,7 @@ impl Default for Metrics {
         let r = &mut registry;
         r.register("messages", "Messages that were answered as stored", metrics.messages.clone());
         r.register("deliveries", "Entries written to members", metrics.deliveries.clone());
-        let help = "Confirmations of members in receipts that were given";
+        let help = "Confirmations in receipts that were final when given";
         r.register("confirmations", help, metrics.confirmations.clone());
         let help = "Receipts given when final: everybody has answered, or somebody is missing";
         r.register("receipts", help, metrics.receipts.clone());

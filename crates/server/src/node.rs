@@ -1,12 +1,15 @@
 //! Starting and stopping a node.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tertulia_group::{Door, LeaveReason};
-use tertulia_journal::{Catalog, Embedded, Expect, Journal, Level, MemoryJournal, Options};
+use tertulia_journal::{
+    Catalog, Embedded, Expect, Journal, Level, MemoryJournal, OpenStoreError, Options,
+};
 use tertulia_wire::{Fingerprint, Instance};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -350,6 +353,19 @@ async fn load_peers(shared: &Shared) -> Result<Peers, StartError> {
 
 type Store = (Arc<dyn Journal>, Arc<dyn Catalog>);
 
+/// Why the store cannot be opened, and of a full disk where it is and how much a store takes at its beginning.
+fn unopened_text(config: &Config, error: &OpenStoreError, segment_bytes: u64) -> String {
+    let data = config.data.display();
+    match error {
+        OpenStoreError::Io { error: full, .. } if full.kind() == ErrorKind::StorageFull => {
+            let need = segment_bytes >> 20;
+            format!("{error}: a store takes at least {need} MiB, and {data} has less room")
+        }
+        OpenStoreError::Io { .. } => format!("{error} (in {data})"),
+        _ => error.to_string(),
+    }
+}
+
 /// Opens the engine; the embedded one reads its files, which may take a while.
 async fn open_store(config: &Config) -> Result<Store, StartError> {
     match config.engine {
@@ -361,11 +377,11 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
             let level = if config.fsync { Level::Fsync } else { Level::Os };
             let thread_begins = crate::linux::take_short_turns;
             let options = Options { level, thread_begins, ..Options::default() };
-            let data = config.data.clone();
+            let (data, segment_bytes) = (config.data.clone(), options.segment_bytes);
             let opened = tokio::task::spawn_blocking(move || Embedded::open(&data, options)).await;
             let journal = opened
                 .map_err(|error| StartError::Store(error.to_string()))?
-                .map_err(|error| StartError::Store(error.to_string()))?;
+                .map_err(|error| StartError::Store(unopened_text(config, &error, segment_bytes)))?;
             let journal = Arc::new(journal);
             Ok((Arc::clone(&journal) as Arc<dyn Journal>, journal))
         }

@@ -174,8 +174,13 @@ impl Embedded {
             return Err(OpenStoreError::Damaged(problem.clone()));
         }
         let segment_bytes = segment_bytes.next_multiple_of(UNIT);
-        let segment =
-            mend(&disk, &mut survey, segment_bytes).map_err(io_error("mending the store"))?;
+        let is_new = survey.segments.is_empty();
+        let doing = if is_new {
+            "making the store's first file"
+        } else {
+            "making the store ready to write"
+        };
+        let segment = mend(&disk, &mut survey, segment_bytes).map_err(io_error(doing))?;
         let end = survey.end.max(BARE);
         let mut untaken = survey.untaken();
         let census = untaken.remove(&segment.number).unwrap_or_default();

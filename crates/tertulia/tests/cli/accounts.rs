@@ -130,7 +130,8 @@ fn groups_have_rules() {
     assert_eq!(shown["may_join"], serde_json::json!(["eva", "luis"]));
     assert_eq!((&shown["join"], &shown["send"]), (&"private".into(), &"members".into()));
     assert!(run(&node, &luis, &["history", "ops"]).expect(0).stdout().contains("hola"));
-    run(&node, &luis, &["groups", "delete", "ops"]).expect(1);
+    let refused = run(&node, &luis, &["groups", "delete", "ops"]).expect(1).stderr();
+    assert!(refused.contains("only its owner and administrators may do this"), "{refused}");
     run(&node, ana, &["groups", "delete", "ops"]).expect(0);
 }
 

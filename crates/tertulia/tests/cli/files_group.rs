@@ -1,7 +1,6 @@
 //! Files that a group is told of: members fetch them from each other, and the receipt says who has them.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -14,7 +13,7 @@ use tertulia_wire::text::size_text;
 use crate::files::{Sharer, content, read};
 use crate::files_hostile::holders;
 use crate::files_scripted::{Account, PIECE};
-use crate::programs::{Program, skipped};
+use crate::programs::{Program, on_small_disk, skipped};
 use crate::support::{Node, Running, User, object};
 
 const PASSWORD: &str = "correct horse\n";
@@ -144,23 +143,12 @@ fn who_has_no_space(bytes: usize, disk: &str) {
     let (luis, eva) = (account(&node, "luis"), account(&node, "eva"));
     let roomy = fetching(&node, &luis, "roomy");
     roomy.notes("joined");
-    // A disk of its own, which goes with the process.
     let to = folder(&eva, "small");
     std::fs::create_dir(&to).unwrap();
     let to = to.to_str().unwrap();
     let join =
         eva.command(&["join", GROUP, "--name", "narrow", "--fetch", to, "--node", &node.native]);
-    let mut command = Command::new("unshare");
-    let mount = format!("mount -t tmpfs -o size={disk} none \"$0\" && exec \"$@\"");
-    command.args(["-m", "sh", "-c", &mount, to]);
-    command.arg(join.get_program()).args(join.get_args());
-    for (key, value) in join.get_envs() {
-        match value {
-            Some(value) => command.env(key, value),
-            None => command.env_remove(key),
-        };
-    }
-    let narrow = Program::spawn(command);
+    let narrow = Program::spawn(on_small_disk(&join, to, disk));
     narrow.says("joined");
     let path = ana.own_file("grande.bin", &content(bytes));
     let args = ["save", &path, "--group", GROUP, "--json", "--node", &node.native];

@@ -93,7 +93,7 @@ fn a_content_comes_through_the_node_verified() {
         "content-type: application/octet-stream",
         "content-length: 9437187",
         "x-content-type-options: nosniff",
-        "content-disposition: attachment; filename*=utf-8''plano%20%c3%91.bin",
+        "content-disposition: attachment; filename=\"plano _.bin\"; filename*=utf-8''plano%20%c3%91.bin",
     ] {
         assert!(got.head.contains(field), "{field}: {}", got.head);
     }

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use rustix::process::Signal;
 
+use crate::programs::{on_small_disk, skipped};
 use crate::support::{Node, User, object, serve};
 
 #[test]
@@ -152,5 +153,23 @@ fn what_stored_means_is_what_was_asked_for() {
         node.run(&["groups", "create", "ops"]).expect(0);
         let receipt = node.run(&["send", "ops", "hola", "--json"]).expect(0).objects().remove(0);
         assert_eq!(receipt["stored"], level);
+    }
+}
+
+#[test]
+fn a_disk_with_no_room_for_a_store_is_named_with_what_it_takes() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root may make a small disk");
+    }
+    let user = User::new();
+    let data = user.home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let data = data.to_str().unwrap();
+    let serve = user.command(&["serve", "--data", data]);
+    let ended = on_small_disk(&serve, data, "3m").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    for part in ["a store takes at least 32 MiB", data, "the store's first file"] {
+        assert!(said.contains(part), "{said}");
     }
 }

@@ -118,3 +118,18 @@ fn read(from: impl Read + Send + 'static, to: Sender<String>, seen: Arc<Mutex<Ve
         }
     });
 }
+
+/// The command with a disk of its own of this size at the folder, which goes with the process; root only.
+pub fn on_small_disk(of: &Command, folder: &str, size: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let mount = format!("mount -t tmpfs -o size={size} none \"$0\" && exec \"$@\"");
+    command.args(["-m", "sh", "-c", &mount, folder]);
+    command.arg(of.get_program()).args(of.get_args());
+    for (key, value) in of.get_envs() {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    command
+}

@@ -115,12 +115,21 @@ fn put(headers: &mut axum::http::HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// A download of this name (RFC 6266), without its folders.
+/// A download of this name (RFC 6266), without its folders; where it is not plain, for programs that only read plain ones another
+/// one beside it.
 fn attachment(name: &str) -> String {
     use std::fmt::Write as _;
     let base = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    base.bytes().fold("attachment; filename*=UTF-8''".to_owned(), |mut text, byte| {
+    let simple: String = base
+        .chars()
+        .map(|c| if c.is_ascii() && (plain(c as u8) || c == ' ') { c } else { '_' })
+        .collect();
+    let begin = format!("attachment; filename=\"{simple}\"");
+    if base.bytes().all(plain) {
+        return begin;
+    }
+    base.bytes().fold(format!("{begin}; filename*=UTF-8''"), |mut text, byte| {
         match plain(byte) {
             true => text.push(char::from(byte)),
             false => {
@@ -159,11 +168,11 @@ mod tests {
     #[test]
     fn a_name_from_outside_is_a_name_in_a_header() {
         for (name, shown) in [
-            ("x/Informe Ñ.pdf", "Informe%20%C3%91.pdf"),
-            ("fotos/", "fotos"),
-            ("a\"; x=\r\nb", "a%22%3B%20x%3D%0D%0Ab"),
+            ("x/Informe Ñ.pdf", "\"Informe _.pdf\"; filename*=UTF-8''Informe%20%C3%91.pdf"),
+            ("fotos/", "\"fotos\""),
+            ("a\"; x=\r\nb", "\"a__ x___b\"; filename*=UTF-8''a%22%3B%20x%3D%0D%0Ab"),
         ] {
-            assert_eq!(attachment(name), format!("attachment; filename*=UTF-8''{shown}"));
+            assert_eq!(attachment(name), format!("attachment; filename={shown}"));
         }
     }
 }

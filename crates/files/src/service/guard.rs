@@ -78,11 +78,11 @@ impl Guard {
             return Err(refused(Code::PermissionDenied, "DENIED", "there is nothing here for you"));
         };
         match kind {
-            Kind::Own if caller.address.is_loopback() => Ok(None),
+            Kind::Own if caller.is_own => Ok(None),
             Kind::Own if caller.fingerprint == Some(self.own) => Ok(None),
             Kind::Own => {
-                let message =
-                    "this is for the peer's owner: from its own machine, or with its certificate";
+                let message = "this is for the peer's owner: as the user whose peer it is, on \
+                               its machine, or with its certificate";
                 Err(refused(Code::PermissionDenied, "DENIED", message))
             }
             Kind::Between => self.granted(caller, headers, now).map(Some),
@@ -174,8 +174,9 @@ mod tests {
     fn strangers_may_call_nothing() {
         let guard = Guard { own: Fingerprint([1; 32]), verifier: SharedVerifier::default() };
         let (near, far) = ([127, 0, 0, 1].into(), [10, 0, 0, 7].into());
-        let caller = |address, fingerprint: Option<u8>| {
-            Some(Caller { address, fingerprint: fingerprint.map(|byte| Fingerprint([byte; 32])) })
+        let caller = |address, fingerprint: Option<u8>, is_own| {
+            let fingerprint = fingerprint.map(|byte| Fingerprint([byte; 32]));
+            Some(Caller { address, fingerprint, is_own })
         };
         let check = |path: &str, caller| {
             guard
@@ -187,11 +188,12 @@ mod tests {
             let denied = Err(Code::PermissionDenied);
             for (who, may) in [
                 (None, false),
-                (caller(far, None), false),
-                (caller(far, Some(2)), false),
-                (caller(far, Some(1)), is_own),
-                (caller(near, None), is_own),
-                (caller(near, Some(2)), is_own),
+                (caller(far, None, false), false),
+                (caller(far, Some(2), false), false),
+                (caller(far, Some(1), false), is_own),
+                (caller(near, None, false), false),
+                (caller(near, Some(2), false), false),
+                (caller(near, None, true), is_own),
             ] {
                 assert_eq!(
                     check(&method, who),
@@ -202,7 +204,11 @@ mod tests {
         }
         for path in ["/tertulia.peer.v1.Peer/Delete", "/grpc.health.v1.Health/Check", "/", "", "*"]
         {
-            assert_eq!(check(path, caller(near, Some(1))), Err(Code::PermissionDenied), "{path}");
+            assert_eq!(
+                check(path, caller(near, Some(1), true)),
+                Err(Code::PermissionDenied),
+                "{path}"
+            );
         }
     }
 }

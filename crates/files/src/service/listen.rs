@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::whose;
 use crate::identity::Fingerprint;
 use crate::limits::{
     CONNECTIONS_MAX, CONNECTIONS_OWN, CONNECTIONS_PER_ADDRESS, HANDSHAKE_WAIT, PORTS_TRIED,
@@ -56,6 +57,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// Of the certificate that it has the key of; none where it showed none, or without TLS.
     pub fingerprint: Option<Fingerprint>,
+    /// A process of the peer's own user on this machine, or the machine's administrator's; told without TLS only.
+    pub is_own: bool,
 }
 
 /// What is known of a connection wherever a request of it is.
@@ -290,6 +293,7 @@ async fn take(
     stream.set_nodelay(true)?;
     let mut first = [0];
     let is_tls = stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE;
+    let ends = (stream.local_addr()?, address);
     let mut socket = TimeoutStream::new(stream);
     socket.set_write_timeout(Some(WRITE_WAIT));
     socket.set_read_timeout(Some(READ_WAIT));
@@ -303,12 +307,12 @@ async fn take(
                 "only TLS is spoken off this machine",
             ));
         }
-        let caller = Caller { address, fingerprint: None };
+        let caller = Caller { address, fingerprint: None, is_own: whose::is_own(ends).await };
         return Ok(Connection::new(Io::Plain(socket), caller, counted));
     }
     let stream = acceptor.accept(socket).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let caller = Caller { address, fingerprint: shown.map(Fingerprint::of) };
+    let caller = Caller { address, fingerprint: shown.map(Fingerprint::of), is_own: false };
     Ok(Connection::new(Io::Tls(Box::new(stream)), caller, counted))
 }
 
@@ -385,7 +389,7 @@ mod tests {
             let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
             let (stream, address) = far.unwrap();
             let socket = Box::pin(TimeoutStream::new(stream));
-            let caller = Caller { address: address.ip(), fingerprint: None };
+            let caller = Caller { address: address.ip(), fingerprint: None, is_own: true };
             let counted = Counts::default().count(caller.address).unwrap();
             (near.unwrap(), Connection::new(Io::Plain(socket), caller, counted))
         };

@@ -15,6 +15,7 @@ mod tests;
 mod told;
 mod told_folder;
 mod turns;
+mod whose;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -57,8 +57,8 @@ enum Message {
     Nowhere,
     /// Stored all the same: in this group, as this number.
     Stored(String, u64),
-    /// Stored or not; under this key it is sent again safely.
-    Anywhere(String),
+    /// Stored or not; under this key and name it is sent again safely.
+    Anywhere(String, String),
 }
 
 const USAGE: u8 = 2;
@@ -171,10 +171,10 @@ impl Failure {
         Self { message: format!("{path}: {}", self.message), ..self }
     }
 
-    /// The message may be stored; `command` sends it again under its key, so that it is stored once.
-    pub fn repeated_by(self, key: &str, command: &str) -> Self {
+    /// The message may be stored; `command` sends it again under its key and name, so that it is stored once.
+    pub fn repeated_by(self, key: &str, name: &str, command: &str) -> Self {
         let failure = self.and(&format!("this sends it again, and not twice: {command}"));
-        Self { message_is: Message::Anywhere(key.to_owned()), ..failure }
+        Self { message_is: Message::Anywhere(key.to_owned(), name.to_owned()), ..failure }
     }
 
     /// It is stored, and the receipt is lost on its way to standard output.
@@ -225,7 +225,7 @@ impl Failure {
             to_line(&match &self.message_is {
                 Message::Nowhere => line,
                 Message::Stored(group, seq) => line.stored(group, *seq),
-                Message::Anywhere(key) => line.keyed(key),
+                Message::Anywhere(key, name) => line.keyed(key, name),
             })
         } else {
             let line = self.line.map_or_else(String::new, |line| format!("line {line}: "));

@@ -140,18 +140,20 @@ fn an_unknown_outcome_says_how_to_send_it_again_safely() {
     let mut shell = std::process::Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_tertulia");
     let line = format!("tertulia() {{ '{binary}' \"$@\"; }}; {command} --timeout 1s");
-    shell.args(["-c", &line]).env("HOME", user.home.path()).env("USER", "tester");
+    // Wherever and as whom it is run: the name is in it.
+    shell.args(["-c", &line]).env("HOME", user.home.path()).env("USER", "another");
     assert_eq!(shell.output().unwrap().status.code(), Some(4));
     assert_eq!(mute.message(), first, "{command}");
 
-    // Programs get the key by itself.
+    // Programs get the key and the name by themselves.
     let ended = user.run(&[&send[..], &["--json"]].concat()).expect(4);
     let error = object(&ended.stderr())["error"].clone();
     assert_eq!(error["code"], "OUTCOME_UNKNOWN");
     let other = mute.message();
     assert_ne!(other, first, "another message");
-    let key = error["key"].as_str().unwrap();
-    user.run(&[&send[..], &["--key", key]].concat()).expect(4);
+    let [key, name] = ["key", "as"].map(|field| error[field].as_str().unwrap());
+    let mut again = user.command(&[&send[..], &["--key", key, "--as", name]].concat());
+    assert_eq!(again.env("USER", "another").output().unwrap().status.code(), Some(4));
     assert_eq!(mute.message(), other);
 }
 
@@ -161,5 +163,6 @@ fn who_interrupts_before_the_answer_is_told_too() {
     let mut send = user.spawn(&["send", "ops", "hola", "--key", "k1", "--node", &mute.address]);
     mute.message();
     send.end_by(rustix::process::Signal::INT, 130);
-    send.notes("--key k1 ops hola");
+    let told = send.notes("--key k1 --as tester-");
+    assert!(told.ends_with(" ops hola"), "{told}");
 }

@@ -43,12 +43,17 @@ impl Reserved {
 
     /// Says what has happened, and what to do.
     pub fn tell(&self, target: &Target, why: &str, out: &Output) {
-        let within = if self.until.is_some() { " within 30 s" } else { "" };
-        let what = format!("and this goes on where it was{within}");
-        let line = format!("{why}; {}", advice(target, &self.name, &what));
+        let line = self.told(target, why);
         let code = Code::NameReserved.as_str();
         let (group, name) = (&self.group, &self.name);
         out.notice(&Notice { code, group, name, message: &line, time_us: now_us() });
+    }
+
+    /// The node's words and ours, safe to show.
+    fn told(&self, target: &Target, why: &str) -> String {
+        let within = if self.until.is_some() { " within 30 s" } else { "" };
+        let what = format!("and this goes on where it was{within}");
+        format!("{}; {}", make_safe(why, usize::MAX), advice(target, &self.name, &what))
     }
 
     /// Whether it is worth waiting on after this.
@@ -88,6 +93,18 @@ impl Reserved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_node_says_steers_no_terminal() {
+        let seat = Reserved::new("ops".to_owned(), "ana".to_owned(), true);
+        let told =
+            seat.told(&Target::new("127.0.0.1:1"), "an account's\u{1b}]0;x\u{7}\r\nback in ops");
+        assert!(!told.contains(char::is_control), "{told:?}");
+        assert!(
+            told.starts_with("an account's") && told.ends_with("goes on where it was"),
+            "{told}"
+        );
+    }
 
     #[tokio::test]
     async fn who_is_not_logged_in_in_time_is_told_what_to_do() {

@@ -171,7 +171,7 @@ pub enum Error {
         /// Bytes that the node takes.
         max: usize,
     },
-    /// The key of [`crate::Once`] was used for another message; this one was not sent.
+    /// The key of [`crate::Once`] was used for another message; this one is not stored.
     #[error("this key was used for another message; give this one a key of its own")]
     KeyReused,
     /// Whether it was done is unknown, and cannot be found out any more.

@@ -271,11 +271,20 @@ impl Outgoing {
                 }
                 AfterRefusal::GoOn
             }
+            // This message was never taken and cannot be; it blocks nothing.
+            Code::CounterSkipped => {
+                // The only message is below another one: of another text, which came between the opening and this.
+                let error = match self.only {
+                    Some(_) => Error::KeyReused,
+                    None => Error::Refused { code, message },
+                };
+                self.take(counter).into_iter().for_each(|item| item.promise.fail(&error));
+                AfterRefusal::GoOn
+            }
             code => {
                 let Some(item) = self.take(counter) else { return AfterRefusal::GoOn };
                 item.promise.fail(&Error::Refused { code, message });
-                let blocks = code.to_u16() != COUNTER_SKIPPED;
-                if blocks { AfterRefusal::Reconnect } else { AfterRefusal::GoOn }
+                AfterRefusal::Reconnect
             }
         }
     }
@@ -302,6 +311,3 @@ impl Outgoing {
         self.waiting.clear();
     }
 }
-
-/// `COUNTER_SKIPPED`: this message was never taken and cannot be; it blocks nothing.
-const COUNTER_SKIPPED: u16 = 31;

@@ -374,6 +374,20 @@ async fn a_message_with_a_key_is_the_same_one_whoever_sends_it_again() -> anyhow
     Ok(())
 }
 
+/// Both were opened before either was taken; the other one has the higher counter.
+#[tokio::test]
+async fn another_text_under_the_key_at_the_same_moment_is_no_refusal_of_the_nodes()
+-> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let (sender, opened) = tokio::join!(once(&fake, "deploy-17", "hola"), fake.sender(0, WINDOW));
+    let (sender, (mut peer, _)) = (sender?, opened?);
+    let sent = soon(sender.send("hola")).await??;
+    let counter = peer.publishes(1).await?[0].counter;
+    peer.refuse(counter, Code::CounterSkipped).await?;
+    assert_eq!(soon(sent.stored()).await?, Err(Error::KeyReused));
+    Ok(())
+}
+
 /// The first try is taken late: between the connection that was lost before anything was written, and the next.
 #[tokio::test]
 async fn a_message_with_a_key_keeps_its_counter_on_every_connection() -> anyhow::Result<()> {

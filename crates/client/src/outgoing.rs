@@ -302,12 +302,11 @@ impl Outgoing {
         (self.written, self.not_before) = (at, Some(time));
     }
 
-    /// Nothing can be sent any more, for this reason.
+    /// Nothing can be sent any more, and no receipt comes, for this reason.
     pub fn end(&mut self, error: &Error) {
-        for item in self.queue.drain(..).filter(|item| !item.promise.may_be_stored) {
-            item.promise.fail(error);
-        }
+        let unsent = self.queue.drain(..).map(|item| item.promise).filter(|it| !it.may_be_stored);
+        let stored = std::mem::take(&mut self.waiting).into_values().map(|(_, promise)| promise);
+        unsent.chain(stored).for_each(|promise| promise.fail(error));
         self.written = 0;
-        self.waiting.clear();
     }
 }

@@ -48,6 +48,7 @@ pub struct Failure {
     /// The line of the input that it is about.
     line: Option<u64>,
     message_is: Message,
+    may_pass: bool,
 }
 
 /// Where the message is that a failure is about, as far as it is known.
@@ -75,6 +76,7 @@ impl Failure {
             message: message.into(),
             line: None,
             message_is: Message::Nowhere,
+            may_pass: false,
         }
     }
 
@@ -158,6 +160,17 @@ impl Failure {
     pub fn called(mut self, code: &str) -> Self {
         code.clone_into(&mut self.code);
         self
+    }
+
+    /// The same may go well a little later, without anybody doing anything about it.
+    pub const fn passing(mut self, may_pass: bool) -> Self {
+        self.may_pass = may_pass;
+        self
+    }
+
+    /// Whether it is worth trying again.
+    pub const fn may_pass(&self) -> bool {
+        self.may_pass
     }
 
     /// It is about this line of the input.

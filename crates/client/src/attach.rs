@@ -110,19 +110,6 @@ impl Backoff {
     }
 }
 
-/// Whether trying again can help.
-pub(crate) const fn may_pass(error: &Error) -> bool {
-    use crate::ConnectError::{CertificateChanged, OtherCertificate, Untrusted};
-    match error {
-        // Somebody has to look at it.
-        Error::Connect(CertificateChanged(_) | OtherCertificate { .. } | Untrusted { .. }) => false,
-        Error::Connect(_) | Error::Lost { .. } | Error::Protocol(_) | Error::Unknown => true,
-        Error::Refused { code, .. } => !is_final(*code),
-        Error::NoFiles { .. } | Error::TooLong { .. } | Error::Insecure { .. } => false,
-        Error::KeyReused | Error::Closed => false,
-    }
-}
-
 /// Whether this code means: do not come back.
 pub(crate) const fn is_final(code: Code) -> bool {
     matches!(

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use tertulia_wire::{Code, Fingerprint};
 
+use crate::attach::is_final;
+
 /// Why there is no connection. Its text says what to check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
@@ -171,7 +173,7 @@ pub enum Error {
         /// Bytes that the node takes.
         max: usize,
     },
-    /// The key of [`crate::Once`] was used for another message; this one was not sent.
+    /// The key of [`crate::Once`] was used for another message; this one is not stored.
     #[error("this key was used for another message; give this one a key of its own")]
     KeyReused,
     /// Whether it was done is unknown, and cannot be found out any more.
@@ -199,6 +201,21 @@ impl Error {
         match self {
             Self::Refused { code, .. } => Some(*code),
             _ => None,
+        }
+    }
+
+    /// Whether the same may go well a little later: the node may be there again, or have room. Where somebody has to do
+    /// something first (log in, take another name, look at a certificate) it is false.
+    pub const fn may_pass(&self) -> bool {
+        use ConnectError::{CertificateChanged, OtherCertificate, Untrusted};
+        match self {
+            Self::Connect(CertificateChanged(_) | OtherCertificate { .. } | Untrusted { .. }) => {
+                false
+            }
+            Self::Connect(_) | Self::Lost { .. } | Self::Protocol(_) | Self::Unknown => true,
+            Self::Refused { code, .. } => !is_final(*code),
+            Self::NoFiles { .. } | Self::TooLong { .. } | Self::Insecure { .. } => false,
+            Self::KeyReused | Self::Closed => false,
         }
     }
 }

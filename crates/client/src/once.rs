@@ -11,7 +11,8 @@ const DOMAIN: &[u8] = b"tertulia once 1";
 /// program and much later, sends the same message: it is stored once, and each is answered its number and its receipt. The node
 /// remembers keys as it remembers senders: the least recently used of very many are forgotten.
 ///
-/// Whoever can guess a key can use it up under that name; nobody gets another message under it.
+/// Whoever can guess a key can use it up under that name; nobody gets another message under it. Another text under the same key is
+/// [`crate::Error::KeyReused`], with one exception: of two that are sent at the very same moment both may be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Once {
     key: String,

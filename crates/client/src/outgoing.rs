@@ -271,11 +271,20 @@ impl Outgoing {
                 }
                 AfterRefusal::GoOn
             }
+            // This message was never taken and cannot be; it blocks nothing.
+            Code::CounterSkipped => {
+                // The only message is below another one: of another text, which came between the opening and this.
+                let error = match self.only {
+                    Some(_) => Error::KeyReused,
+                    None => Error::Refused { code, message },
+                };
+                self.take(counter).into_iter().for_each(|item| item.promise.fail(&error));
+                AfterRefusal::GoOn
+            }
             code => {
                 let Some(item) = self.take(counter) else { return AfterRefusal::GoOn };
                 item.promise.fail(&Error::Refused { code, message });
-                let blocks = code.to_u16() != COUNTER_SKIPPED;
-                if blocks { AfterRefusal::Reconnect } else { AfterRefusal::GoOn }
+                AfterRefusal::Reconnect
             }
         }
     }
@@ -293,15 +302,11 @@ impl Outgoing {
         (self.written, self.not_before) = (at, Some(time));
     }
 
-    /// Nothing can be sent any more, for this reason.
+    /// Nothing can be sent any more, and no receipt comes, for this reason.
     pub fn end(&mut self, error: &Error) {
-        for item in self.queue.drain(..).filter(|item| !item.promise.may_be_stored) {
-            item.promise.fail(error);
-        }
+        let unsent = self.queue.drain(..).map(|item| item.promise).filter(|it| !it.may_be_stored);
+        let stored = std::mem::take(&mut self.waiting).into_values().map(|(_, promise)| promise);
+        unsent.chain(stored).for_each(|promise| promise.fail(error));
         self.written = 0;
-        self.waiting.clear();
     }
 }
-
-/// `COUNTER_SKIPPED`: this message was never taken and cannot be; it blocks nothing.
-const COUNTER_SKIPPED: u16 = 31;

@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 use std::str::FromStr;
 
 use tertulia_group::entry::code_is_clean;
-use tertulia_group::limits::{FAILED_PER_ACK_MAX, NAME_BYTES_MAX, OPEN_MAX};
+use tertulia_group::limits::NAME_BYTES_MAX;
 use tertulia_group::{LogId, Position, SenderId, Seq};
 use tertulia_wire::Secret;
 
+use crate::tracker::KEPT_MAX;
+
 /// The first line.
 const HEAD: &str = "tertulia-member 1";
-/// Longest text that is looked at.
+/// Longest text that is looked at: more than [`KEPT_MAX`] open ones and as many failures can take.
 const BYTES_MAX: usize = 1 << 20;
 
 /// What a program keeps to resume its membership. Made by [`crate::Member::saved`]; given back in
@@ -31,9 +33,9 @@ pub struct Saved {
     pub epoch: u32,
     /// Done with everything up to here, apart from `open` and `failed`.
     pub cursor: Seq,
-    /// Still at work on these; they come again.
+    /// Still at work on these; they come again. At most 4,096.
     pub open: Vec<Seq>,
-    /// Will not do these; the node may not know yet.
+    /// Will not do these; the node may not know yet. At most 4,096: many more than one acknowledgement tells.
     pub failed: Vec<(Seq, String)>,
 }
 
@@ -132,7 +134,7 @@ impl Fields {
             }
             _ => {}
         }
-        if self.open.len() > OPEN_MAX || self.failed.len() > FAILED_PER_ACK_MAX {
+        if self.open.len() > KEPT_MAX || self.failed.len() > KEPT_MAX {
             return Err(bad_value(word));
         }
         Ok(())
@@ -220,6 +222,25 @@ mod tests {
         for saved in [saved(), Saved { open: vec![], failed: vec![], cursor: 0, ..saved() }] {
             assert_eq!(Saved::from_bytes(&saved.to_bytes()), Ok(saved));
         }
+    }
+
+    /// A member that had failed more often than one acknowledgement tells lost its seat with its file.
+    #[test]
+    fn as_much_as_is_kept_is_read_back() {
+        let many = |count: u64, code: &str| Saved {
+            group: "ñ".repeat(NAME_BYTES_MAX / 2),
+            name: "ñ".repeat(NAME_BYTES_MAX / 2),
+            epoch: u32::MAX,
+            cursor: Seq::MAX,
+            open: (1..=count).map(|i| Seq::MAX - 2 * i).collect(),
+            failed: (1..=count).map(|i| (Seq::MAX - 2 * i - 1, code.to_owned())).collect(),
+            ..saved()
+        };
+        let longest = "x".repeat(tertulia_group::limits::CODE_BYTES_MAX);
+        for many in [many(65, "exit 1"), many(KEPT_MAX as u64, &longest)] {
+            assert_eq!(Saved::from_bytes(&many.to_bytes()), Ok(many));
+        }
+        assert!(Saved::from_bytes(&many(KEPT_MAX as u64 + 1, "exit 1").to_bytes()).is_err());
     }
 
     #[test]

@@ -79,8 +79,9 @@ impl Sent {
     /// The final receipt, or one as it stands where the node waits no longer. May be dropped and called again.
     ///
     /// # Errors
-    /// As [`Sent::stored`]; [`Error::Unknown`] also when it was stored and who has it cannot be found out any more;
-    /// [`Error::Closed`] once it is stored where receipts were not asked for ([`crate::SenderOptions::receipts`]).
+    /// As [`Sent::stored`]; [`Error::Unknown`] also when it was stored and the node has it no more, or its sender. Once it is
+    /// stored ([`Sent::seq`]), why the sender or member has ended, which is [`Error::Closed`] where that was wished for, or where
+    /// receipts were not asked for ([`crate::SenderOptions::receipts`]): the receipt can be asked for in another way.
     pub async fn receipt(&self) -> Result<Receipt, Error> {
         self.slot.wait(|state| state.receipt.clone()).await
     }

@@ -11,7 +11,7 @@ use tertulia_wire::native::FEATURE_FILES;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
-use crate::attach::{Backoff, find, is_final, may_pass, open_sender};
+use crate::attach::{Backoff, find, is_final, open_sender};
 use crate::conn::Conn;
 use crate::outgoing::Outgoing;
 use crate::role::Role;
@@ -256,7 +256,7 @@ impl Session {
             };
             match (result, ending) {
                 (Some(Ok(conn)), _) => return Ok(conn),
-                (Some(Err(error)), _) if may_pass(&error) => {
+                (Some(Err(error)), _) if error.may_pass() => {
                     tracing::debug!(%error, "connecting again");
                 }
                 (Some(Err(error)), _) => return Err(error),

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 /// After this time a failure that was told is stored with the member's cursor, also if the coordinator ends.
 const FAILURE_SETTLES: Duration = Duration::from_secs(10);
-/// Told failures that are kept until they have settled; the oldest go first.
-const FAILURES_KEPT_MAX: usize = 4096;
+/// Failures that are kept, and open ones: more of them lie above the cursor. Told failures go, the oldest first, when there are
+/// more before they have settled.
+pub(crate) const KEPT_MAX: usize = 4096;
 
 /// What to do with an entry that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +85,22 @@ impl Tracker {
 
     /// The cursor: everything up to here is done, apart from [`Tracker::open`] and failures.
     pub fn cursor(&self) -> Seq {
-        let pending = self.pending.first().map_or(self.read, |first| first - 1);
-        let full = self.open_known().nth(OPEN_MAX).map_or(pending, |seq| seq - 1);
-        pending.min(full)
+        let pending = self.pending.first().copied();
+        let untellable = self.open_known().nth(OPEN_MAX);
+        let excess = |count: usize| count > KEPT_MAX;
+        // Those of an earlier membership are open beside the ones that the node can be told of.
+        let open = excess(self.open.len()).then(|| self.open.iter().nth(KEPT_MAX)).flatten();
+        let failed = excess(self.failed.len()).then(|| self.failed.keys().nth(KEPT_MAX)).flatten();
+        let stops = [pending, untellable, open.copied(), failed.copied()];
+        stops.into_iter().flatten().fold(self.read, |cursor, stop| cursor.min(stop - 1))
     }
 
-    /// At work on these, up to the cursor.
+    /// At work on these, up to the cursor; at most [`KEPT_MAX`].
     pub fn open(&self) -> Vec<Seq> {
         self.open.range(..=self.cursor()).copied().collect()
     }
 
-    /// Failed and perhaps not stored with the node, up to the cursor.
+    /// Failed and perhaps not stored with the node, up to the cursor; at most [`KEPT_MAX`].
     pub fn failed(&self) -> Vec<(Seq, String)> {
         let cursor = self.cursor();
         self.failed.range(..=cursor).map(|(seq, failure)| (*seq, failure.code.clone())).collect()
@@ -288,7 +294,7 @@ impl Tracker {
 
     /// Forgets failures that the node has stored by now.
     fn settle(&mut self, now: Instant) {
-        let excess = self.failed.len().saturating_sub(FAILURES_KEPT_MAX);
+        let excess = self.failed.len().saturating_sub(KEPT_MAX);
         let mut dropped = 0;
         self.failed.retain(|_, failure| {
             let Some(told) = failure.told else { return true };

@@ -48,6 +48,7 @@ pub struct Failure {
     /// The line of the input that it is about.
     line: Option<u64>,
     message_is: Message,
+    may_pass: bool,
 }
 
 /// Where the message is that a failure is about, as far as it is known.
@@ -57,8 +58,8 @@ enum Message {
     Nowhere,
     /// Stored all the same: in this group, as this number.
     Stored(String, u64),
-    /// Stored or not; under this key it is sent again safely.
-    Anywhere(String),
+    /// Stored or not; under this key and name it is sent again safely.
+    Anywhere(String, String),
 }
 
 const USAGE: u8 = 2;
@@ -75,6 +76,7 @@ impl Failure {
             message: message.into(),
             line: None,
             message_is: Message::Nowhere,
+            may_pass: false,
         }
     }
 
@@ -160,6 +162,17 @@ impl Failure {
         self
     }
 
+    /// The same may go well a little later, without anybody doing anything about it.
+    pub const fn passing(mut self, may_pass: bool) -> Self {
+        self.may_pass = may_pass;
+        self
+    }
+
+    /// Whether it is worth trying again.
+    pub const fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
     /// It is about this line of the input.
     pub const fn at_line(mut self, line: Option<u64>) -> Self {
         self.line = line;
@@ -171,10 +184,10 @@ impl Failure {
         Self { message: format!("{path}: {}", self.message), ..self }
     }
 
-    /// The message may be stored; `command` sends it again under its key, so that it is stored once.
-    pub fn repeated_by(self, key: &str, command: &str) -> Self {
+    /// The message may be stored; `command` sends it again under its key and name, so that it is stored once.
+    pub fn repeated_by(self, key: &str, name: &str, command: &str) -> Self {
         let failure = self.and(&format!("this sends it again, and not twice: {command}"));
-        Self { message_is: Message::Anywhere(key.to_owned()), ..failure }
+        Self { message_is: Message::Anywhere(key.to_owned(), name.to_owned()), ..failure }
     }
 
     /// It is stored, and the receipt is lost on its way to standard output.
@@ -225,7 +238,7 @@ impl Failure {
             to_line(&match &self.message_is {
                 Message::Nowhere => line,
                 Message::Stored(group, seq) => line.stored(group, *seq),
-                Message::Anywhere(key) => line.keyed(key),
+                Message::Anywhere(key, name) => line.keyed(key, name),
             })
         } else {
             let line = self.line.map_or_else(String::new, |line| format!("line {line}: "));

@@ -383,16 +383,20 @@ pub struct ErrorBody {
     /// And its number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
-    /// Of a message that may be stored: sent again under it, it is the same one.
+    /// Of a message that may be stored: sent again under it and the next, it is the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The sender's name.
+    #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 impl ErrorLine {
     /// A failure with its code and what to do.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let (code, message) = (code.into(), message.into());
-        Self { error: ErrorBody { code, message, line: None, group: None, seq: None, key: None } }
+        let (line, group, seq, key, name) = (None, None, None, None, None);
+        Self { error: ErrorBody { code, message, line, group, seq, key, name } }
     }
 
     /// Of this line of the input.
@@ -402,10 +406,10 @@ impl ErrorLine {
         self
     }
 
-    /// The message may be stored; under this key it is sent again safely.
+    /// The message may be stored; under this key and name it is sent again safely.
     #[must_use]
-    pub fn keyed(mut self, key: &str) -> Self {
-        self.error.key = Some(key.to_owned());
+    pub fn keyed(mut self, key: &str, name: &str) -> Self {
+        (self.error.key, self.error.name) = (Some(key.to_owned()), Some(name.to_owned()));
         self
     }
 

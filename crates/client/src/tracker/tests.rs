@@ -97,6 +97,47 @@ fn failures_are_told_64_at_a_time_and_never_passed_over() {
     assert_eq!(tracker.position().map(|p| p.seq), Some(80));
 }
 
+/// Tells everything that there is to tell; how many failures, and the cursor then.
+fn tell_all(tracker: &mut Tracker) -> (usize, Seq) {
+    let mut told = 0;
+    while let Some((_, _, failed)) = ack(tracker) {
+        assert!(failed.len() <= FAILED_PER_ACK_MAX);
+        told += failed.len();
+    }
+    (told, tracker.cursor())
+}
+
+#[test]
+fn what_failed_in_an_earlier_life_is_told_64_at_a_time() {
+    let max = KEPT_MAX as u64;
+    let failed: Vec<_> = (11..11 + max).map(|seq| (seq, "exit 1".to_owned())).collect();
+    let position = Position { log: LOG, epoch: 1, seq: 10 + max };
+    let mut tracker = Tracker::resume(position, &[], &failed);
+    assert_eq!(tracker.failed(), failed);
+    assert_eq!(tracker.position().map(|p| p.seq), Some(10));
+    assert_eq!(tracker.welcome(&Welcome { tail: 10 + max, ..hello(11, 10, &[]) }), None);
+    (11..11 + max).for_each(|seq| assert_eq!(tracker.arrived(seq, 1, true), Arrival::Known));
+    assert_eq!(tell_all(&mut tracker), (KEPT_MAX, 10 + max));
+}
+
+#[test]
+fn no_more_is_kept_than_can_be_read_back() {
+    let mut tracker = given(5000);
+    (11..5011).for_each(|seq| tracker.fail(seq, "exit 1"));
+    assert_eq!(tracker.failed().len(), KEPT_MAX);
+    assert_eq!(tracker.cursor(), 10 + KEPT_MAX as u64, "what is not kept comes again");
+    assert_eq!(tell_all(&mut tracker), (5000, 5010), "and none goes before it was told");
+
+    // Open ones that no acknowledgement may speak of: those of a membership that has ended.
+    let mut tracker = given(5000);
+    (11..5011).for_each(|seq| tracker.open_one(seq));
+    let fresh = Welcome { resumed: false, ..hello(5011, 5010, &[]) };
+    assert_eq!(tracker.welcome(&Welcome { tail: 5010, ..fresh }), None);
+    assert_eq!((tracker.open().len(), tracker.cursor()), (KEPT_MAX, 10 + KEPT_MAX as u64));
+    tracker.done(11);
+    assert_eq!(tracker.cursor(), 11 + KEPT_MAX as u64);
+}
+
 #[test]
 fn a_code_is_made_clean() {
     for (code, expected) in [("", "failed"), ("\n", "failed"), (&*"é".repeat(40), &*"é".repeat(32))]

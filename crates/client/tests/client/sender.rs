@@ -140,6 +140,23 @@ async fn a_stored_message_that_is_lost_is_not_stored_again() -> anyhow::Result<(
     Ok(())
 }
 
+/// That is not unknown: it is there, and can be asked for by whoever may.
+#[tokio::test]
+async fn a_stored_message_whose_sender_is_ended_says_why_no_receipt_comes() -> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let (sender, mut peer, _) = open(&fake, WINDOW).await?;
+    let sent = send(&sender, 2).await?;
+    peer.publishes(2).await?;
+    peer.stored(1, 11, 1).await?;
+    let code = Code::NotLoggedIn;
+    peer.say(&NodeFrame::Close { code, message: "logged out".into() }).await?;
+    let ended = Err(Error::Refused { code, message: "logged out".into() });
+    assert_eq!(soon(sent[0].receipt()).await?, ended);
+    assert_eq!(sent[0].seq(), Some(11));
+    assert_eq!(soon(sent[1].stored()).await?, Err(Error::Unknown), "this one may be stored");
+    Ok(())
+}
+
 #[tokio::test]
 async fn busy_is_sent_again_in_order() -> anyhow::Result<()> {
     let fake = Fake::start().await?;
@@ -371,6 +388,20 @@ async fn a_message_with_a_key_is_the_same_one_whoever_sends_it_again() -> anyhow
     let (other, opened) = tokio::join!(once(&fake, "deploy-18", "hola"), fake.sender(0, WINDOW));
     assert_ne!(opened?.1.sender, first.sender);
     assert_eq!(soon(other?.send("adiós")).await?.err(), Some(Error::KeyReused), "not its text");
+    Ok(())
+}
+
+/// Both were opened before either was taken; the other one has the higher counter.
+#[tokio::test]
+async fn another_text_under_the_key_at_the_same_moment_is_no_refusal_of_the_nodes()
+-> anyhow::Result<()> {
+    let fake = Fake::start().await?;
+    let (sender, opened) = tokio::join!(once(&fake, "deploy-17", "hola"), fake.sender(0, WINDOW));
+    let (sender, (mut peer, _)) = (sender?, opened?);
+    let sent = soon(sender.send("hola")).await??;
+    let counter = peer.publishes(1).await?[0].counter;
+    peer.refuse(counter, Code::CounterSkipped).await?;
+    assert_eq!(soon(sent.stored()).await?, Err(Error::KeyReused));
     Ok(())
 }
 

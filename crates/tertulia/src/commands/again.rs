@@ -1,11 +1,14 @@
 //! How one message is sent again safely: its key, and the command that does it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tertulia_client::Target;
 use tertulia_wire::safe::make_safe;
 
 use super::node_flag;
 use crate::cli::SendArgs;
 use crate::failure::Failure;
+use crate::names;
 
 /// A text that is longer is not repeated in the command.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -13,7 +16,12 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// See the module.
 pub struct Again {
     key: String,
-    command: String,
+    /// Under which it is sent: another name makes another message of it, and what is the default changes with the login, the
+    /// user and the host.
+    name: Mutex<String>,
+    /// Of the command: what comes before the key, and what after the name.
+    before: String,
+    after: String,
 }
 
 impl Again {
@@ -23,9 +31,13 @@ impl Again {
             return None;
         }
         let random = || format!("{:032x}", rand::random::<u128>());
-        let key = args.key.clone().unwrap_or_else(random);
-        let command = command(args, &key, target);
-        Some(Self { key, command })
+        let name = args.name.clone().unwrap_or_else(|| names::default_at(target));
+        Some(Self {
+            key: args.key.clone().unwrap_or_else(random),
+            name: Mutex::new(name),
+            before: format!("tertulia send{}", node_flag(target)),
+            after: group_and_text(args),
+        })
     }
 
     /// See [`tertulia_client::Once`].
@@ -33,29 +45,37 @@ impl Again {
         &self.key
     }
 
+    /// It is sent under this name.
+    pub fn called(&self, name: &str) {
+        name.clone_into(&mut self.name());
+    }
+
+    fn name(&self) -> MutexGuard<'_, String> {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The message may be stored.
     pub fn may_be(&self, failure: Failure) -> Failure {
-        failure.repeated_by(&self.key, &self.command)
+        let command = self.command();
+        failure.repeated_by(&self.key, &self.name(), &command)
+    }
+
+    /// `tertulia send --key KEY --as NAME ops 'hola a todos'`, all that says which message it is.
+    fn command(&self) -> String {
+        let Self { key, before, after, .. } = self;
+        format!("{before} --key {} --as {} {after}", quoted(key), quoted(&self.name()))
     }
 }
 
-/// `tertulia send ops --key KEY 'hola a todos'`, with what else says which message it is.
-fn command(args: &SendArgs, key: &str, target: &Target) -> String {
+fn group_and_text(args: &SendArgs) -> String {
     let group = args.group.as_deref().unwrap_or_default();
-    let name = args.name.as_ref().map(|name| format!(" --as {}", quoted(name)));
     let text = args.text.join(" ");
     let is_shown = text.chars().count() <= SHOWN_CHARS_MAX && make_safe(&text, usize::MAX) == text;
     let text = if is_shown { quoted(&text) } else { "THE_SAME_TEXT".to_owned() };
     // What looks like a flag stands after this.
     let dashes =
         if text.starts_with(['-', '\'']) && args.text[0].starts_with('-') { "-- " } else { "" };
-    format!(
-        "tertulia send{} --key {}{} {} {dashes}{text}",
-        node_flag(target),
-        quoted(key),
-        name.unwrap_or_default(),
-        quoted(group),
-    )
+    format!("{} {dashes}{text}", quoted(group))
 }
 
 /// As a shell reads it back.
@@ -74,10 +94,14 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn told(line: &[&str]) -> String {
+    fn again(line: &[&str]) -> Again {
         let cli = Cli::try_parse_from([&["tertulia", "send"], line].concat()).unwrap();
         let Command::Send(args) = cli.command else { panic!("not send") };
-        Again::of(&args, &Target::new("127.0.0.1")).unwrap().command
+        Again::of(&args, &Target::new("127.0.0.1")).unwrap()
+    }
+
+    fn told(line: &[&str]) -> String {
+        again(line).command()
     }
 
     #[test]
@@ -85,12 +109,23 @@ mod tests {
         let line = ["ops", "qué tal,", "d'accord?", "--key", "k1", "--as", "ci"];
         let expected = r"tertulia send --key k1 --as ci ops 'qué tal, d'\''accord?'";
         assert_eq!(told(&line), expected);
-        assert_eq!(told(&["ops", "--key", "k", "--", "-x"]), "tertulia send --key k ops -- -x");
+        let as_ci = ["--key", "k", "--as", "ci"];
+        let line = [&["ops"], &as_ci[..], &["--", "-x"]].concat();
+        assert_eq!(told(&line), "tertulia send --key k --as ci ops -- -x");
         let long = "x".repeat(201);
         for text in ["two\nlines", &long] {
-            let told = told(&["ops", text, "--key", "k"]);
-            assert_eq!(told, "tertulia send --key k ops THE_SAME_TEXT");
+            let told = told(&[&["ops", text], &as_ci[..]].concat());
+            assert_eq!(told, "tertulia send --key k --as ci ops THE_SAME_TEXT");
         }
         assert_ne!(told(&["ops", "x"]), told(&["ops", "x"]), "a key of its own");
+    }
+
+    #[test]
+    fn the_name_is_the_one_that_it_was_sent_under() {
+        let again = again(&["ops", "x", "--key", "k"]);
+        let default = names::default_at(&Target::new("127.0.0.1"));
+        assert!(again.command().contains(&format!(" --as {default} ops")), "{}", again.command());
+        again.called("ana-2");
+        assert_eq!(again.command(), "tertulia send --key k --as ana-2 ops x");
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::delivery::no_receipt;
 use super::reserved::advice;
 use super::{directory, members_text, now_us, print};
 use crate::cli::ChatArgs;
@@ -124,6 +125,7 @@ impl Chat<'_> {
         let under_way = Arc::new(UnderWay::default());
         let mut publisher = tokio::spawn(publish_all(
             member.handle().clone(),
+            self.group.clone(),
             bodies,
             Arc::clone(&under_way),
             Teller::new(show, self.out),
@@ -380,6 +382,7 @@ impl Teller {
 /// Publishes in order, and follows every message to its receipt; the worst of all outcomes.
 async fn publish_all(
     handle: Handle,
+    group: String,
     mut bodies: mpsc::Receiver<Vec<u8>>,
     under_way: Arc<UnderWay>,
     teller: Teller,
@@ -393,11 +396,11 @@ async fn publish_all(
                 None => open = false,
                 Some(body) => match handle.publish(body).await {
                     Ok(sent) => {
-                        let under_way = Arc::clone(&under_way);
+                        let (under_way, group) = (Arc::clone(&under_way), group.clone());
                         following.spawn(async move {
                             let stored =
                                 async { under_way.is_stored(sent.stored().await.ok()) };
-                            let (exit, ()) = tokio::join!(follow(&sent, teller), stored);
+                            let (exit, ()) = tokio::join!(follow(&sent, &group, teller), stored);
                             under_way.is_confirmed(sent.seq());
                             exit
                         });
@@ -416,7 +419,7 @@ async fn publish_all(
 }
 
 /// Says quietly what became of one's own message.
-async fn follow(sent: &Sent, teller: Teller) -> Exit {
+async fn follow(sent: &Sent, group: &str, teller: Teller) -> Exit {
     let receipt = match tokio::time::timeout(SLOW, sent.receipt()).await {
         Ok(receipt) => receipt,
         Err(_) => {
@@ -436,7 +439,10 @@ async fn follow(sent: &Sent, teller: Teller) -> Exit {
             Exit::Done
         }
         Err(error) => {
-            let failure = Failure::from(error);
+            let failure = match sent.seq() {
+                Some(seq) => no_receipt(group, seq, error),
+                None => error.into(),
+            };
             teller.failed(&failure);
             failure.exit()
         }

@@ -157,7 +157,9 @@ impl<'a> Delivery<'a> {
             tokio::select! {
                 biased;
                 receipt = self.sent.receipt() => {
-                    break self.given(seq, receipt.map_err(outcome)?).await?;
+                    let group = &self.sender.located().group;
+                    let receipt = receipt.map_err(|error| no_receipt(group, seq, error))?;
+                    break self.given(seq, receipt).await?;
                 }
                 moved = moved => match moved {
                     Some(moved) => roll.heard(moved),
@@ -283,6 +285,14 @@ impl<'a> Delivery<'a> {
             roll.tell(&settled.receipt, steps)?;
         }
         Ok(())
+    }
+}
+
+/// A message is stored, and its receipt does not come: the connection has ended, or the node has the message no more.
+pub fn no_receipt(group: &str, seq: Seq, error: Error) -> Failure {
+    match error {
+        Error::Unknown => outcome(error),
+        error => Failure::incomplete(group, seq, &error.to_string()),
     }
 }
 

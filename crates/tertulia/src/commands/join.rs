@@ -57,9 +57,12 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
             claimed = claiming => claimed,
             stop = signals.stopped() => return Ok(stop.exit()),
         };
-        let Claim { member, slot, .. } = match claimed {
-            Err(failure) if reserved.is_some() && Reserved::may_pass(&failure) => continue,
-            claimed => claimed?,
+        let Claim { member, slot, .. } = match (claimed, &mut reserved) {
+            (Err(failure), Some(seat)) => {
+                seat.waits_on(failure, out)?;
+                continue;
+            }
+            (claimed, _) => claimed?,
         };
         let mut session = Session::start(args, &target, &member, slot, out).await?;
         session.welcome(&member, reserved.take().is_some());

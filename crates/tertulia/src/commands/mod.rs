@@ -156,10 +156,11 @@ async fn directory(target: &Target) -> Result<Directory, Failure> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        let may_pass = error.may_pass();
         let code = match &error {
-            Error::Unknown => return Self::unknown(error.to_string()),
+            Error::Unknown => return Self::unknown(error.to_string()).passing(may_pass),
             Error::Refused { code, message } => {
-                return Self::failed(code.as_str(), message.clone());
+                return Self::failed(code.as_str(), message.clone()).passing(may_pass);
             }
             Error::Connect(why) => connect_code(why),
             Error::NoFiles { .. } => "NO_FILES",
@@ -170,7 +171,7 @@ impl From<Error> for Failure {
             Error::Protocol(_) => "PROTOCOL",
             Error::Closed => "CLOSED",
         };
-        Self::failed(code, error.to_string())
+        Self::failed(code, error.to_string()).passing(may_pass)
     }
 }
 

@@ -74,7 +74,7 @@ fn group_of(args: &SendArgs) -> Result<&str, Failure> {
 async fn open(
     args: &SendArgs,
     group: &str,
-    once: Option<Once>,
+    once: Option<(&Again, Once)>,
     target: &Target,
     until: Instant,
     out: &mut Output,
@@ -82,7 +82,8 @@ async fn open(
     let follow = out.verbose || matches!(args.wait, Wait::Count(_));
     let options = || {
         let within = Some(until.saturating_duration_since(Instant::now()));
-        SenderOptions { follow, within, once: once.clone(), ..SenderOptions::default() }
+        let once = once.as_ref().map(|(_, once)| once.clone());
+        SenderOptions { follow, within, once, ..SenderOptions::default() }
     };
     out.step(&format!("asking {} where {} is", target.address(), make_safe(group, 128)))?;
     let default = args.name.is_none();
@@ -90,7 +91,9 @@ async fn open(
     let mut opened = Sender::open(target, group, &name, options()).await;
     if default && opened.as_ref().is_err_and(|error| error.code() == Some(Code::NameReserved)) {
         // The default name is an account's here: any other will do.
-        opened = Sender::open(target, group, &names::numbered(&name, 2), options()).await;
+        let name = names::numbered(&name, 2);
+        once.iter().for_each(|(again, _)| again.called(&name));
+        opened = Sender::open(target, group, &name, options()).await;
     }
     let mut sender = opened.map_err(|error| match Instant::now() < until {
         true => of_group(error, group, target),
@@ -129,7 +132,7 @@ async fn one(
     }
     let until = after(args.timeout);
     let text = args.text.join(" ").into_bytes();
-    let once = Some(Once::new(again.key(), &text));
+    let once = Some((again, Once::new(again.key(), &text)));
     let (sender, mut confirmations) = open(args, group, once, target, until, out).await?;
     let outcome = deliver(args, (&sender, stored), text, until, confirmations.as_mut(), out).await;
     let outcome = outcome.map_err(|failure| match failure.exit() {

@@ -72,6 +72,28 @@ fn register_log_in_and_out_and_who_one_is() {
     node.run(&["groups"]).expect(0);
 }
 
+/// Its login ends while one member has not answered: it is stored, so it is not unknown.
+#[test]
+fn who_logs_out_while_a_message_is_waited_for_is_told_its_number() {
+    let node = Node::start();
+    log_in(&node, &node.user, "ana");
+    let guest = User::new();
+    let join = |name| guest.spawn(&["join", "ops", "--name", name, "--node", &node.native]);
+    let [eva, luis] = ["eva", "luis"].map(join);
+    [&eva, &luis].iter().for_each(|member| drop(member.notes("joined ops")));
+    luis.freeze();
+    let mut send = node.spawn(&["send", "ops", "hola", "--timeout", "60s", "--json"]);
+    eva.says("hola");
+    node.run(&["logout"]).expect(0);
+    assert_eq!(send.end().code(), Some(3), "{}", send.all_noted());
+    let error = object(&send.all_noted())["error"].clone();
+    assert_eq!((&error["code"], &error["group"]), (&"NO_RECEIPT".into(), &"ops".into()), "{error}");
+    let seq = error["seq"].to_string();
+    let history = node.run(&["history", "ops"]).expect(0).stdout();
+    assert!(history.contains(&format!("#{seq} ")) && history.contains("~ana: hola"), "{history}");
+    assert!(error["message"].as_str().unwrap().contains("log in again"), "{error}");
+}
+
 #[test]
 fn a_password_is_no_argument_and_nobody_is_asked_without_a_terminal() {
     let node = Node::start();

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
 use bytes::{Bytes, BytesMut};
-use tertulia_client::{Instance, Level, LogId, SenderId};
+use tertulia_client::{Code, Instance, Level, LogId, SenderId};
 use tertulia_group::entry;
 use tertulia_wire::native::{Greeting, SenderReady, kind, split_from_client};
 use tertulia_wire::{ClientFrame, NodeFrame};
@@ -109,6 +109,12 @@ fn answer(
             let coordinator = stream.local_addr().unwrap().to_string();
             NodeFrame::Located { id, group, coordinator, epoch: 1 }
         }
+        ClientFrame::OpenSender(open)
+            if open.name.starts_with("reserved-") && !open.name.ends_with("-2") =>
+        {
+            let (id, code) = (open.id, Code::NameReserved);
+            NodeFrame::Error { id, code, message: "an account's".into() }
+        }
         ClientFrame::OpenSender(open) => {
             *sender = Some(open.sender);
             NodeFrame::SenderReady(Box::new(SenderReady {
@@ -140,19 +146,35 @@ fn an_unknown_outcome_says_how_to_send_it_again_safely() {
     let mut shell = std::process::Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_tertulia");
     let line = format!("tertulia() {{ '{binary}' \"$@\"; }}; {command} --timeout 1s");
-    shell.args(["-c", &line]).env("HOME", user.home.path()).env("USER", "tester");
+    // Wherever and as whom it is run: the name is in it.
+    shell.args(["-c", &line]).env("HOME", user.home.path()).env("USER", "another");
     assert_eq!(shell.output().unwrap().status.code(), Some(4));
     assert_eq!(mute.message(), first, "{command}");
 
-    // Programs get the key by itself.
+    // Programs get the key and the name by themselves.
     let ended = user.run(&[&send[..], &["--json"]].concat()).expect(4);
     let error = object(&ended.stderr())["error"].clone();
     assert_eq!(error["code"], "OUTCOME_UNKNOWN");
     let other = mute.message();
     assert_ne!(other, first, "another message");
-    let key = error["key"].as_str().unwrap();
-    user.run(&[&send[..], &["--key", key]].concat()).expect(4);
+    let [key, name] = ["key", "as"].map(|field| error[field].as_str().unwrap());
+    let mut again = user.command(&[&send[..], &["--key", key, "--as", name]].concat());
+    assert_eq!(again.env("USER", "another").output().unwrap().status.code(), Some(4));
     assert_eq!(mute.message(), other);
+}
+
+/// Where the default name is somebody else's account, it is the numbered one that counts.
+#[test]
+fn the_name_that_is_told_is_the_one_that_was_taken() {
+    let (mute, user) = (Mute::start(), User::new());
+    let send = ["send", "ops", "hola", "--timeout", "1s", "--json", "--node", &mute.address];
+    let ended = user.command(&send).env("USER", "reserved").output().unwrap();
+    assert_eq!(ended.status.code(), Some(4));
+    let first = mute.message();
+    let error = object(&String::from_utf8(ended.stderr).unwrap())["error"].clone();
+    let [key, name] = ["key", "as"].map(|field| error[field].as_str().unwrap());
+    user.run(&[&send[..], &["--key", key, "--as", name]].concat()).expect(4);
+    assert_eq!(mute.message(), first, "{error}");
 }
 
 #[test]
@@ -161,5 +183,6 @@ fn who_interrupts_before_the_answer_is_told_too() {
     let mut send = user.spawn(&["send", "ops", "hola", "--key", "k1", "--node", &mute.address]);
     mute.message();
     send.end_by(rustix::process::Signal::INT, 130);
-    send.notes("--key k1 ops hola");
+    let told = send.notes("--key k1 --as tester-");
+    assert!(told.ends_with(" ops hola"), "{told}");
 }

@@ -1,5 +1,7 @@
 //! Members whose name becomes an account's while they are there: what they are told, and how their seat is had back.
 
+use std::net::TcpListener;
+
 use rustix::process::Signal;
 
 use crate::support::{Node, User, object};
@@ -42,6 +44,33 @@ fn a_member_goes_on_by_itself_once_its_user_has_logged_in() {
     assert_eq!((&told["notice"]["group"], &told["notice"]["name"]), (&"ops".into(), &"eva".into()));
     let message = told["notice"]["message"].as_str().unwrap();
     assert!(message.contains("and this goes on where it was within 30 s"), "{message}");
+}
+
+#[test]
+fn who_waits_for_a_login_waits_for_the_node_too() {
+    let mut node = Node::start_again();
+    let elsewhere = User::new();
+    let ana = node.join(&["ops", "--name", "ana", "--durable"]);
+    register(&node, &elsewhere, "ana");
+    ana.notes(&advice(&node, "ana"));
+    log_in(&node, &elsewhere, "ana");
+    node.kill();
+    // The login of its owner, which it shows to whoever is there.
+    let tokens = |user: &User| user.home.path().join(".config/tertulia/tokens");
+    let listener = TcpListener::bind(&node.native).unwrap();
+    let asked = std::thread::spawn(move || listener.accept().map(drop));
+    std::fs::create_dir_all(tokens(&node.user)).unwrap();
+    for file in std::fs::read_dir(tokens(&elsewhere)).unwrap() {
+        let (name, new) = (file.unwrap().file_name(), node.user.home.path().join("new"));
+        std::fs::copy(tokens(&elsewhere).join(&name), &new).unwrap();
+        std::fs::rename(new, tokens(&node.user).join(name)).unwrap();
+    }
+    ana.notes("trying again");
+    asked.join().unwrap().unwrap();
+    node.restart();
+    ana.notes("back in ops as ana");
+    node.run(&["send", "ops", "hola", "--timeout", "20s"]).expect(0);
+    ana.says("hola");
 }
 
 #[test]

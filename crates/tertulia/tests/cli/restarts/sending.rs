@@ -67,13 +67,10 @@ fn a_message_that_is_stored_and_no_more_is_known_of_is_said_to_be_stored() {
 #[test]
 fn a_node_that_is_stuck_costs_no_more_than_the_timeout() {
     let node = Node::start();
-    let mut piped = node.spawn(&["send", "ops", "--timeout", "2s", "--json"]);
+    // So that there is the group.
     node.join(&["ops", "--name", "ana"]);
-    let mut piped = {
-        // Now that there is the group.
-        let _ = piped.end();
-        node.spawn(&["send", "ops", "--timeout", "2s", "--json", "--wait", "stored"])
-    };
+    let args = ["send", "ops", "--timeout", "2s", "--json", "--wait", "stored"];
+    let mut piped = node.spawn(&args);
     piped.write("before\n");
     piped.says("\"seq\":");
     node.process.freeze();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use pasetors::keys::{AsymmetricKeyPair, Generate as _};
@@ -22,7 +23,7 @@ use super::{CODE_KEY, KeptToken, PeerOptions, RunningPeer, Tokens};
 use crate::capability::Verifier;
 use crate::content::ContentHash;
 use crate::identity::{Fingerprint, Identity};
-use crate::limits::{BODY_WAIT, GIFT_MAX, PIECE_BYTES};
+use crate::limits::{ANSWERS_PER_ACCOUNT, BODY_WAIT, GIFT_MAX, PIECE_BYTES};
 use crate::pieces::PieceSet;
 use crate::proto::peer_client::PeerClient;
 use crate::proto::pieces_reply::Part;
@@ -238,6 +239,28 @@ async fn h2_sender(
     let (sender, connection) = made.unwrap();
     tokio::spawn(connection);
     sender
+}
+
+/// What little is left of an answer goes into the connection as a whole, and the answer is over; it still lies in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_which_nothing_is_taken_keeps_its_permit_though_it_is_written_to_its_end() {
+    let rig = Rig::new(&[7; 200 << 10]).await;
+    // Room for the beginning of the piece, and for a few bytes of its content.
+    let tune = |to: Endpoint| to.initial_stream_window_size(20);
+    let askers = [rig.asker("eva", tune).await, rig.asker("eva", tune).await];
+    let one = || PiecesRequest { count: 1, ..Default::default() };
+    let asked = (0..2 * ANSWERS_PER_ACCOUNT).map(|number| askers[number % 2].ask(one()));
+    let answers = tokio::time::timeout(WITHIN, join_all(asked)).await.unwrap();
+    let (mut held, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(held.len(), ANSWERS_PER_ACCOUNT);
+    for answer in refused {
+        let status = answer.err().unwrap();
+        assert_eq!((status.code(), word(&status)), (Code::ResourceExhausted, "BUSY"));
+    }
+    // What is taken makes room.
+    let mut taken = held.pop().unwrap().unwrap();
+    while taken.message().await.unwrap().is_some() {}
+    assert!(askers[0].ask(one()).await.is_ok());
 }
 
 /// Asks for everything again and again, and takes nothing of it.

@@ -175,9 +175,9 @@ impl Library {
         Ok(())
     }
 
-    /// What an earlier fetch of a file has left is not needed any more; where one is at it, it stays. Blocks.
-    pub fn clear_part(&self, hash: ContentHash) {
-        self.folder.clear_part(&part_name(hash));
+    /// What an earlier fetch of a file has left is not needed any more; `false` where somebody is at it, so that it stays. Blocks.
+    pub fn clear_part(&self, hash: ContentHash) -> bool {
+        self.folder.clear_part(&part_name(hash))
     }
 
     /// A file that was staged is not wanted.

@@ -217,16 +217,30 @@ impl Fetcher {
         let name = name_of(told)?;
         let wanting = self.state.unfinished.want(told.hash);
         let fetched = self.file_named(told, &name, turn).await;
-        // Whether it is there or given up: what an earlier try has left is not needed any more.
-        let (library, hash) = (Arc::clone(&self.state.library), told.hash);
-        let clearing = move || {
-            if wanting.is_only() {
-                library.clear_part(hash);
-            }
-            Ok(())
-        };
-        blocking(clearing).await?;
+        drop(wanting);
+        self.clear_part(told.hash).await?;
         fetched
+    }
+
+    /// A content is there or given up: what an earlier try has left goes, unless somebody else here wants it. Where it is being
+    /// given to others it goes when that has ended, or with another life.
+    pub(super) async fn clear_part(&self, hash: ContentHash) -> io::Result<()> {
+        if cleared(&self.state, hash).await? {
+            return Ok(());
+        }
+        let (state, until) = (Arc::downgrade(&self.state), Instant::now() + PATIENCE);
+        tokio::spawn(async move {
+            let mut pause = PAUSES.0;
+            while Instant::now() < until {
+                sleep(pause).await;
+                pause = (pause * 3 / 2).min(PAUSES.1);
+                let Some(state) = state.upgrade() else { return };
+                if cleared(&state, hash).await.unwrap_or(true) {
+                    return;
+                }
+            }
+        });
+        Ok(())
     }
 
     /// Under the first of its names that is free, or that it has already.
@@ -450,6 +464,12 @@ impl Fetcher {
         }
         std::future::pending().await
     }
+}
+
+/// Whether nothing is left to clear of a content: by now, or because somebody wants it.
+async fn cleared(state: &Arc<State>, hash: ContentHash) -> io::Result<bool> {
+    let state = Arc::clone(state);
+    blocking(move || Ok(state.unfinished.is_wanted(hash) || state.library.clear_part(hash))).await
 }
 
 /// The file's name, which has no folders in it.

@@ -18,7 +18,7 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{CODE_KEY, KeptToken, PeerOptions, RunningPeer, Tokens};
+use super::{CODE_KEY, KeptToken, PeerOptions, RunningPeer, Tokens, Told, Turn};
 use crate::capability::Verifier;
 use crate::content::{ContentHash, Ending, outline_of};
 use crate::fetch::{Durable, Part as FetchedPart, Target};
@@ -311,6 +311,30 @@ async fn what_a_fetch_has_left_goes_though_others_ask_for_it_or_are_given_it() {
         assert!(Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The same may be told twice: who waits for the other one has it when that one has, though nobody else has it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_into_the_folder_while_nobody_has_it_is_there() {
+    let rig = Rig::new(b"hola").await;
+    let library = Arc::clone(&rig.peer.state.library);
+    let told = Told { name: "b.txt".to_owned(), size: 5, hash: ContentHash::of(b"adios") };
+    let turn = Turn::new(&Arc::new(tokio::sync::Semaphore::new(1)));
+    let (fetcher, waiting) = (rig.peer.fetcher(), Arc::clone(&turn));
+    let fetching = tokio::spawn(async move { fetcher.fetch(&told, &waiting).await });
+    let until = Instant::now() + WITHIN;
+    while turn.nobody_since().is_none() {
+        assert!(Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+    let placing = move || {
+        let mut staged = library.stage(5)?;
+        staged.write(b"adios")?;
+        library.place(staged, &FileName::new("a.txt").unwrap(), false)
+    };
+    crate::blocking::blocking(placing).await.unwrap();
+    let fetched = tokio::time::timeout(WITHIN, fetching).await.expect("it is there");
+    assert_eq!(fetched.unwrap().unwrap().name.as_str(), "a.txt");
 }
 
 /// Asks for everything again and again, and takes nothing of it.

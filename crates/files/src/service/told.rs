@@ -98,6 +98,8 @@ pub(super) struct Wanted {
     pub target: Target,
     /// Others fetch it, too, and from here.
     pub many: bool,
+    /// It is a file by itself, no part of a folder: where the shared folder has it by now, it is there.
+    pub by_itself: bool,
     /// That of what it is a part of.
     pub turn: Arc<Turn>,
     /// Those of other contents that are fetched with it; of one that is fetched by itself, new ones at each try.
@@ -114,6 +116,8 @@ impl Wanted {
 pub(super) enum NotHere {
     /// Something else has its name.
     Taken,
+    /// It is: in the folder under this name, synced and shared, by whomever.
+    Here(FileName),
     /// It will not be.
     Failed(ToldFailed),
 }
@@ -256,17 +260,14 @@ impl Fetcher {
             let (from, liars, is_folder) = (Vec::new(), locked(&liars).clone(), false);
             ToldFetched { name, kept: told_size, from, liars, is_folder }
         };
-        let looking = Arc::clone(library);
-        if let Some(file) = blocking(move || Ok(looking.find_synced(hash))).await? {
-            return Ok(there(file.name));
-        }
         for number in 1..=NAMES_TRIED {
             let own = numbered(name, number, false)?;
             let folder = library.dir()?;
             let (keep_free, durable) = (place::bytes_to_keep(&folder), Durable::Now);
             let target = Target { folder, name: own.clone(), replace: false, durable, keep_free };
             let (size, turn) = (Some(told_size), Arc::clone(turn));
-            let wanted = Wanted { hash, size, target, many: true, turn, connections: None };
+            let (many, by_itself, connections) = (true, true, None);
+            let wanted = Wanted { hash, size, target, many, by_itself, turn, connections };
             match self.content(&wanted, &liars, &watch::Sender::default()).await {
                 Ok(fetched) => {
                     self.adopt(&own, &fetched).await;
@@ -274,6 +275,7 @@ impl Fetcher {
                     return Ok(ToldFetched { kept, from, ..there(own) });
                 }
                 Err(NotHere::Failed(why)) => return Err(why),
+                Err(NotHere::Here(name)) => return Ok(there(name)),
                 Err(NotHere::Taken) => {
                     let (looking, as_name) = (Arc::clone(library), own.clone());
                     if blocking(move || Ok(looking.is_file(&as_name, told_size, hash))).await? {
@@ -307,6 +309,11 @@ impl Fetcher {
             locked(liars).extend(lied.map(|(holder, _)| holder));
         };
         loop {
+            if wanted.by_itself
+                && let Some(name) = self.found_here(wanted.hash).await?
+            {
+                return Err(NotHere::Here(name));
+            }
             let known = locked(liars).iter().map(|liar| liar.fingerprint).collect();
             let mut found = tokio::select! {
                 found = self.sources(wanted, &known, &mut kept) => found.unwrap_or_default(),
@@ -352,6 +359,13 @@ impl Fetcher {
             drop(held);
             waiting.pause(turn).await?;
         }
+    }
+
+    /// The name of a file in the folder that has this content; a group may be told of one several times.
+    async fn found_here(&self, hash: ContentHash) -> Result<Option<FileName>, ToldFailed> {
+        let library = Arc::clone(&self.state.library);
+        let found = blocking(move || Ok(library.find_synced(hash))).await?;
+        Ok(found.map(|file| file.name))
     }
 
     /// Tries once to fetch a content of these. It is not shared yet.

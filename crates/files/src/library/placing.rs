@@ -41,6 +41,8 @@ impl Library {
         if !self.is_synced(&file) {
             return Err(changing(name));
         }
+        // Whoever asks for this wants it to be shared, whatever else of the folder is not.
+        self.give(&[(name, file.outline.hash())]);
         self.list_folders();
         self.tell();
         self.keep();
@@ -68,6 +70,7 @@ impl Library {
         if !self.are_synced(name, &files, hash) {
             return Err(changing(name));
         }
+        self.give_all(&files);
         self.list_folders();
         self.tell();
         self.keep();
@@ -75,7 +78,7 @@ impl Library {
         folder.map(Ok).ok_or_else(|| changing(name))
     }
 
-    /// Shares a file as it is now.
+    /// Takes a file in as it is now.
     fn take_in_now(&self, name: &FileName) -> io::Result<SharedFile> {
         let (_, stamp) = self.folder.read(name)?;
         let known = self.named(name);

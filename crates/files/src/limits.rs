@@ -97,6 +97,9 @@ pub const HAVE_WAIT: Duration = Duration::from_secs(2);
 pub const STALL: Duration = Duration::from_secs(20);
 /// A file that was told to a group and of which nothing comes for so long is given up.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+/// The same where somebody is there all the time who has it and gives each piece to few: its turn comes, with many members each of
+/// which nobody else reaches, only after minutes for each of them.
+pub const PATIENCE_SPARED: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of a request for pieces: a bit for each piece of the largest file and some to spare; more is `BAD_REQUEST`.
 pub const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a request to say which pieces there are: a hash and a number; the same.

@@ -13,6 +13,10 @@ use tertulia_files::own::OwnPeer;
 use crate::failure::Failure;
 use crate::state::{create_folder, private, state_folder};
 
+/// What is said of a peer that listens on loopback only.
+pub const ONLY_HERE: &str =
+    "only this machine reaches it; for others on the network: --listen 0.0.0.0";
+
 /// The folder of one peer's state.
 pub struct PeerState {
     folder: PathBuf,

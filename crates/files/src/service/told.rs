@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::fetch::{
     self, Connections, Durable, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target,
 };
 use crate::identity::Fingerprint;
-use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
+use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE, PATIENCE_SPARED};
 use crate::names::FileName;
 use crate::node::NodeError;
 use crate::place;
@@ -134,11 +135,14 @@ struct Waiting {
     here: u64,
     pause: Duration,
     until: Instant,
+    /// The end in any case.
+    at_last: Instant,
 }
 
 impl Waiting {
     fn new() -> Self {
-        Self { here: 0, pause: PAUSES.0, until: Instant::now() + PATIENCE }
+        let now = Instant::now();
+        Self { here: 0, pause: PAUSES.0, until: now + PATIENCE, at_last: now + PATIENCE_SPARED }
     }
 
     /// So many bytes are here: more than ever is a new beginning. Whether it is.
@@ -148,6 +152,11 @@ impl Waiting {
             *self = Self { here, ..Self::new() };
         }
         is_more
+    }
+
+    /// Somebody has it and gives it to others just now: its turn comes, but not for ever.
+    fn for_its_turn(&mut self) {
+        self.until = (Instant::now() + PATIENCE).min(self.at_last);
     }
 
     /// Somebody else here is fetching it, who gives up when that takes too long.
@@ -331,7 +340,8 @@ impl Fetcher {
             }
             // Nobody has it yet, or the node cannot be asked just now.
             if let Some(sources) = found {
-                match self.tried(wanted, sources, &known, progress.clone()).await {
+                let spared = Arc::default();
+                match self.tried(wanted, sources, &known, progress.clone(), &spared).await {
                     Ok(mut fetched) => {
                         lied(std::mem::take(&mut fetched.dropped));
                         turn.came();
@@ -341,6 +351,9 @@ impl Fetcher {
                         lied(dropped);
                         if waiting.came(here) {
                             turn.came();
+                        }
+                        if spared.load(Ordering::Relaxed) {
+                            waiting.for_its_turn();
                         }
                     }
                     Err(NotFetched::Io(error)) => match error.kind() {
@@ -375,12 +388,14 @@ impl Fetcher {
         (holders, capability): Sources,
         liars: &HashSet<Fingerprint>,
         progress: watch::Sender<Progress>,
+        spared: &Arc<AtomicBool>,
     ) -> Result<Fetched, NotFetched> {
         let state = &self.state;
         let connections = wanted.connections.clone().unwrap_or_else(|| self.connections());
         let right = self.right(wanted.hash, &capability);
         let (found, more) = mpsc::channel(1);
-        let many = Many { unfinished: Arc::clone(&state.unfinished), more };
+        let many =
+            Many { unfinished: Arc::clone(&state.unfinished), more, spared: Arc::clone(spared) };
         let many = wanted.many.then_some(many);
         let (hash, target) = (wanted.hash, wanted.target.clone());
         let job = Job { hash, holders, right, connections, target, many };
@@ -555,6 +570,24 @@ mod tests {
         waiting.pause(&turn).await.unwrap();
         tokio::time::advance(PATIENCE).await;
         assert_eq!(waiting.pause(&turn).await.unwrap_err().code, "no holders");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_it_and_gives_it_to_others_is_waited_for_but_not_for_ever() {
+        let mut waiting = Waiting::new();
+        let turn = Turn::new(&Arc::new(tokio::sync::Semaphore::new(1)));
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE_SPARED - PATIENCE {
+            tokio::time::advance(PATIENCE - PAUSES.1).await;
+            waiting.for_its_turn();
+            waiting.pause(&turn).await.unwrap();
+        }
+        tokio::time::advance(PATIENCE).await;
+        waiting.for_its_turn();
+        assert_eq!(waiting.pause(&turn).await.unwrap_err().code, "no holders");
+        // What comes is a new beginning.
+        assert!(waiting.came(1));
+        waiting.pause(&turn).await.unwrap();
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub const STREAMS_MAX: u32 = 32;
 pub const WRITE_WAIT: Duration = Duration::from_secs(60);
 /// The same where others wait for a permit that there is not ([`ANSWERS_MAX`]).
 pub const WRITE_WAIT_WANTED: Duration = Duration::from_secs(5);
-/// Answers with pieces that one account has under way; one more waits for its permit. Each may hold two pieces and a buffer.
+/// Answers with pieces that one account has under way; one more waits for its permit. Each may hold two pieces and three buffers.
 pub const ANSWERS_PER_ACCOUNT: usize = 32;
 /// The same for all accounts.
 pub const ANSWERS_MAX: usize = 128;

@@ -280,11 +280,13 @@ impl Folder {
         let _ = if is_folder { self.dir.remove_dir_all(name) } else { self.dir.remove_file(name) };
     }
 
-    /// Deletes the part of a file that is not fetched any more.
-    pub(crate) fn clear_part(&self, name: &str) {
-        if self.is_nobodys(name) {
+    /// Deletes the part of a file that is not fetched any more; `false` where somebody is at it.
+    pub(crate) fn clear_part(&self, name: &str) -> bool {
+        let is_nobodys = self.is_nobodys(name);
+        if is_nobodys {
             self.clear(name, false);
         }
+        is_nobodys
     }
 
     /// Whether no program is at what is locked by this file; it is there, or not.

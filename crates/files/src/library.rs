@@ -424,8 +424,7 @@ impl Library {
         let Some(files) = files.filter(|files| self.are_synced(name, files, hash)) else {
             return false;
         };
-        let given: Vec<_> = files.iter().map(|file| (&file.name, file.outline.hash())).collect();
-        self.give(&given);
+        self.give_all(&files);
         true
     }
 

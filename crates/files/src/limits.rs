@@ -36,8 +36,11 @@ pub const ANSWER_BYTES_MAX: usize = 8 << 20;
 pub const NODE_WAIT: Duration = Duration::from_secs(20);
 /// How long connecting to another peer may take, TLS included.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
-/// A holder from which no piece comes for so long is given up.
+/// A holder from which nothing of what it was asked for comes for so long is given up...
 pub const PIECE_WAIT: Duration = Duration::from_secs(15);
+/// ... and one that takes so long for a message (a piece, or a part of an outline) of which something comes all the time: on a slow
+/// line many pieces come at once, none of them soon.
+pub const MESSAGE_WAIT: Duration = Duration::from_secs(150);
 /// Connections to one peer; one more is closed.
 pub const CONNECTIONS_MAX: usize = 512;
 /// So many of these are kept for the peer's own machine: its owner's commands.
@@ -50,7 +53,7 @@ pub const STREAMS_MAX: u32 = 32;
 pub const WRITE_WAIT: Duration = Duration::from_secs(60);
 /// The same where others wait for a permit that there is not ([`ANSWERS_MAX`]).
 pub const WRITE_WAIT_WANTED: Duration = Duration::from_secs(5);
-/// Answers with pieces that one account has under way; one more waits for its permit. Each may hold two pieces and a buffer.
+/// Answers with pieces that one account has under way; one more waits for its permit. Each may hold two pieces and three buffers.
 pub const ANSWERS_PER_ACCOUNT: usize = 32;
 /// The same for all accounts.
 pub const ANSWERS_MAX: usize = 128;
@@ -76,8 +79,7 @@ pub const GIVEN_AGAIN_LATER: Duration = Duration::from_secs(60);
 pub const GIVEN_PIECES_MAX: usize = 128 << 10;
 /// Pieces that one answer gives of those that somebody wants; of more, some.
 pub const GIFT_MAX: usize = 16;
-/// A piece that was given is given to somebody else where nothing was taken for so long of the answer that it is in. Who takes so
-/// little of it has not got it within [`PIECE_WAIT`] either.
+/// A piece that was given is given to somebody else where nothing was taken for so long of the answer that it is in.
 pub const GIFT_WAIT: Duration = Duration::from_secs(4);
 /// Pieces that are on their way to one account at a time because it was given them, and those that it has let go a moment
 /// ago; more are not given.
@@ -97,6 +99,9 @@ pub const HAVE_WAIT: Duration = Duration::from_secs(2);
 pub const STALL: Duration = Duration::from_secs(20);
 /// A file that was told to a group and of which nothing comes for so long is given up.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+/// The same where somebody is there all the time who has it and gives each piece to few: its turn comes, with many members each of
+/// which nobody else reaches, only after minutes for each of them.
+pub const PATIENCE_SPARED: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of a request for pieces: a bit for each piece of the largest file and some to spare; more is `BAD_REQUEST`.
 pub const REQUEST_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a request to say which pieces there are: a hash and a number; the same.

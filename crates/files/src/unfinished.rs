@@ -5,10 +5,11 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::content::{ContentHash, Ending, Outline};
 use crate::fetch::Part;
-use crate::limits::{FETCHED_KEPT, UNFINISHED_MAX};
+use crate::limits::{FETCHED_KEPT, HAVE_WAIT, UNFINISHED_MAX};
 use crate::names::FileName;
 use crate::pieces::PieceSet;
 
@@ -20,8 +21,8 @@ pub struct Begun {
     ending: Ending,
     part: Arc<Part>,
     here: Mutex<PieceSet>,
-    /// How many pieces are here.
-    count: watch::Sender<u64>,
+    /// How many pieces are here; `None` once it is listed no more.
+    count: watch::Sender<Option<u64>>,
 }
 
 impl Begun {
@@ -31,7 +32,7 @@ impl Begun {
         part: Arc<Part>,
         here: PieceSet,
     ) -> Self {
-        let count = watch::Sender::new(here.len());
+        let count = watch::Sender::new(Some(here.len()));
         Self { name, outline, ending, part, here: Mutex::new(here), count }
     }
 
@@ -46,7 +47,7 @@ impl Begun {
             here.insert(number);
             here.len()
         };
-        self.count.send_replace(count);
+        self.count.send_if_modified(|known| known.is_some() && known.replace(count) != Some(count));
     }
 
     /// Which pieces are here.
@@ -60,9 +61,20 @@ impl Begun {
         numbers.all(|number| here.contains(number))
     }
 
-    /// Waits until there are more pieces than so many.
-    pub async fn until_more_than(&self, known: u64) {
-        let _ = self.count.subscribe().wait_for(|count| *count > known).await;
+    /// Waits until there are more pieces than so many, or for [`HAVE_WAIT`], and does not keep it meanwhile; `None` where it is
+    /// listed no more.
+    pub async fn until_more_than(self: Arc<Self>, known: u64) -> Option<Arc<Self>> {
+        let (mut count, begun) = (self.count.subscribe(), Arc::downgrade(&self));
+        drop(self);
+        let more = count.wait_for(|count| count.is_none_or(|count| count > known));
+        let _ = timeout(HAVE_WAIT, more).await;
+        begun.upgrade().filter(|begun| begun.count.borrow().is_some())
+    }
+
+    /// Whether somebody waits for more of it.
+    #[cfg(test)]
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.count.receiver_count() > 0
     }
 
     /// What it is verified by.
@@ -131,6 +143,11 @@ impl Unfinished {
         Wanting { all: Arc::clone(self), hash }
     }
 
+    /// Whether somebody wants it.
+    pub(crate) fn is_wanted(&self, hash: ContentHash) -> bool {
+        self.table().wanted.contains_key(&hash)
+    }
+
     /// What is here of a content that is being fetched.
     pub fn find(&self, hash: ContentHash) -> Option<Arc<Begun>> {
         self.table().begun.get(&hash).cloned()
@@ -163,13 +180,6 @@ pub(crate) struct Wanting {
     hash: ContentHash,
 }
 
-impl Wanting {
-    /// Whether nobody else does.
-    pub(crate) fn is_only(&self) -> bool {
-        self.all.table().wanted.get(&self.hash).is_none_or(|count| *count <= 1)
-    }
-}
-
 impl Drop for Wanting {
     fn drop(&mut self) {
         let mut table = self.all.table();
@@ -198,6 +208,8 @@ impl Drop for Listed {
                 table.begun.remove(&hash);
             }
         }
+        // Nobody waits any longer for what will not come here.
+        self.begun.count.send_replace(None);
         self.all.tell();
     }
 }

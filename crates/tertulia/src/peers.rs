@@ -13,6 +13,10 @@ use tertulia_files::own::OwnPeer;
 use crate::failure::Failure;
 use crate::state::{create_folder, private, state_folder};
 
+/// What is said of a peer that listens on loopback only.
+pub const ONLY_HERE: &str =
+    "only this machine reaches it; for others on the network: --listen 0.0.0.0";
+
 /// The folder of one peer's state.
 pub struct PeerState {
     folder: PathBuf,
@@ -54,14 +58,22 @@ impl PeerState {
         let whole = shared.canonicalize().map_err(|error| Failure::io(&doing(shared), &error))?;
         let id = ContentHash::of(whole.as_os_str().as_encoded_bytes()).to_string();
         let folder = peers_folder()?.join(&id[..16]);
-        create_folder(&folder).map_err(|error| Failure::io(&doing(&folder), &error))?;
-        match lock(&folder).map_err(|error| Failure::io(&doing(&folder), &error))? {
-            Some(lock) => Ok(Self { folder, _lock: lock }),
-            None => {
-                let text = format!("another peer shares {} already", whole.display());
-                Err(Failure::failed("FOLDER_IN_USE", text))
-            }
-        }
+        let taken = Self::take_at(&folder);
+        let taken = taken.map_err(|error| Failure::io(&doing(&folder), &error))?;
+        taken.ok_or_else(|| {
+            let text = format!("another peer shares {} already", whole.display());
+            Failure::failed("FOLDER_IN_USE", text)
+        })
+    }
+
+    /// Takes what is in this folder, which is made where it is not there; `None` while another peer has it.
+    fn take_at(folder: &Path) -> std::io::Result<Option<Self>> {
+        create_folder(folder)?;
+        let Some(lock) = lock(folder)? else { return Ok(None) };
+        let taken = Self { folder: folder.to_owned(), _lock: lock };
+        // Where one was that was killed. This one may say nothing of where it is.
+        taken.clear();
+        Ok(Some(taken))
     }
 
     /// Its certificate.
@@ -187,4 +199,24 @@ pub fn any_identity() -> Option<PathBuf> {
         folders.map(|entry| entry.path().join("identity.pem")).filter(|path| path.exists());
     let first = found.next()?;
     found.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_killed_peer_was_is_not_where_the_next_one_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, node) = (root.path().join("state"), Target::new("127.0.0.1:1"));
+        let killed = PeerState::take_at(&folder).unwrap().unwrap();
+        killed.publish(([127, 0, 0, 1], 50_051).into(), root.path(), &node).unwrap();
+        assert!(
+            PeerState::take_at(&folder).unwrap().is_none() && folder.join("endpoint.json").exists()
+        );
+        drop(killed);
+        assert!(folder.join("endpoint.json").exists());
+        let _next = PeerState::take_at(&folder).unwrap().unwrap();
+        assert!(!folder.join("endpoint.json").exists());
+    }
 }

@@ -12,6 +12,7 @@ mod source;
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ pub struct Many {
     pub unfinished: Arc<Unfinished>,
     /// Who has it by now, or some of it; it is received when more can be asked.
     pub more: mpsc::Receiver<Vec<Holder>>,
+    /// Set where a fetch ends while somebody is there who has all of it and gives it sparingly, to others just now.
+    pub spared: Arc<AtomicBool>,
 }
 
 /// How far it is.
@@ -158,13 +161,13 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
         set.insert(number);
         kept += outline.piece_len(number) as u64;
     }
-    let (begun, listed, more) = match many {
-        None => (None, None, None),
-        Some(Many { unfinished, more }) => {
+    let (begun, listed, more, spared) = match many {
+        None => (None, None, None, None),
+        Some(Many { unfinished, more, spared }) => {
             let proof = (Arc::clone(&outline), ending);
             let begun = Arc::new(Begun::new(target.name.clone(), proof, Arc::clone(&part), set));
             let listed = unfinished.begin(Arc::clone(&begun));
-            (Some(begun), listed, Some(more))
+            (Some(begun), listed, Some(more), Some(spared))
         }
     };
     let shared = Arc::new(Fetching {
@@ -182,6 +185,9 @@ pub async fn fetch(job: Job, progress: watch::Sender<Progress>) -> Result<Fetche
     let dropped = dropped.into_iter().map(|(holder, why)| (holders[holder].clone(), why)).collect();
     let (from, here, is_done) = {
         let table = shared.table();
+        if let Some(spared) = spared {
+            spared.store(table.plan.is_spared(), Ordering::Relaxed);
+        }
         (table.from.clone(), table.here, table.plan.is_done())
     };
     if !is_done {

@@ -112,6 +112,11 @@ impl Plan {
         self.has[holder] = Some(has);
     }
 
+    /// Whether somebody is there who has all of it and gives it sparingly.
+    pub fn is_spared(&self) -> bool {
+        self.has.contains(&Some(Has::AllSparingly))
+    }
+
     fn forget(&mut self, holder: HolderId) {
         match self.has.get_mut(holder).and_then(Option::take) {
             Some(Has::All) => self.all -= 1,
@@ -314,6 +319,16 @@ mod tests {
         assert!(!plan.is_stalled(LATE_MS + stall - 1) && plan.is_stalled(LATE_MS + stall));
         plan.learn(0, Has::All);
         assert_eq!(plan.ask(0, 9, 9_999), Some((4, 1)));
+    }
+
+    #[test]
+    fn who_has_it_and_spares_it_is_there_until_it_is_given_up() {
+        let mut plan = of(2, 1);
+        assert!(!plan.is_spared());
+        plan.learn(1, Has::AllSparingly);
+        assert!(plan.is_spared());
+        plan.give_up(1);
+        assert!(!plan.is_spared());
     }
 
     #[test]

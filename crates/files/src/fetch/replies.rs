@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::source::Failed;
-use crate::limits::{MESSAGE_BYTES_MAX, PIECE_WAIT};
+use crate::limits::{MESSAGE_BYTES_MAX, MESSAGE_WAIT, PIECE_WAIT};
 use crate::proto::pieces_reply::Part;
 use crate::proto::{self, PiecesReply};
 
@@ -53,9 +53,9 @@ impl Replies {
     /// The next message; `None` where there are no more. May be asked for again after that.
     ///
     /// # Errors
-    /// [`Failed`]
+    /// [`Failed`]; [`Failed::Silent`] where nothing comes for [`PIECE_WAIT`], or not all of it within [`MESSAGE_WAIT`].
     pub async fn next(&mut self) -> Result<Option<Reply>, Failed> {
-        timeout(PIECE_WAIT, self.read()).await.unwrap_or(Err(Failed::Silent))
+        timeout(MESSAGE_WAIT, self.read()).await.unwrap_or(Err(Failed::Silent))
     }
 
     async fn read(&mut self) -> Result<Option<Reply>, Failed> {
@@ -77,7 +77,7 @@ impl Replies {
     /// Waits until so many bytes are here; `false` where they do not come.
     async fn fill(&mut self, bytes: usize) -> Result<bool, Failed> {
         while self.len < bytes && !self.is_over {
-            match self.body.frame().await {
+            match timeout(PIECE_WAIT, self.body.frame()).await.map_err(|_| Failed::Silent)? {
                 None => self.is_over = true,
                 Some(Err(status)) => return Err(status.into()),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -194,10 +194,49 @@ fn head_of(head: &[u8], all: usize) -> Option<(u64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tokio::time::Instant;
+
     use super::*;
 
     fn cut(message: &[u8], size: usize) -> Content {
         message.chunks(size.max(1)).map(Bytes::copy_from_slice).collect()
+    }
+
+    /// A piece of so many bytes that comes byte by byte, with a pause before each.
+    fn slow(bytes: usize, pause: Duration) -> Replies {
+        let piece = proto::Piece { number: 3, content: vec![7; bytes].into() };
+        let message = PiecesReply { part: Some(Part::Piece(piece)) }.encode_to_vec();
+        let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let message = Bytes::from([&[0], &len[..], &message].concat());
+        let frames = futures_util::stream::unfold(message, move |mut rest| async move {
+            if rest.is_empty() {
+                return None;
+            }
+            tokio::time::sleep(pause).await;
+            Some((Ok::<_, Status>(Frame::data(rest.split_to(1))), rest))
+        });
+        Replies::new(Body::new(StreamBody::new(frames)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_may_be_slow_and_is_not_waited_for_without_end() {
+        let pause = Duration::from_secs(10);
+        let is_piece =
+            |came: &Result<Option<Reply>, Failed>| matches!(came, Ok(Some(Reply::Piece(3, _))));
+        let come = slow(3, pause).next().await;
+        assert!(is_piece(&come), "{come:?}");
+        // Nothing at all.
+        let begun = Instant::now();
+        let come = slow(3, 2 * PIECE_WAIT).next().await;
+        assert!(matches!(come, Err(Failed::Silent)) && begun.elapsed() == PIECE_WAIT, "{come:?}");
+        // Something all the time, and never a piece.
+        let begun = Instant::now();
+        let come = slow(30, pause).next().await;
+        assert!(matches!(come, Err(Failed::Silent)) && begun.elapsed() == MESSAGE_WAIT, "{come:?}");
     }
 
     #[test]

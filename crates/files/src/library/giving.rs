@@ -73,6 +73,12 @@ impl Library {
         }
     }
 
+    /// The same of all these.
+    pub(super) fn give_all(&self, files: &[SharedFile]) {
+        let given: Vec<_> = files.iter().map(|file| (&file.name, file.outline.hash())).collect();
+        self.give(&given);
+    }
+
     /// A file that this peer has put there.
     pub(super) fn put_given(&self, file: SharedFile) {
         let mut files = self.write();
@@ -142,12 +148,23 @@ mod tests {
         assert!(library.is_file(&name("other"), 5, hash("other")));
         library.look().unwrap();
         assert!(library.content(hash("other")).is_some());
+        // What its user saves and has there already, too.
+        write("saved", "saved");
+        library.look().unwrap();
+        assert!(library.content(hash("saved")).is_none());
+        library.look_at(&name("saved")).unwrap();
+        assert!(told(&library).contains(&"saved".to_owned()));
+        write("g/saved", "in another folder");
+        library.look().unwrap();
+        library.look_at_folder(&name("g")).unwrap().unwrap();
+        assert!(told(&library).contains(&"g/".to_owned()));
+        assert!(library.content(hash("in another folder")).is_some());
         // Something else under the name is somebody's own.
         write("got", "mine now");
         std::fs::remove_file(shared.join("f/a")).unwrap();
         library.look().unwrap();
         write("got", "got");
         library.look().unwrap();
-        assert_eq!(told(&library), ["mine", "other"]);
+        assert_eq!(told(&library), ["g/", "g/saved", "mine", "other", "saved"]);
     }
 }

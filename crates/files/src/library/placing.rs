@@ -41,6 +41,8 @@ impl Library {
         if !self.is_synced(&file) {
             return Err(changing(name));
         }
+        // Whoever asks for this wants it to be shared, whatever else of the folder is not.
+        self.give(&[(name, file.outline.hash())]);
         self.list_folders();
         self.tell();
         self.keep();
@@ -68,6 +70,7 @@ impl Library {
         if !self.are_synced(name, &files, hash) {
             return Err(changing(name));
         }
+        self.give_all(&files);
         self.list_folders();
         self.tell();
         self.keep();
@@ -75,7 +78,7 @@ impl Library {
         folder.map(Ok).ok_or_else(|| changing(name))
     }
 
-    /// Shares a file as it is now.
+    /// Takes a file in as it is now.
     fn take_in_now(&self, name: &FileName) -> io::Result<SharedFile> {
         let (_, stamp) = self.folder.read(name)?;
         let known = self.named(name);
@@ -175,9 +178,9 @@ impl Library {
         Ok(())
     }
 
-    /// What an earlier fetch of a file has left is not needed any more; where one is at it, it stays. Blocks.
-    pub fn clear_part(&self, hash: ContentHash) {
-        self.folder.clear_part(&part_name(hash));
+    /// What an earlier fetch of a file has left is not needed any more; `false` where somebody is at it, so that it stays. Blocks.
+    pub fn clear_part(&self, hash: ContentHash) -> bool {
+        self.folder.clear_part(&part_name(hash))
     }
 
     /// A file that was staged is not wanted.

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::body::{self, BUFFER_BYTES, Buffers};
@@ -17,7 +16,7 @@ use super::sparing::{Claim, Given};
 use super::state::State;
 use crate::capability::Granted;
 use crate::content::{ContentHash, Ending, Outline};
-use crate::limits::{GIFT_MAX, HAVE_WAIT, PIECE_BYTES};
+use crate::limits::{GIFT_MAX, PIECE_BYTES};
 use crate::pieces::PieceSet;
 use crate::place;
 use crate::proto::{
@@ -149,16 +148,25 @@ pub async fn have(
     request: &HaveRequest,
 ) -> Result<HaveReply, Status> {
     let hash = opened(granted, &request.hash)?;
-    let finding = Arc::clone(state);
-    let found = tokio::task::spawn_blocking(move || find(&finding, hash)).await;
-    match found.map_err(|_| ending())?? {
+    let looked = async || {
+        let state = Arc::clone(state);
+        let found = tokio::task::spawn_blocking(move || find(&state, hash)).await;
+        found.map_err(|_| ending())?
+    };
+    let mut found = looked().await?;
+    if let Source::Begun(begun) = found {
+        found = match begun.until_more_than(request.known).await {
+            Some(begun) => Source::Begun(begun),
+            // It is shared by now, or given up.
+            None => looked().await?,
+        };
+    }
+    match found {
         Source::Whole(_, outline) => {
             let sparing = !state.unfinished.is_fetched(hash);
             Ok(HaveReply { size: outline.size(), all: true, pieces: Bytes::new(), sparing })
         }
         Source::Begun(begun) => {
-            let more = begun.until_more_than(request.known);
-            let _ = timeout(HAVE_WAIT, more).await;
             let (size, here) = (begun.outline().size(), begun.pieces());
             let all = here.is_all();
             let pieces = if all { Bytes::new() } else { Bytes::copy_from_slice(here.bits()) };

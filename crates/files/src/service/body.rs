@@ -120,13 +120,32 @@ fn put_prefix(bytes: &mut BytesMut, len: usize) {
     bytes.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
 }
 
+/// Bytes that are on their way to who asked. Below this, they lie with the connection until it has room for them, long after the
+/// answer was written to its end: the permit is free only when they have gone.
+struct OnTheirWay {
+    bytes: Bytes,
+    permit: Arc<Permit>,
+}
+
+impl AsRef<[u8]> for OnTheirWay {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for OnTheirWay {
+    fn drop(&mut self) {
+        self.permit.goes_on();
+    }
+}
+
 /// What is read is sent as it comes; how it ended stands after it.
 struct Answer {
     first: Option<Part>,
     parts: Parts,
     state: Arc<State>,
     is_over: bool,
-    /// Until all of it was taken.
+    /// Each of its parts keeps it, too.
     permit: Arc<Permit>,
 }
 
@@ -139,7 +158,8 @@ impl Answer {
         }
         self.permit.goes_on();
         self.state.sent_bytes.fetch_add(part.content, Ordering::Relaxed);
-        Ok(part.bytes)
+        let permit = Arc::clone(&self.permit);
+        Ok(Bytes::from_owner(OnTheirWay { bytes: part.bytes, permit }))
     }
 }
 

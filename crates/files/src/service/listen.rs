@@ -74,14 +74,15 @@ pub struct Link {
 #[derive(Debug, Default)]
 pub struct Cut {
     is_cut: AtomicBool,
-    reading: AtomicWaker,
+    /// Of the one task that reads and writes the connection.
+    waiting: AtomicWaker,
 }
 
 impl Cut {
     /// The connection ends.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Release);
-        self.reading.wake();
+        self.waiting.wake();
     }
 
     #[cfg(test)]
@@ -89,9 +90,13 @@ impl Cut {
         self.is_cut.load(Ordering::Acquire)
     }
 
-    fn is_cut(&self, cx: &Context<'_>) -> bool {
-        self.reading.register(cx.waker());
-        self.is_cut.load(Ordering::Acquire)
+    /// An error once it was cut. Asked wherever the connection is waited for: one whose socket takes nothing may wait there only.
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.waiting.register(cx.waker());
+        if self.is_cut.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
     }
 }
 
@@ -142,9 +147,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.link.cut.is_cut(cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        self.link.cut.check(cx)?;
         let before = buf.filled().len();
         let polled = match &mut self.io {
             Io::Plain(socket) => socket.as_mut().poll_read(cx, buf),
@@ -165,6 +168,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.link.cut.check(cx)?;
         match &mut self.io {
             Io::Plain(socket) => socket.as_mut().poll_write(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -176,6 +180,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.link.cut.check(cx)?;
         match &mut self.io {
             Io::Plain(socket) => socket.as_mut().poll_write_vectored(cx, bufs),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
@@ -190,6 +195,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.cut.check(cx)?;
         match &mut self.io {
             Io::Plain(socket) => socket.as_mut().poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -197,6 +203,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.cut.check(cx)?;
         match &mut self.io {
             Io::Plain(socket) => socket.as_mut().poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -419,5 +426,21 @@ mod tests {
         let cut = right.connect_info().cut;
         let (read, ()) = tokio::join!(right.read(&mut bytes), async { cut.cut() });
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        // One whose socket takes no more, which is only written then.
+        let (_near, mut full) = connect().await;
+        let cut = full.connect_info().cut;
+        let writing = async {
+            while full.write(&[0; 64 << 10]).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        let mut writing = std::pin::pin!(writing);
+        let waiting = timeout(PREFACE_WAIT, &mut writing).await;
+        assert!(waiting.is_err(), "nobody reads: {waiting:?}");
+        cut.cut();
+        let written = timeout(PREFACE_WAIT, writing).await.expect("it ends");
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(full.flush().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        let vectored = full.write_vectored(&[io::IoSlice::new(&[0])]).await;
+        assert_eq!(vectored.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }

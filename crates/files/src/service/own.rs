@@ -299,9 +299,9 @@ fn write(
         library.abandon(&staged);
         return Err(error);
     }
-    if let Some(file) = library.named(name).filter(|file| *file.outline == staged.outline()) {
+    if library.is_file(name, size, staged.outline().hash()) {
         library.abandon(&staged);
-        return Ok((file, true));
+        return Ok((library.look_at(name)?, true));
     }
     Ok((library.place(staged, name, replace)?, false))
 }
@@ -320,5 +320,33 @@ pub(super) fn of_io(error: &io::Error) -> Status {
         ),
         io::ErrorKind::InvalidData => bad("the content is not as long as was said"),
         _ => refused(Code::Internal, "IO", &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_and_there_already_is_shared_from_then_on() {
+        let root = tempfile::tempdir().unwrap();
+        let (shared, cache) = (root.path().join("shared"), root.path().join("hashes"));
+        let library = Library::open_given(&shared, &cache, &root.path().join("given")).unwrap();
+        std::fs::write(shared.join("a"), "mine").unwrap();
+        std::fs::write(shared.join("b"), "mine").unwrap();
+        library.look().unwrap();
+        std::fs::write(shared.join("c"), "mine").unwrap();
+        let save = |text: &str, content: &'static [u8]| {
+            let (sender, receiver) = mpsc::channel(1);
+            sender.try_send(Bytes::from_static(content)).unwrap();
+            drop(sender);
+            let saved = write(&library, &FileName::new(text).unwrap(), 4, false, receiver);
+            saved.map(|(_, unchanged)| unchanged).map_err(|error| error.kind())
+        };
+        // Whether it was looked at before, or not.
+        assert_eq!((save("a", b"mine"), save("c", b"mine")), (Ok(true), Ok(true)));
+        assert_eq!(save("b", b"more"), Err(io::ErrorKind::AlreadyExists));
+        let told: Vec<_> = library.announced().into_keys().collect();
+        assert_eq!(told, ["a", "c"]);
     }
 }

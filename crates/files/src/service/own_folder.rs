@@ -159,6 +159,12 @@ fn write(
         library.abandon_folder(&staged);
         return Ok((folder, true));
     }
+    // It may lie there and be shared by nobody yet.
+    if library.is_folder(name, head.size, hash) {
+        library.abandon_folder(&staged);
+        let folder = library.look_at_folder(name)?.map_err(NotSaved::Folder)?;
+        return Ok((folder, true));
+    }
     library.place_folder(staged, name)?;
     let folder =
         library.folder_named(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
@@ -198,4 +204,36 @@ fn take(
     }
     let manifest = staged.complete()?.map_err(NotSaved::Folder)?;
     Ok(ContentHash::of(&manifest.write()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_saved_and_there_already_is_shared_from_then_on() {
+        let root = tempfile::tempdir().unwrap();
+        let (shared, cache) = (root.path().join("shared"), root.path().join("hashes"));
+        let library = Library::open_given(&shared, &cache, &root.path().join("given")).unwrap();
+        std::fs::create_dir(shared.join("f")).unwrap();
+        std::fs::write(shared.join("f/a"), "mine").unwrap();
+        library.look().unwrap();
+        assert!(library.announced().is_empty());
+        let save = |content: &'static [u8]| {
+            let (sender, receiver) = mpsc::channel(2);
+            let name = FileName::new("a").unwrap();
+            assert!(sender.try_send(Step::File(name, 4)).is_ok());
+            assert!(sender.try_send(Step::Content(Bytes::from_static(content))).is_ok());
+            drop(sender);
+            let head = SaveFolderHead { files: 1, size: 4, ..Default::default() };
+            write(&library, &FileName::new("f").unwrap(), &head, receiver)
+        };
+        assert!(
+            matches!(save(b"more"), Err(NotSaved::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists)
+        );
+        assert!(library.announced().is_empty());
+        assert!(matches!(save(b"mine"), Ok((_, true))));
+        let told: Vec<_> = library.announced().into_keys().collect();
+        assert_eq!(told, ["f/", "f/a"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! How many answers with pieces are under way: so many for one account, so many for all; who finds no room waits a little.
 //!
-//! An answer keeps what was read for it until somebody takes it. So these numbers bound what all that take nothing cost; and who
+//! An answer keeps what was read for it until somebody takes it, and its permit until all of that has gone. So these numbers bound what all that take nothing cost; and who
 //! takes nothing for too long is disconnected, since nothing else ends a stream of which nothing is taken.
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ pub struct Permit {
     _all: OwnedSemaphorePermit,
     /// Its connection.
     cut: Arc<Cut>,
-    /// When something of the answer was taken the last time.
+    /// When something of the answer was taken, or has gone, the last time.
     taken: Mutex<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Permit {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Some of it is taken.
+    /// Some of it is taken, or has gone.
     pub fn goes_on(&self) {
         *self.taken() = Instant::now();
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use pasetors::keys::{AsymmetricKeyPair, Generate as _};
 use pasetors::token::UntrustedToken;
 use pasetors::version4::{PublicToken, V4};
-use tertulia_client::Target;
 use tertulia_wire::sharing::{CAPABILITY_PURPOSE, Capability, NodeKey, hex};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,16 +18,20 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{CODE_KEY, KeptToken, PeerOptions, RunningPeer, Tokens};
+use super::{CODE_KEY, KeptToken, PeerOptions, RunningPeer, Tokens, Told, Turn};
 use crate::capability::Verifier;
-use crate::content::ContentHash;
+use crate::content::{ContentHash, Ending, outline_of};
+use crate::fetch::{Durable, Part as FetchedPart, Target};
+use crate::folder::part_name;
 use crate::identity::{Fingerprint, Identity};
-use crate::limits::{BODY_WAIT, GIFT_MAX, PIECE_BYTES};
+use crate::limits::{ANSWERS_PER_ACCOUNT, BODY_WAIT, GIFT_MAX, PIECE_BYTES};
+use crate::names::FileName;
 use crate::pieces::PieceSet;
 use crate::proto::peer_client::PeerClient;
 use crate::proto::pieces_reply::Part;
 use crate::proto::{HaveRequest, PiecesReply, PiecesRequest};
 use crate::tls;
+use crate::unfinished::Begun;
 
 /// Nothing here takes as long as this; a loaded machine may be slow.
 const WITHIN: Duration = Duration::from_secs(25);
@@ -74,7 +78,7 @@ impl Rig {
             port: 0,
             advertise: None,
             // Nobody is there.
-            node: Target::new("127.0.0.1:1".to_owned()),
+            node: tertulia_client::Target::new("127.0.0.1:1".to_owned()),
             tokens: Box::new(Nobody),
         };
         let peer = RunningPeer::start(options, |_| {}).await.unwrap();
@@ -238,6 +242,99 @@ async fn h2_sender(
     let (sender, connection) = made.unwrap();
     tokio::spawn(connection);
     sender
+}
+
+/// What little is left of an answer goes into the connection as a whole, and the answer is over; it still lies in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_which_nothing_is_taken_keeps_its_permit_though_it_is_written_to_its_end() {
+    let rig = Rig::new(&[7; 200 << 10]).await;
+    // Room for the beginning of the piece, and for a few bytes of its content.
+    let tune = |to: Endpoint| to.initial_stream_window_size(20);
+    let askers = [rig.asker("eva", tune).await, rig.asker("eva", tune).await];
+    let one = || PiecesRequest { count: 1, ..Default::default() };
+    let asked = (0..2 * ANSWERS_PER_ACCOUNT).map(|number| askers[number % 2].ask(one()));
+    let answers = tokio::time::timeout(WITHIN, join_all(asked)).await.unwrap();
+    let (mut held, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(held.len(), ANSWERS_PER_ACCOUNT);
+    for answer in refused {
+        let status = answer.err().unwrap();
+        assert_eq!((status.code(), word(&status)), (Code::ResourceExhausted, "BUSY"));
+    }
+    // What is taken makes room.
+    let mut taken = held.pop().unwrap().unwrap();
+    while taken.message().await.unwrap().is_some() {}
+    assert!(askers[0].ask(one()).await.is_ok());
+}
+
+/// Others ask what there is, and are given it, while a fetch is given up: it leaves nothing all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fetch_has_left_goes_though_others_ask_for_it_or_are_given_it() {
+    let mut rig = Rig::new(b"hola").await;
+    let content = [7; 99];
+    let outline = Arc::new(outline_of(&content[..]).unwrap());
+    rig.hash = outline.hash();
+    let state = Arc::clone(&rig.peer.state);
+    let begin = || {
+        let (folder, name) = (state.library.dir().unwrap(), FileName::new("b").unwrap());
+        let target = Target { replace: false, durable: Durable::Now, keep_free: 0, folder, name };
+        let part = Arc::new(FetchedPart::open(&target, outline.hash()).unwrap());
+        let proof = (Arc::clone(&outline), Ending::of(0, &content));
+        let begun = Arc::new(Begun::new(target.name, proof, part, PieceSet::none(1)));
+        (state.unfinished.begin(Arc::clone(&begun)).unwrap(), begun)
+    };
+    let left = state.library.path().join(part_name(outline.hash()));
+    let clear_part = async || rig.peer.fetcher().clear_part(outline.hash()).await.unwrap();
+    let asker = rig.asker("eva", |to| to).await;
+    let mut have = Request::new(HaveRequest { hash: rig.hash.0.to_vec().into(), known: 0 });
+    have.metadata_mut().insert("authorization", asker.bearer.parse().unwrap());
+
+    let (listed, begun) = begin();
+    let mut client = asker.client.clone();
+    let asking = tokio::spawn(async move { client.have(have).await });
+    let until = Instant::now() + WITHIN;
+    while !begun.is_waited_for() {
+        assert!(Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+    drop((listed, begun));
+    assert!(left.exists());
+    clear_part().await;
+    assert!(!left.exists(), "who only asks keeps nothing");
+    assert_eq!(word(&asking.await.unwrap().unwrap_err()), "NOT_HERE");
+
+    let (listed, answering) = begin();
+    drop(listed);
+    clear_part().await;
+    assert!(left.exists(), "it is being given to somebody");
+    drop(answering);
+    while left.exists() {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The same may be told twice: who waits for the other one has it when that one has, though nobody else has it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_into_the_folder_while_nobody_has_it_is_there() {
+    let rig = Rig::new(b"hola").await;
+    let library = Arc::clone(&rig.peer.state.library);
+    let told = Told { name: "b.txt".to_owned(), size: 5, hash: ContentHash::of(b"adios") };
+    let turn = Turn::new(&Arc::new(tokio::sync::Semaphore::new(1)));
+    let (fetcher, waiting) = (rig.peer.fetcher(), Arc::clone(&turn));
+    let fetching = tokio::spawn(async move { fetcher.fetch(&told, &waiting).await });
+    let until = Instant::now() + WITHIN;
+    while turn.nobody_since().is_none() {
+        assert!(Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+    let placing = move || {
+        let mut staged = library.stage(5)?;
+        staged.write(b"adios")?;
+        library.place(staged, &FileName::new("a.txt").unwrap(), false)
+    };
+    crate::blocking::blocking(placing).await.unwrap();
+    let fetched = tokio::time::timeout(WITHIN, fetching).await.expect("it is there");
+    assert_eq!(fetched.unwrap().unwrap().name.as_str(), "a.txt");
 }
 
 /// Asks for everything again and again, and takes nothing of it.

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::fetch::{
     self, Connections, Durable, Failed, Fetched, Holder, Job, Many, NotFetched, Progress, Target,
 };
 use crate::identity::Fingerprint;
-use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE};
+use crate::limits::{FILE_BYTES_MAX, MANIFEST_BYTES_MAX, PATIENCE, PATIENCE_SPARED};
 use crate::names::FileName;
 use crate::node::NodeError;
 use crate::place;
@@ -98,6 +99,8 @@ pub(super) struct Wanted {
     pub target: Target,
     /// Others fetch it, too, and from here.
     pub many: bool,
+    /// It is a file by itself, no part of a folder: where the shared folder has it by now, it is there.
+    pub by_itself: bool,
     /// That of what it is a part of.
     pub turn: Arc<Turn>,
     /// Those of other contents that are fetched with it; of one that is fetched by itself, new ones at each try.
@@ -114,6 +117,8 @@ impl Wanted {
 pub(super) enum NotHere {
     /// Something else has its name.
     Taken,
+    /// It is: in the folder under this name, synced and shared, by whomever.
+    Here(FileName),
     /// It will not be.
     Failed(ToldFailed),
 }
@@ -130,11 +135,14 @@ struct Waiting {
     here: u64,
     pause: Duration,
     until: Instant,
+    /// The end in any case.
+    at_last: Instant,
 }
 
 impl Waiting {
     fn new() -> Self {
-        Self { here: 0, pause: PAUSES.0, until: Instant::now() + PATIENCE }
+        let now = Instant::now();
+        Self { here: 0, pause: PAUSES.0, until: now + PATIENCE, at_last: now + PATIENCE_SPARED }
     }
 
     /// So many bytes are here: more than ever is a new beginning. Whether it is.
@@ -144,6 +152,11 @@ impl Waiting {
             *self = Self { here, ..Self::new() };
         }
         is_more
+    }
+
+    /// Somebody has it and gives it to others just now: its turn comes, but not for ever.
+    fn for_its_turn(&mut self) {
+        self.until = (Instant::now() + PATIENCE).min(self.at_last);
     }
 
     /// Somebody else here is fetching it, who gives up when that takes too long.
@@ -217,16 +230,30 @@ impl Fetcher {
         let name = name_of(told)?;
         let wanting = self.state.unfinished.want(told.hash);
         let fetched = self.file_named(told, &name, turn).await;
-        // Whether it is there or given up: what an earlier try has left is not needed any more.
-        let (library, hash) = (Arc::clone(&self.state.library), told.hash);
-        let clearing = move || {
-            if wanting.is_only() {
-                library.clear_part(hash);
-            }
-            Ok(())
-        };
-        blocking(clearing).await?;
+        drop(wanting);
+        self.clear_part(told.hash).await?;
         fetched
+    }
+
+    /// A content is there or given up: what an earlier try has left goes, unless somebody else here wants it. Where it is being
+    /// given to others it goes when that has ended, or with another life.
+    pub(super) async fn clear_part(&self, hash: ContentHash) -> io::Result<()> {
+        if cleared(&self.state, hash).await? {
+            return Ok(());
+        }
+        let (state, until) = (Arc::downgrade(&self.state), Instant::now() + PATIENCE);
+        tokio::spawn(async move {
+            let mut pause = PAUSES.0;
+            while Instant::now() < until {
+                sleep(pause).await;
+                pause = (pause * 3 / 2).min(PAUSES.1);
+                let Some(state) = state.upgrade() else { return };
+                if cleared(&state, hash).await.unwrap_or(true) {
+                    return;
+                }
+            }
+        });
+        Ok(())
     }
 
     /// Under the first of its names that is free, or that it has already.
@@ -242,17 +269,14 @@ impl Fetcher {
             let (from, liars, is_folder) = (Vec::new(), locked(&liars).clone(), false);
             ToldFetched { name, kept: told_size, from, liars, is_folder }
         };
-        let looking = Arc::clone(library);
-        if let Some(file) = blocking(move || Ok(looking.find_synced(hash))).await? {
-            return Ok(there(file.name));
-        }
         for number in 1..=NAMES_TRIED {
             let own = numbered(name, number, false)?;
             let folder = library.dir()?;
             let (keep_free, durable) = (place::bytes_to_keep(&folder), Durable::Now);
             let target = Target { folder, name: own.clone(), replace: false, durable, keep_free };
             let (size, turn) = (Some(told_size), Arc::clone(turn));
-            let wanted = Wanted { hash, size, target, many: true, turn, connections: None };
+            let (many, by_itself, connections) = (true, true, None);
+            let wanted = Wanted { hash, size, target, many, by_itself, turn, connections };
             match self.content(&wanted, &liars, &watch::Sender::default()).await {
                 Ok(fetched) => {
                     self.adopt(&own, &fetched).await;
@@ -260,6 +284,7 @@ impl Fetcher {
                     return Ok(ToldFetched { kept, from, ..there(own) });
                 }
                 Err(NotHere::Failed(why)) => return Err(why),
+                Err(NotHere::Here(name)) => return Ok(there(name)),
                 Err(NotHere::Taken) => {
                     let (looking, as_name) = (Arc::clone(library), own.clone());
                     if blocking(move || Ok(looking.is_file(&as_name, told_size, hash))).await? {
@@ -293,6 +318,11 @@ impl Fetcher {
             locked(liars).extend(lied.map(|(holder, _)| holder));
         };
         loop {
+            if wanted.by_itself
+                && let Some(name) = self.found_here(wanted.hash).await?
+            {
+                return Err(NotHere::Here(name));
+            }
             let known = locked(liars).iter().map(|liar| liar.fingerprint).collect();
             let mut found = tokio::select! {
                 found = self.sources(wanted, &known, &mut kept) => found.unwrap_or_default(),
@@ -310,7 +340,8 @@ impl Fetcher {
             }
             // Nobody has it yet, or the node cannot be asked just now.
             if let Some(sources) = found {
-                match self.tried(wanted, sources, &known, progress.clone()).await {
+                let spared = Arc::default();
+                match self.tried(wanted, sources, &known, progress.clone(), &spared).await {
                     Ok(mut fetched) => {
                         lied(std::mem::take(&mut fetched.dropped));
                         turn.came();
@@ -320,6 +351,9 @@ impl Fetcher {
                         lied(dropped);
                         if waiting.came(here) {
                             turn.came();
+                        }
+                        if spared.load(Ordering::Relaxed) {
+                            waiting.for_its_turn();
                         }
                     }
                     Err(NotFetched::Io(error)) => match error.kind() {
@@ -340,6 +374,13 @@ impl Fetcher {
         }
     }
 
+    /// The name of a file in the folder that has this content; a group may be told of one several times.
+    async fn found_here(&self, hash: ContentHash) -> Result<Option<FileName>, ToldFailed> {
+        let library = Arc::clone(&self.state.library);
+        let found = blocking(move || Ok(library.find_synced(hash))).await?;
+        Ok(found.map(|file| file.name))
+    }
+
     /// Tries once to fetch a content of these. It is not shared yet.
     async fn tried(
         &self,
@@ -347,12 +388,14 @@ impl Fetcher {
         (holders, capability): Sources,
         liars: &HashSet<Fingerprint>,
         progress: watch::Sender<Progress>,
+        spared: &Arc<AtomicBool>,
     ) -> Result<Fetched, NotFetched> {
         let state = &self.state;
         let connections = wanted.connections.clone().unwrap_or_else(|| self.connections());
         let right = self.right(wanted.hash, &capability);
         let (found, more) = mpsc::channel(1);
-        let many = Many { unfinished: Arc::clone(&state.unfinished), more };
+        let many =
+            Many { unfinished: Arc::clone(&state.unfinished), more, spared: Arc::clone(spared) };
         let many = wanted.many.then_some(many);
         let (hash, target) = (wanted.hash, wanted.target.clone());
         let job = Job { hash, holders, right, connections, target, many };
@@ -452,6 +495,12 @@ impl Fetcher {
     }
 }
 
+/// Whether nothing is left to clear of a content: by now, or because somebody wants it.
+async fn cleared(state: &Arc<State>, hash: ContentHash) -> io::Result<bool> {
+    let state = Arc::clone(state);
+    blocking(move || Ok(state.unfinished.is_wanted(hash) || state.library.clear_part(hash))).await
+}
+
 /// The file's name, which has no folders in it.
 fn name_of(told: &Told) -> Result<FileName, ToldFailed> {
     if told.size > FILE_BYTES_MAX {
@@ -521,6 +570,24 @@ mod tests {
         waiting.pause(&turn).await.unwrap();
         tokio::time::advance(PATIENCE).await;
         assert_eq!(waiting.pause(&turn).await.unwrap_err().code, "no holders");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_it_and_gives_it_to_others_is_waited_for_but_not_for_ever() {
+        let mut waiting = Waiting::new();
+        let turn = Turn::new(&Arc::new(tokio::sync::Semaphore::new(1)));
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE_SPARED - PATIENCE {
+            tokio::time::advance(PATIENCE - PAUSES.1).await;
+            waiting.for_its_turn();
+            waiting.pause(&turn).await.unwrap();
+        }
+        tokio::time::advance(PATIENCE).await;
+        waiting.for_its_turn();
+        assert_eq!(waiting.pause(&turn).await.unwrap_err().code, "no holders");
+        // What comes is a new beginning.
+        assert!(waiting.came(1));
+        waiting.pause(&turn).await.unwrap();
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl FetchFiles for Fetching {
         let (hash, size) = (entry.hash, Some(entry.size));
         let connections = Some(Arc::clone(&self.connections));
         let turn = Arc::clone(&self.turn);
-        let wanted = Wanted { hash, size, target, many: true, turn, connections };
+        let (many, by_itself) = (true, false);
+        let wanted = Wanted { hash, size, target, many, by_itself, turn, connections };
         self.fetcher.content(&wanted, &self.liars, &progress).await.map_err(final_of)
     }
 
@@ -236,8 +237,8 @@ impl Fetcher {
                 let target = assembly.list_target()?;
                 // It is small, and nobody can begin without it: nobody waits for others.
                 let turn = Arc::clone(turn);
-                let (size, many, connections) = (None, false, None);
-                let wanted = Wanted { hash, size, target, many, turn, connections };
+                let (size, many, by_itself, connections) = (None, false, false, None);
+                let wanted = Wanted { hash, size, target, many, by_itself, turn, connections };
                 self.content(&wanted, liars, &watch::Sender::default()).await.map_err(final_of)?;
                 let list = read(assembly).await?;
                 list.ok_or_else(|| failed("cannot write", "the list of its files is gone"))?
@@ -303,11 +304,11 @@ fn there(told: &Told, name: FileName) -> ToldFetched {
     ToldFetched { name, kept: told.size, from, liars, is_folder }
 }
 
-/// In an assembly no name is taken: what is there goes.
+/// In an assembly no name is taken: what is there goes. What the shared folder has is no part of it yet.
 fn final_of(why: NotHere) -> ToldFailed {
     match why {
         NotHere::Failed(why) => why,
-        NotHere::Taken => of_io(&io::ErrorKind::AlreadyExists.into()),
+        NotHere::Taken | NotHere::Here(_) => of_io(&io::ErrorKind::AlreadyExists.into()),
     }
 }
 

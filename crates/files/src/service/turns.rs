@@ -21,8 +21,10 @@ struct Looking {
     wanted: usize,
     /// Those of them that nobody was found to have.
     nowhere: usize,
-    /// When something came of it the last time; at first, when it was begun.
+    /// When something came of it the last time; before that, when it had its first turn; before that, when it was begun.
     came: Instant,
+    /// It has had a turn.
+    has_had_turn: bool,
 }
 
 /// Has its turn as long as one of these is kept.
@@ -37,7 +39,7 @@ pub(super) struct Wanting<'a> {
 impl Turn {
     /// None yet, of these.
     pub fn new(turns: &Arc<Semaphore>) -> Arc<Self> {
-        let looking = Looking { wanted: 0, nowhere: 0, came: Instant::now() };
+        let looking = Looking { wanted: 0, nowhere: 0, came: Instant::now(), has_had_turn: false };
         Arc::new(Self {
             turns: Arc::clone(turns),
             held: tokio::sync::Mutex::default(),
@@ -91,6 +93,11 @@ impl Turn {
         };
         let turn = Arc::new(turn);
         *held = Arc::downgrade(&turn);
+        let mut looking = self.looking();
+        if !std::mem::replace(&mut looking.has_had_turn, true) {
+            // It could give nothing before.
+            looking.came = Instant::now();
+        }
         (turn, is_at_once)
     }
 
@@ -148,6 +155,27 @@ mod tests {
         }
         let (_turn, at_once) = waiting.await;
         assert!(!at_once, "who has it may have changed meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_it_waited_for_its_first_turn_does_not_count() {
+        let turns = Arc::new(Semaphore::new(1));
+        let turn = Turn::new(&turns);
+        let mut wanting = turn.wanting();
+        // Somebody has it, and others are being fetched.
+        wanting.is_nowhere(false);
+        let long = std::time::Duration::from_secs(10);
+        tokio::time::advance(long).await;
+        drop(turn.take().await);
+        // It was tried, and the one who has it was busy.
+        wanting.is_nowhere(true);
+        assert!(turn.nobody_since().unwrap().elapsed() < long / 2);
+        // It is so once: who says that he has it and gives nothing holds up nobody for ever.
+        tokio::time::advance(long).await;
+        wanting.is_nowhere(false);
+        drop(turn.take().await);
+        wanting.is_nowhere(true);
+        assert!(turn.nobody_since().unwrap().elapsed() >= long);
     }
 
     #[test]

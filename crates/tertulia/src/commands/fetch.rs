@@ -21,7 +21,7 @@ use super::files::short;
 use super::peer::KeptLogins;
 use crate::cli::JoinArgs;
 use crate::failure::Failure;
-use crate::peers::PeerState;
+use crate::peers::{ONLY_HERE, PeerState};
 
 /// Files that are looked for or fetched; with the programs of `--exec`, not more than a member may be at work on.
 const UNDER_WAY_MAX: usize = 48;
@@ -110,6 +110,9 @@ impl Fetcher {
             let text =
                 "files are for who is logged in at the node; log in first: tertulia login NAME";
             return Err(Failure::failed("NOT_LOGGED_IN", text));
+        }
+        if args.advertise.is_none() && is_cut_off(peer.address().ip(), target.address()) {
+            tracing::warn!("the peer that fetches is at {}: {ONLY_HERE}", peer.address());
         }
         Ok(Self { peer, _state: state, fetches: Fetches::new(fetcher) })
     }
@@ -214,6 +217,16 @@ impl Fetches {
     }
 }
 
+/// Whether a peer that listens here is one that members on other machines do not reach, where the node at this `host:port` is
+/// for them, too.
+fn is_cut_off(listens: IpAddr, node: &str) -> bool {
+    let host = node.rsplit_once(':').map_or(node, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    listens.is_loopback() && !is_here
+}
+
 fn cannot_start(error: &std::io::Error, doing: &str) -> Failure {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
@@ -245,4 +258,20 @@ fn text_of(told: &Told, fetched: &ToldFetched, started: Instant) -> String {
     let elapsed = elapsed_text(started.elapsed());
     let (name, slash) = (name.as_str(), if *is_folder { "/" } else { "" });
     format!("got {name}{slash}  {}: {} in {elapsed}", size_text(told.size), parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_on_loopback_is_cut_off_from_who_meets_at_a_node_elsewhere() {
+        let (here, all) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0]));
+        for node in ["127.0.0.1:7411", "localhost:7411", "LocalHost", "[::1]:7411", "127.9.0.1:1"] {
+            assert!(!is_cut_off(here, node), "{node}");
+        }
+        for node in ["10.0.0.7:7411", "node.example:7411", "[fd00::1]:7411", "node"] {
+            assert!(is_cut_off(here, node) && !is_cut_off(all, node), "{node}");
+        }
+    }
 }

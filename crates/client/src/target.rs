@@ -164,6 +164,10 @@ impl Target {
 
 /// Adds the port where there is none; an IPv6 address without a port may stand with or without brackets.
 fn with_port(address: String) -> String {
+    // A URL of something else is refused as it was said.
+    if address.contains("//") {
+        return address;
+    }
     let bare_v6 = address.matches(':').count() > 1 && !address.starts_with('[');
     if bare_v6 {
         format!("[{address}]:{NATIVE_PORT}")
@@ -187,6 +191,7 @@ mod tests {
             ("::1", "[::1]:5001"),
             ("[::1]", "[::1]:5001"),
             ("[::1]:7", "[::1]:7"),
+            ("http://10.0.0.1:5080", "http://10.0.0.1:5080"),
         ] {
             assert_eq!(Target::new(given).address(), expected);
             let tls = Target::new(format!("tls://{given}"));

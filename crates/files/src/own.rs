@@ -64,6 +64,11 @@ impl From<Status> for Refused {
             ("PEER_UNREACHABLE", why) => {
                 format!("the peer does not answer ({why}); is it one, and is it still running?")
             }
+            (_, message) if word.is_none() && message.starts_with("h2 protocol error") => {
+                format!(
+                    "what answers there is no peer ({message}); a peer says its address when it starts"
+                )
+            }
             (_, message) => message.to_owned(),
         };
         Self { code, message }

@@ -402,6 +402,7 @@ pub struct ReceiptArgs {
     #[arg(value_parser = names::argument)]
     pub group: String,
     /// The message's number
+    #[arg(value_parser = units::seq)]
     pub seq: u64,
     /// How long to wait for it to be final
     #[arg(long, value_name = "TIME", value_parser = units::duration)]

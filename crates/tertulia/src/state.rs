@@ -33,9 +33,17 @@ fn xdg(variable: &str, below_home: &str) -> Result<PathBuf, Failure> {
     let absolute =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute(variable)
-        .or_else(|| absolute("HOME").map(|home| home.join(below_home)))
+        // Of who has no HOME, such as a service, the system knows it.
+        .or_else(|| {
+            std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(below_home))
+        })
         .map(|folder| folder.join("tertulia"))
-        .ok_or_else(|| Failure::failed("NO_HOME", format!("neither {variable} nor HOME is set")))
+        .ok_or_else(|| {
+            Failure::failed(
+                "NO_HOME",
+                format!("there is no home folder: set HOME or {variable} to a folder of yours"),
+            )
+        })
 }
 
 /// A name on a node, or a membership, that no other program of this user has while this one lives.

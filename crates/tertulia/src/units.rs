@@ -108,6 +108,12 @@ pub fn start(text: &str) -> Result<Start, String> {
     }
 }
 
+/// A message's number, with or without the `#` that is shown before it.
+pub fn seq(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix('#').unwrap_or(text);
+    number.parse().map_err(|_| format!("{text:?} is not a message's number, such as 42"))
+}
+
 /// What a sender waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -225,6 +231,8 @@ mod tests {
         assert_eq!(start("42"), Ok(Start::Seq(42)));
         assert_eq!(start("-10"), Ok(Start::Last(10)));
         assert!(start("last").is_err() && start("-").is_err() && start("--1").is_err());
+        assert_eq!((seq("42"), seq("#42")), (Ok(42), Ok(42)));
+        assert!(["", "x", "-1", "##1"].iter().all(|text| seq(text).is_err()));
         assert_eq!("all".parse(), Ok(Wait::All));
         assert_eq!("stored".parse(), Ok(Wait::Stored));
         assert_eq!("3".parse(), Ok(Wait::Count(3)));

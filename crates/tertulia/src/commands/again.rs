@@ -1,6 +1,7 @@
 //! How one message is sent again safely: its key, and the command that does it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tertulia_client::Target;
 use tertulia_wire::safe::make_safe;
@@ -9,9 +10,12 @@ use super::node_flag;
 use crate::cli::SendArgs;
 use crate::failure::Failure;
 use crate::names;
+use crate::units::Wait;
 
 /// A text that is longer is not repeated in the command.
 const SHOWN_CHARS_MAX: usize = 200;
+/// That of `--timeout`.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Again {
@@ -35,7 +39,7 @@ impl Again {
         Some(Self {
             key: args.key.clone().unwrap_or_else(random),
             name: Mutex::new(name),
-            before: format!("tertulia send{}", node_flag(target)),
+            before: format!("tertulia send{}{}", node_flag(target), wishes(args)),
             after: group_and_text(args),
         })
     }
@@ -65,6 +69,21 @@ impl Again {
         let Self { key, before, after, .. } = self;
         format!("{before} --key {} --as {} {after}", quoted(key), quoted(&self.name()))
     }
+}
+
+/// What else was asked for, as far as it is not the default.
+fn wishes(args: &SendArgs) -> String {
+    let wait = match args.wait {
+        Wait::All => String::new(),
+        Wait::Stored => " --wait stored".to_owned(),
+        Wait::Count(count) => format!(" --wait {count}"),
+    };
+    let expect = args.expect.map(|count| format!(" --expect {count}")).unwrap_or_default();
+    let timeout = match args.timeout {
+        DEFAULT_TIMEOUT => String::new(),
+        timeout => format!(" --timeout {}ms", timeout.as_millis()),
+    };
+    format!("{wait}{expect}{timeout}")
 }
 
 fn group_and_text(args: &SendArgs) -> String {
@@ -117,6 +136,11 @@ mod tests {
             let told = told(&[&["ops", text], &as_ci[..]].concat());
             assert_eq!(told, "tertulia send --key k --as ci ops THE_SAME_TEXT");
         }
+        let line =
+            [&["ops", "x", "--expect", "2", "--timeout", "9s", "--wait", "stored"], &as_ci[..]];
+        let expected =
+            "tertulia send --wait stored --expect 2 --timeout 9000ms --key k --as ci ops x";
+        assert_eq!(told(&line.concat()), expected);
         assert_ne!(told(&["ops", "x"]), told(&["ops", "x"]), "a key of its own");
     }
 

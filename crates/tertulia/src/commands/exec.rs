@@ -68,6 +68,11 @@ impl Runner {
         self.running.len() < self.jobs_max
     }
 
+    /// Whether one runs.
+    pub fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// Starts one.
     pub fn start(&mut self, job: Job) {
         let (command, json) = (self.command.clone(), self.json);

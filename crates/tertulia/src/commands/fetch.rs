@@ -21,6 +21,7 @@ use super::files::short;
 use super::peer::KeptLogins;
 use crate::cli::JoinArgs;
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::peers::{ONLY_HERE, PeerState};
 
 /// Files that are looked for or fetched; with the programs of `--exec`, not more than a member may be at work on.
@@ -83,7 +84,12 @@ pub struct Fetches {
 
 impl Fetcher {
     /// Starts the peer of this folder, which is made where it is not there.
-    pub async fn start(folder: &Path, args: &JoinArgs, target: &Target) -> Result<Self, Failure> {
+    pub async fn start(
+        folder: &Path,
+        args: &JoinArgs,
+        target: &Target,
+        out: &Output,
+    ) -> Result<Self, Failure> {
         let doing = format!("cannot fetch into {}", folder.display());
         std::fs::create_dir_all(folder).map_err(|error| Failure::io(&doing, &error))?;
         let state = PeerState::take(folder)?;
@@ -112,7 +118,7 @@ impl Fetcher {
             return Err(Failure::failed("NOT_LOGGED_IN", text));
         }
         if args.advertise.is_none() && is_cut_off(peer.address().ip(), target.address()) {
-            tracing::warn!("the peer that fetches is at {}: {ONLY_HERE}", peer.address());
+            out.note(&format!("the peer that fetches is at {}: {ONLY_HERE}", peer.address()));
         }
         Ok(Self { peer, _state: state, fetches: Fetches::new(fetcher) })
     }

@@ -18,6 +18,7 @@ use crate::cli::{FilesArgs, FilesCommand};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Output, table};
 use crate::peers;
+use crate::signals::Signals;
 
 /// Digits of a hash that people are shown.
 const HASH_SHOWN: usize = 16;
@@ -45,7 +46,14 @@ pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome 
             }
         }
         FilesCommand::Get { file, output, force } => {
-            get::run(&mut peer, &file, output.as_deref(), force, out).await?;
+            let mut signals = Signals::listen()?;
+            tokio::select! {
+                got = get::run(&mut peer, &file, output.as_deref(), force, out) => got?,
+                stop = signals.stopped() => {
+                    out.note("broken off; what has come is kept, and the same command goes on from there");
+                    return Ok(stop.exit());
+                }
+            }
         }
         FilesCommand::List => {
             let files = peer.list().await?;

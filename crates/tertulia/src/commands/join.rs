@@ -41,12 +41,20 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
     let mut target = target.clone();
     // While somebody has to show that the name is theirs.
     let mut reserved: Option<Reserved> = None;
+    let mut fetcher: Option<Fetcher> = None;
     loop {
         if let Some(reserved) = &mut reserved {
             target = tokio::select! {
                 owner = reserved.owner(&target) => owner?,
                 stop = signals.stopped() => return Ok(stop.exit()),
             };
+        }
+        // Before it is a member: who may not fetch would be one that nobody hears of again.
+        if let (Some(folder), None) = (&args.fetch, &fetcher) {
+            fetcher = Some(tokio::select! {
+                started = Fetcher::start(folder, args, &target, out) => started?,
+                stop = signals.stopped() => return Ok(stop.exit()),
+            });
         }
         let (group, name) = match &reserved {
             Some(seat) => (Some(&seat.group), Some(&seat.name)),
@@ -62,9 +70,15 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
                 seat.waits_on(failure, out)?;
                 continue;
             }
-            (claimed, _) => claimed?,
+            (Err(failure), None) => {
+                if let Some(fetcher) = fetcher.take() {
+                    fetcher.end().await;
+                }
+                return Err(failure);
+            }
+            (Ok(claimed), _) => claimed,
         };
-        let mut session = Session::start(args, &target, &member, slot, out).await?;
+        let mut session = Session::new(args, &target, &member, (slot, fetcher.take()), out);
         session.welcome(&member, reserved.take().is_some());
         session.save(&member);
         match session.go(member, &mut signals).await {
@@ -109,20 +123,16 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    async fn start(
+    fn new(
         args: &JoinArgs,
         target: &'a Target,
         member: &Member,
-        slot: Slot,
+        (slot, fetcher): (Slot, Option<Fetcher>),
         out: &'a mut Output,
-    ) -> Result<Self, Failure> {
-        let fetcher = match &args.fetch {
-            Some(folder) => Some(Fetcher::start(folder, args, target).await?),
-            None => None,
-        };
+    ) -> Self {
         let runner = args.exec.as_ref().map(|command| Runner::new(command, args.jobs, out.json));
         let welcome = member.welcome();
-        Ok(Self {
+        Self {
             target,
             group: welcome.group.clone(),
             name: welcome.name.clone(),
@@ -137,7 +147,7 @@ impl<'a> Session<'a> {
             over: false,
             reserved: None,
             from: args.from,
-        })
+        }
     }
 
     /// Says where it is; `again` when it was there before.
@@ -360,6 +370,11 @@ impl<'a> Session<'a> {
     /// Gives up what it is at work on: who comes back gets it again.
     async fn stop_working(&mut self) {
         if let Some(runner) = self.runner.take() {
+            if runner.is_running() {
+                self.out.note(
+                    "waiting for the programs that still run, 5 s at most; Ctrl-C again ends them",
+                );
+            }
             for (seq, ran) in runner.end().await {
                 self.ran(seq, &ran);
             }

@@ -20,7 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::logins;
 use crate::names;
 use crate::output::{Output, error_line};
-use crate::peers::PeerState;
+use crate::peers::{ONLY_HERE, PeerState};
 use crate::signals::Signals;
 
 /// What the file of `--config` may say.
@@ -177,7 +177,7 @@ fn say_started(
     let folder = make_safe(&shown, usize::MAX);
     out.either(&started, || format!("peer    {address}{taken}\nfolder  {folder}\nnode    {node}"))?;
     if address.ip().is_loopback() {
-        out.note("only this machine reaches it; for others on the network: --listen 0.0.0.0");
+        out.note(ONLY_HERE);
     }
     out.flush()
 }

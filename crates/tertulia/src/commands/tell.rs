@@ -13,6 +13,7 @@ use tertulia_wire::sharing::FileLine;
 
 use super::delivery::{Delivery, Step, after};
 use super::files::progress;
+use super::of_group;
 use super::send::{close, print};
 use crate::failure::{Exit, Failure};
 use crate::names;
@@ -82,7 +83,7 @@ async fn open(telling: &Telling, target: &Target) -> Result<Sender, Failure> {
         {
             Ok(Sender::open(target, &telling.group, &names::numbered(&name, 2), options()).await?)
         }
-        opened => Ok(opened?),
+        opened => opened.map_err(|error| of_group(error, &telling.group, target)),
     }
 }
 

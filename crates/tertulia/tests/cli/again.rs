@@ -143,9 +143,10 @@ fn an_unknown_outcome_says_how_to_send_it_again_safely() {
     let said = ended.stderr();
     let (_, command) = said.trim_end().split_once("not twice: ").expect("a command");
     assert!(command.starts_with("tertulia send --node 127.0.0.1:"), "{command}");
+    assert!(command.contains(" --timeout 1000ms "), "{command}");
     let mut shell = std::process::Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_tertulia");
-    let line = format!("tertulia() {{ '{binary}' \"$@\"; }}; {command} --timeout 1s");
+    let line = format!("tertulia() {{ '{binary}' \"$@\"; }}; {command}");
     // Wherever and as whom it is run: the name is in it.
     shell.args(["-c", &line]).env("HOME", user.home.path()).env("USER", "another");
     assert_eq!(shell.output().unwrap().status.code(), Some(4));

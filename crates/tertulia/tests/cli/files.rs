@@ -278,7 +278,7 @@ fn a_peer_that_is_stopped_ends_its_users_commands() {
         assert!(message.contains("does not answer"), "{args:?}: {message}");
     }
     ana.peer.signal(Signal::CONT);
-    ana.files(&["list", alive]).expect(0);
+    ana.files(&["list"]).expect(0);
 }
 
 #[test]

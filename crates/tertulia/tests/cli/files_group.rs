@@ -397,3 +397,44 @@ fn a_member_that_is_killed_goes_on_and_overwrites_nothing() {
     let receipt = as_it_stands(&node, seq);
     assert_eq!(receipt["members"], 1, "{receipt}");
 }
+
+/// The bug: it was a member already, durable or away for half a minute, and kept its own user out who then logged in.
+#[test]
+fn who_may_not_fetch_becomes_no_member() {
+    let node = Node::start();
+    let zoe = User::new();
+    let to = zoe.home.path().join("to");
+    let args = ["join", GROUP, "--name", "zoe", "--durable", "--fetch", to.to_str().unwrap()];
+    let refused = zoe.command(&[&args[..], &["--node", &node.native]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("log in first"), "{said}");
+    let groups = node.run(&["groups"]).expect(0).stdout();
+    assert!(!groups.contains(GROUP), "{groups}");
+}
+
+#[test]
+fn a_get_that_is_broken_off_says_that_it_goes_on_from_there() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = Node::start();
+    let luis = Sharer::start(&node, "0");
+    luis.log_in("luis");
+    let bytes = content(4 * PIECE + 9);
+    let mut only = PieceSet::none(5);
+    assert!(only.insert(0));
+    let eva = runtime.block_on(Account::new(&node, "eva"));
+    runtime.block_on(eva.share_some("plano.bin", &bytes, only));
+    let to = luis.user.home.path().join("to");
+    std::fs::create_dir(&to).unwrap();
+    let hash = ContentHash::of(&bytes).to_string();
+    let mut getting = luis.user.spawn(&["files", "get", &hash, "-o", to.to_str().unwrap()]);
+    let part = to.join(format!(".tertulia-{}.part", &hash[..32]));
+    let until = std::time::Instant::now() + crate::support::WITHIN;
+    while !part.exists() {
+        assert!(std::time::Instant::now() < until, "it does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    getting.signal(Signal::INT);
+    getting.notes("the same command goes on from there");
+    assert_eq!(getting.end().code(), Some(130));
+    assert!(part.exists());
+}

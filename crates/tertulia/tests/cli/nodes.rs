@@ -173,3 +173,14 @@ fn a_disk_with_no_room_for_a_store_is_named_with_what_it_takes() {
         assert!(said.contains(part), "{said}");
     }
 }
+
+#[test]
+fn who_has_no_home_in_the_environment_is_served_all_the_same() {
+    let node = Node::start();
+    let mut command = node.user.command(&["whoami", "--node", &node.native]);
+    for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
+        command.env_remove(variable);
+    }
+    let ended = command.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}

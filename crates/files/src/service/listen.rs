@@ -314,7 +314,10 @@ async fn take(
                 "only TLS is spoken off this machine",
             ));
         }
-        let caller = Caller { address, fingerprint: None, is_own: whose::is_own(ends).await };
+        let is_own = whose::is_own(ends).await;
+        // Of one that has gone meanwhile the system may have said nothing.
+        socket.get_ref().peer_addr()?;
+        let caller = Caller { address, fingerprint: None, is_own };
         return Ok(Connection::new(Io::Plain(socket), caller, counted));
     }
     let stream = acceptor.accept(socket).await?;
@@ -442,5 +445,32 @@ mod tests {
         assert_eq!(full.flush().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         let vectored = full.write_vectored(&[io::IoSlice::new(&[0])]).await;
         assert_eq!(vectored.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    /// What was sent before a reset can still be read, and the system has nothing of the connection any more.
+    #[tokio::test]
+    async fn who_is_gone_is_not_the_owner() {
+        use tokio::io::AsyncWriteExt as _;
+
+        use crate::identity::Identity;
+
+        let identity = Identity::ephemeral().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for is_reset in [false, true] {
+            let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (mut near, (stream, address)) = (near.unwrap(), far.unwrap());
+            near.write_all(b"PRI * HTTP/2.0").await.unwrap();
+            stream.readable().await.unwrap();
+            if is_reset {
+                near.set_zero_linger().unwrap();
+                drop(near);
+            }
+            let acceptor = TlsAcceptor::from(crate::tls::server_config(&identity).unwrap());
+            let counted = Counts::default().count(address.ip()).unwrap();
+            let taken = take(stream, address, acceptor, counted).await;
+            let is_own = taken.is_ok_and(|connection| connection.connect_info().caller.is_own);
+            assert_eq!(is_own, !is_reset);
+        }
     }
 }

@@ -3,29 +3,35 @@
 use std::net::SocketAddr;
 
 /// Whether a connection from this machine, of which these are the near and the far end, was made by a process of this process's user or
-/// of root. Where the system does not say whose it is (no Linux, no `/proc`), every process of the machine counts as the user's.
+/// of root. Where the system does not say whose it is (no Linux, no table of sockets in `/proc`), every process of the machine counts as
+/// the user's.
 ///
-/// The far end has to be open still: a socket that its process has let go of is nobody's.
+/// The far end has to be open still: a socket that its process has let go of is nobody's. The near one, too: whoever asks looks at it
+/// afterwards.
 pub async fn is_own(ends: (SocketAddr, SocketAddr)) -> bool {
     tokio::task::spawn_blocking(move || look(ends)).await.unwrap_or(false)
 }
 
 #[cfg(target_os = "linux")]
 fn look((near, far): (SocketAddr, SocketAddr)) -> bool {
-    use procfs::net::{TcpState, tcp, tcp6};
+    use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
 
     let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
     let (near, far) = (plain(near), plain(far));
-    let tables = match (tcp(), tcp6()) {
-        (Err(error), Err(_)) => {
-            tracing::warn!(%error, "whoever is on this machine may use this peer: the system does not say whose a connection is");
-            return true;
-        }
-        tables => [tables.0, tables.1],
+    let rows: Vec<_> = [tcp(), tcp6()].into_iter().flatten().flatten().collect();
+    let is_of = |row: &TcpNetEntry, from, to| {
+        (plain(row.local_address), plain(row.remote_address)) == (from, to)
     };
+    // This end is open, so a table that is one has it.
+    if !rows.iter().any(|row| is_of(row, near, far)) {
+        tracing::warn!(
+            "the system does not say whose a connection is: whoever is on this machine may use this peer"
+        );
+        return true;
+    }
     let mine = rustix::process::geteuid().as_raw();
-    tables.into_iter().flatten().flatten().any(|row| {
-        (plain(row.local_address), plain(row.remote_address)) == (far, near)
+    rows.iter().any(|row| {
+        is_of(row, far, near)
             && row.state == TcpState::Established
             && (row.uid == mine || row.uid == 0)
     })
@@ -72,6 +78,8 @@ mod tests {
                 // Root's own peer is nobody else's.
                 assert!(!is_own(ends).await, "{ends:?}");
             }
+            let unknown = (ends.0, SocketAddr::new(ends.1.ip(), 1));
+            assert!(is_own(unknown).await, "a table without this end says nothing");
         }
     }
 }

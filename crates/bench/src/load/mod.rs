@@ -126,6 +126,9 @@ impl Load {
         for (number, publisher) in self.publishers.iter_mut().enumerate() {
             publisher.conn.stream.set_nonblocking(true)?;
             self.poll.add(&publisher.conn.stream, (self.members.len() + number) as u64)?;
+            if self.work.stuck > 0 {
+                publisher.drain()?;
+            }
         }
         Ok(())
     }

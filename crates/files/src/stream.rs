@@ -11,7 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 
 use crate::content::{ContentHash, Outline};
-use crate::fetch::{Connections, Holder, Proven, Source, prove};
+use crate::fetch::{Connections, Failed, Holder, Proven, Source, prove};
+use crate::limits::PIECE_WAIT;
 use crate::right::Right;
 
 /// Parts of a piece, as they came, that wait to be taken.
@@ -106,7 +107,9 @@ async fn pass_on(
         let count = u32::try_from(outline.pieces() - *next).unwrap_or(u32::MAX).min(RUN);
         let Ok(mut pieces) = source.pieces(*next, count).await else { return true };
         loop {
-            match pieces.next().await {
+            // One that drips would keep whoever waits here from the next holder.
+            let next_piece = tokio::time::timeout(PIECE_WAIT, pieces.next()).await;
+            match next_piece.unwrap_or(Err(Failed::Silent)) {
                 Ok(Some((number, piece))) if outline.is_piece(number, &piece) => {
                     for part in piece {
                         let taken = tokio::time::timeout(TAKE_WAIT, sender.send(Ok(part))).await;

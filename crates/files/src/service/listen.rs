@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -76,6 +76,8 @@ pub struct Cut {
     is_cut: AtomicBool,
     /// Of the one task that reads and writes the connection.
     waiting: AtomicWaker,
+    /// When something of any answer on it has gone, the last time.
+    went_on: Mutex<Option<Instant>>,
 }
 
 impl Cut {
@@ -83,6 +85,16 @@ impl Cut {
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Release);
         self.waiting.wake();
+    }
+
+    /// Something of an answer has gone.
+    pub fn goes_on(&self, now: Instant) {
+        *self.went_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// When something has gone, the last time; none where nothing has yet.
+    pub fn went_on(&self) -> Option<Instant> {
+        *self.went_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
@@ -315,8 +327,6 @@ async fn take(
             ));
         }
         let is_own = whose::is_own(ends).await;
-        // Of one that has gone meanwhile the system may have said nothing.
-        socket.get_ref().peer_addr()?;
         let caller = Caller { address, fingerprint: None, is_own };
         return Ok(Connection::new(Io::Plain(socket), caller, counted));
     }
@@ -413,7 +423,7 @@ mod tests {
             }
         };
         let reading = async { while slow.read(&mut bytes).await.is_ok_and(|count| count > 0) {} };
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         tokio::select! {
             () = dripping => {}
             () = reading => assert!(begun.elapsed() >= PREFACE_WAIT),

@@ -46,7 +46,9 @@ impl Permit {
 
     /// Some of it is taken, or has gone.
     pub fn goes_on(&self) {
-        *self.taken() = Instant::now();
+        let now = Instant::now();
+        *self.taken() = now;
+        self.cut.goes_on(now);
     }
 }
 
@@ -118,10 +120,15 @@ impl Permits {
             let now = look.tick().await;
             // Whoever waits would have a permit if others had fewer.
             let is_wanted = self.waiting.load(Ordering::Relaxed) > 0;
-            let wait = if is_wanted { WRITE_WAIT_WANTED } else { WRITE_WAIT };
             self.under_way().retain(|permit| {
                 let Some(permit) = permit.upgrade() else { return false };
-                if now.saturating_duration_since(*permit.taken()) >= wait {
+                let silent = |since: Instant| now.saturating_duration_since(since);
+                let taken = *permit.taken();
+                // A slow line has one answer after the other: who takes any of them takes something.
+                let is_in_the_way = is_wanted
+                    && silent(permit.cut.went_on().map_or(taken, |went_on| went_on.max(taken)))
+                        >= WRITE_WAIT_WANTED;
+                if is_in_the_way || silent(taken) >= WRITE_WAIT {
                     tracing::debug!("nobody takes an answer: the connection ends");
                     permit.cut.cut();
                 }
@@ -177,8 +184,9 @@ mod tests {
         drop(other);
         // All there are, and somebody waits.
         let stuck = Arc::<Cut>::default();
-        let mut held = Vec::new();
-        for number in 1..ANSWERS_MAX {
+        // One that waits behind another answer of its connection, of which something goes.
+        let mut held = vec![permits.permit("ana", &slow).await.unwrap()];
+        for number in 2..ANSWERS_MAX {
             let account = (number / ANSWERS_PER_ACCOUNT).to_string();
             held.push(permits.permit(&account, &stuck).await.unwrap());
         }

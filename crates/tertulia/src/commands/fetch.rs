@@ -111,8 +111,11 @@ impl Fetcher {
             .await
             .map_err(|error| cannot_start(&error, &doing))?;
         let fetcher = peer.fetcher();
-        let is_logged_in = fetcher.is_logged_in().await;
-        if !is_logged_in.map_err(|error| Failure::failed(error.code, error.message))? {
+        let is_logged_in = fetcher.is_logged_in().await.map_err(|error| {
+            let may_pass = error.is_passing();
+            Failure::failed(error.code, error.message).passing(may_pass)
+        });
+        if !is_logged_in? {
             let text =
                 "files are for who is logged in at the node; log in first: tertulia login NAME";
             return Err(Failure::failed("NOT_LOGGED_IN", text));

@@ -49,9 +49,9 @@ pub async fn run(args: FilesArgs, target: &Target, out: &mut Output) -> Outcome 
             let mut signals = Signals::listen()?;
             tokio::select! {
                 got = get::run(&mut peer, &file, output.as_deref(), force, out) => got?,
-                stop = signals.stopped() => {
+                _ = signals.stopped() => {
                     out.note("broken off; what has come is kept, and the same command goes on from there");
-                    return Ok(stop.exit());
+                    return Ok(Exit::Interrupted);
                 }
             }
         }

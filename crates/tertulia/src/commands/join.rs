@@ -31,6 +31,22 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Joins, and goes on until told to stop.
 pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome {
+    let mut fetcher = None;
+    let outcome = sit(args, target, &mut fetcher, out).await;
+    // Of one that had no member: nobody is to ask it any more.
+    if let Some(fetcher) = fetcher {
+        fetcher.end().await;
+    }
+    outcome
+}
+
+/// Is the member for as long as there is one; `fetcher` is what was started for the next.
+async fn sit(
+    args: &JoinArgs,
+    target: &Target,
+    fetcher: &mut Option<Fetcher>,
+    out: &mut Output,
+) -> Outcome {
     let mut signals = Signals::listen_and(kill_running)?;
     let options = |name: String, saved| MemberOptions {
         start: args.from.unwrap_or(Start::Now),
@@ -41,7 +57,6 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
     let mut target = target.clone();
     // While somebody has to show that the name is theirs.
     let mut reserved: Option<Reserved> = None;
-    let mut fetcher: Option<Fetcher> = None;
     loop {
         if let Some(reserved) = &mut reserved {
             target = tokio::select! {
@@ -51,10 +66,17 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
         }
         // Before it is a member: who may not fetch would be one that nobody hears of again.
         if let (Some(folder), None) = (&args.fetch, &fetcher) {
-            fetcher = Some(tokio::select! {
-                started = Fetcher::start(folder, args, &target, out) => started?,
+            let started = tokio::select! {
+                started = Fetcher::start(folder, args, &target, out) => started,
                 stop = signals.stopped() => return Ok(stop.exit()),
-            });
+            };
+            match (started, &mut reserved) {
+                (Err(failure), Some(seat)) => {
+                    seat.waits_on(failure, out)?;
+                    continue;
+                }
+                (started, _) => *fetcher = Some(started?),
+            }
         }
         let (group, name) = match &reserved {
             Some(seat) => (Some(&seat.group), Some(&seat.name)),
@@ -70,13 +92,7 @@ pub async fn run(args: &JoinArgs, target: &Target, out: &mut Output) -> Outcome 
                 seat.waits_on(failure, out)?;
                 continue;
             }
-            (Err(failure), None) => {
-                if let Some(fetcher) = fetcher.take() {
-                    fetcher.end().await;
-                }
-                return Err(failure);
-            }
-            (Ok(claimed), _) => claimed,
+            (claimed, _) => claimed?,
         };
         let mut session = Session::new(args, &target, &member, (slot, fetcher.take()), out);
         session.welcome(&member, reserved.take().is_some());

@@ -48,9 +48,26 @@ fn a_member_goes_on_by_itself_once_its_user_has_logged_in() {
 
 #[test]
 fn who_waits_for_a_login_waits_for_the_node_too() {
+    waits_for_both(false);
+}
+
+#[test]
+fn who_fetches_and_waits_for_a_login_waits_for_the_node_too() {
+    waits_for_both(true);
+}
+
+fn waits_for_both(fetches: bool) {
     let mut node = Node::start_again();
     let elsewhere = User::new();
-    let ana = node.join(&["ops", "--name", "ana", "--durable"]);
+    let to = node.user.home.path().join("to");
+    let mut args = vec!["ops", "--name", "ana", "--durable"];
+    if fetches {
+        // Files are for who is logged in, as whomever.
+        register(&node, &node.user, "luis");
+        log_in(&node, &node.user, "luis");
+        args.extend(["--fetch", to.to_str().unwrap()]);
+    }
+    let ana = node.join(&args);
     register(&node, &elsewhere, "ana");
     ana.notes(&advice(&node, "ana"));
     log_in(&node, &elsewhere, "ana");

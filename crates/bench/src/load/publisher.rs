@@ -27,8 +27,7 @@ impl Publisher {
     }
 
     /// From now on what it is told is read by a thread of its own, between the rounds, too, and not looked at. Where somebody never
-    /// reads, a server may have something to say of each message long after its round, and a publisher that takes no answers for so
-    /// long is rightly given up. The thread ends with the connection.
+    /// reads, a server may have something to say of each message long after its round. The thread ends with the connection.
     pub fn drain(&mut self) -> Result<()> {
         let mut stream = self.conn.stream.try_clone()?;
         let ended = Arc::new(AtomicBool::new(false));

@@ -137,6 +137,11 @@ impl Rig {
     /// Stores the next batch, and hands the journal's answer to the group.
     async fn store(&mut self) {
         self.journal.store().await;
+        self.answered().await;
+    }
+
+    /// Hands the journal's answer to the group.
+    async fn answered(&mut self) {
         let stored = self.stored.recv().await.expect("the journal answers");
         self.shard.batch_done(stored);
     }
@@ -188,8 +193,7 @@ async fn what_is_confirmed_while_a_batch_is_on_its_way_is_stored_in_a_quiet_grou
             // Its driver has seen it, and that nothing can be done.
             tokio::task::yield_now().await;
             rig.journal.inner.append(batch, done);
-            let stored = rig.stored.recv().await.expect("the journal answers");
-            rig.shard.batch_done(stored);
+            rig.answered().await;
             assert_eq!(rig.stored_cursor(), 3);
             rig.store().await;
             assert_eq!(rig.stored_cursor(), 4);
@@ -207,8 +211,7 @@ async fn cursors_that_find_no_room_are_tried_again_later_and_not_at_once() {
             for _ in 0..2 {
                 let (_, done) = rig.journal.taken().await;
                 done(Err(AppendError::NoSpace("for a test".to_owned())));
-                let stored = rig.stored.recv().await.expect("the journal answers");
-                rig.shard.batch_done(stored);
+                rig.answered().await;
                 assert!(rig.journal.is_empty(), "tried again at once");
             }
             rig.store().await;

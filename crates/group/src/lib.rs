@@ -12,6 +12,7 @@
 //! | retries get their number back (*Once*) | `senders.rs` |
 //! | acknowledgements: a cursor and exceptions below it | `apply.rs` (`ack`, `acceptable`) |
 //! | who is asked, what counts, when a receipt is final | `waiting.rs` (`receipt`) |
+//! | when a receipt is given | `giving.rs` |
 //! | receipts for those who look on | `watch.rs` |
 //! | the smallest cursor at a constant price | `lowest.rs` |
 //! | coming back, taking over, places in another log | `propose.rs` (`resume`, `place`) |
@@ -26,6 +27,7 @@ mod apply;
 pub mod codec;
 mod effect;
 pub mod entry;
+mod giving;
 mod group;
 pub mod ids;
 pub mod limits;

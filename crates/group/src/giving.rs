@@ -1,14 +1,16 @@
 //! Giving receipts the moment nobody can still answer.
 //!
 //! Rule: a receipt is given when everybody who was asked has answered, or is final without that. While nothing special is
-//! in the way (failures, open work, leavers, hosts that only reach) a whole run of messages is answered at once.
+//! in the way (failures, open work, leavers, hosts that only reach) a whole run of messages is answered at once. What has to be
+//! looked at one by one comes in portions: when a member that has held everything up leaves, all messages since become final
+//! together, and whoever sent them could not take all those receipts at once, however fast it reads.
 
 use crate::group::Group;
 use crate::ids::{ConnId, Incarnation, Now, Seq};
 use crate::machine::{Confirmation, Output};
 use crate::planted::{Bug, planted};
 use crate::receipt::{CompleteRun, Receipt};
-use crate::waiting::{HeldFor, WaitedBy, WaitingRun};
+use crate::waiting::{HeldFor, WaitedBy, Waiting, WaitingRun};
 
 impl Group {
     /// Once a turn: tells followers whose cursor moved, and gives every receipt that can be given now.
@@ -55,32 +57,83 @@ impl Group {
 
     fn answer_waiting(&mut self, now: Now, conn: ConnId) {
         let Some(mut waiting) = self.waiting.remove(&conn) else { return };
+        let was_paused = waiting.is_paused(&self.limits);
+        self.answer_owed(now, conn, &mut waiting);
         let bound = self.bound(waiting.publisher);
-        while let Some(done) = waiting.take_to(bound) {
-            self.answer_run(now, WaitedBy::Conn(conn), done, waiting.publisher);
+        while !waiting.is_paused(&self.limits)
+            && let Some(done) = waiting.take_to(bound)
+        {
+            let left = self.weight_max().saturating_sub(waiting.told);
+            let by = WaitedBy::Conn(conn);
+            let (given, rest) = self.answer_run(now, by, done, waiting.publisher, left);
+            waiting.told += given;
+            rest.into_iter().for_each(|rest| waiting.put_back(rest));
         }
-        // Beyond the limit the oldest is answered as it stands: its sender can ask again by its number.
-        while waiting.runs.len() > self.limits.waiting_runs_max {
-            let Some(oldest) = waiting.runs.pop_front() else { break };
-            self.answer_as_it_stands(now, conn, oldest, waiting.publisher);
+        self.answer_oldest(now, conn, &mut waiting);
+        if waiting.is_paused(&self.limits) && !was_paused {
+            self.outputs.push(Output::Paused(conn));
         }
-        if !waiting.runs.is_empty() {
+        if !waiting.is_empty() {
             self.waiting.insert(conn, waiting);
         }
     }
 
+    const fn weight_max(&self) -> usize {
+        self.limits.receipts_weight_max
+    }
+
+    /// Receipts that were final while the connection had enough of them.
+    fn answer_owed(&mut self, now: Now, conn: ConnId, waiting: &mut Waiting) {
+        while !waiting.is_paused(&self.limits)
+            && let Some(((seq, counter), publisher)) = waiting.owed.pop_first()
+        {
+            match self.answer_one(now, seq, HeldFor::Conn(conn, counter), publisher) {
+                Some(weight) => waiting.told += weight,
+                None => {
+                    self.held.insert((seq, HeldFor::Conn(conn, counter)), publisher);
+                }
+            }
+        }
+    }
+
+    /// Near the limit the oldest is answered as it stands, as far as the connection takes it; beyond the limit in any case. Its sender
+    /// can ask again by its number.
+    fn answer_oldest(&mut self, now: Now, conn: ConnId, waiting: &mut Waiting) {
+        let max = self.limits.waiting_runs_max;
+        let near = max - max / 8;
+        while waiting.runs.len() > max
+            || waiting.runs.len() > near && !waiting.is_paused(&self.limits)
+        {
+            let Some(oldest) = waiting.runs.pop_front() else { break };
+            let left = match waiting.runs.len() >= max {
+                true => usize::MAX,
+                false => self.weight_max().saturating_sub(waiting.told),
+            };
+            let (given, rest) =
+                self.answer_as_it_stands(now, conn, oldest, waiting.publisher, left);
+            waiting.told = waiting.told.saturating_add(given);
+            rest.into_iter().for_each(|rest| waiting.put_back(rest));
+        }
+    }
+
+    /// The receipts of a run as they are now, up to this weight; answers the weight of those that were given, and what is left.
     fn answer_as_it_stands(
         &mut self,
         now: Now,
         conn: ConnId,
-        run: WaitingRun,
+        mut run: WaitingRun,
         publisher: Option<Incarnation>,
-    ) {
-        for i in 0..u64::from(run.count) {
-            if let Ok(receipt) = self.receipt(run.seq + i, publisher, now) {
-                self.outputs.push(Output::Receipt(conn, run.counter + i, receipt));
+        weight_max: usize,
+    ) -> (usize, Option<WaitingRun>) {
+        let mut given = 0;
+        while run.count > 0 && given < weight_max {
+            let WaitingRun { seq, counter, .. } = run.split_to(run.seq);
+            if let Ok(receipt) = self.receipt(seq, publisher, now) {
+                given += self.weight(&receipt);
+                self.outputs.push(Output::Receipt(conn, counter, receipt));
             }
         }
+        (given, Some(run).filter(|run| run.count > 0))
     }
 
     /// Receipts below `floor` are about to be no longer possible: who waits for one gets it as it stands, the last time that
@@ -89,10 +142,15 @@ impl Group {
         let mut all = std::mem::take(&mut self.waiting);
         for (conn, waiting) in &mut all {
             while let Some(given_up) = waiting.take_to(floor.saturating_sub(1)) {
-                self.answer_as_it_stands(now, *conn, given_up, waiting.publisher);
+                self.answer_as_it_stands(now, *conn, given_up, waiting.publisher, usize::MAX);
+            }
+            for ((seq, counter), publisher) in waiting.take_owed_below(floor) {
+                if let Ok(receipt) = self.receipt(seq, publisher, now) {
+                    self.outputs.push(Output::Receipt(*conn, counter, receipt));
+                }
             }
         }
-        all.retain(|_, waiting| !waiting.runs.is_empty());
+        all.retain(|_, waiting| !waiting.is_empty());
         self.waiting = all;
         self.unwatch_below(floor);
         while let Some(((seq, held_for), publisher)) =
@@ -112,27 +170,51 @@ impl Group {
         }
     }
 
+    /// The connection has taken what it was given: it is given more.
+    pub(crate) fn taken(&mut self, conn: ConnId) {
+        if let Some(waiting) = self.waiting.get_mut(&conn) {
+            self.moved |= waiting.is_paused(&self.limits);
+            waiting.told = 0;
+        }
+    }
+
+    /// Answers a run whose time has come: as one where it can be, otherwise one by one, up to this weight. Answers the weight of those
+    /// that were given, and what is left.
     pub(crate) fn answer_run(
         &mut self,
         now: Now,
         by: WaitedBy,
-        run: WaitingRun,
+        mut run: WaitingRun,
         publisher: Option<Incarnation>,
-    ) {
-        let WaitingRun { counter, seq, count, members, epoch } = run;
-        if self.is_plain(seq, run.last()) {
+        weight_max: usize,
+    ) -> (usize, Option<WaitingRun>) {
+        if self.is_plain(run.seq, run.last()) {
+            let WaitingRun { counter, seq, count, members, epoch } = run;
             let complete = CompleteRun { counter, seq, count, members, reached: 0, epoch };
-            return self.outputs.push(match by {
+            self.outputs.push(match by {
                 WaitedBy::Conn(conn) => Output::Complete(conn, complete),
                 WaitedBy::Watch => Output::WatchedComplete(complete),
             });
+            return (0, None);
         }
-        for i in 0..u64::from(count) {
-            let held_for = by.held(counter + i);
-            if !self.answer_one(now, seq + i, held_for, publisher) && !planted(Bug::LoseReceipt) {
-                self.held.insert((seq + i, held_for), publisher);
+        let mut given = 0;
+        while run.count > 0 && given < weight_max {
+            let WaitingRun { seq, counter, .. } = run.split_to(run.seq);
+            let held_for = by.held(counter);
+            match self.answer_one(now, seq, held_for, publisher) {
+                Some(weight) => given += weight,
+                None if planted(Bug::LoseReceipt) => {}
+                None => {
+                    self.held.insert((seq, held_for), publisher);
+                }
             }
         }
+        (given, Some(run).filter(|run| run.count > 0))
+    }
+
+    /// What a receipt costs to find out, to keep and to write: one, one for each name, one for every 64 members that are looked at.
+    fn weight(&self, receipt: &Receipt) -> usize {
+        1 + receipt.missing.len() + self.members.len() / 64
     }
 
     /// Nothing between the two numbers needs a look at each member: nobody failed, is at work, left since, or was only reached.
@@ -143,18 +225,19 @@ impl Group {
             && self.past.departed.back().is_none_or(|departed| departed.left <= first)
     }
 
-    /// Gives the receipt if it is final.
+    /// Gives the receipt if it is final, and answers its weight.
     fn answer_one(
         &mut self,
         now: Now,
         seq: Seq,
         held_for: HeldFor,
         publisher: Option<Incarnation>,
-    ) -> bool {
+    ) -> Option<usize> {
         let receipt = self.receipt(seq, publisher, now).ok();
         if receipt.as_ref().is_some_and(|receipt| !receipt.is_final()) {
-            return false;
+            return None;
         }
+        let weight = receipt.as_ref().map_or(0, |receipt| self.weight(receipt));
         self.outputs.extend(match (held_for, receipt) {
             (HeldFor::Ticket(ticket), receipt) => Some(Output::Awaited(ticket, receipt)),
             (HeldFor::Conn(conn, counter), Some(receipt)) if receipt.is_complete() => {
@@ -171,6 +254,32 @@ impl Group {
             (HeldFor::Conn(..) | HeldFor::Watch, None) => None,
             (HeldFor::Watch, Some(receipt)) => Some(Output::Watched(receipt)),
         });
+        Some(weight)
+    }
+
+    /// A single one that is held and seems to be final; whether it need not be held any more.
+    fn answer_one_held(
+        &mut self,
+        now: Now,
+        seq: Seq,
+        held_for: HeldFor,
+        publisher: Option<Incarnation>,
+    ) -> bool {
+        let HeldFor::Conn(conn, counter) = held_for else {
+            return self.answer_one(now, seq, held_for, publisher).is_some();
+        };
+        if let Some(waiting) = self.waiting.get_mut(&conn)
+            && waiting.is_paused(&self.limits)
+        {
+            waiting.owed.insert((seq, counter), publisher);
+            return true;
+        }
+        let Some(weight) = self.answer_one(now, seq, held_for, publisher) else { return false };
+        let waiting = self.waiting.entry(conn).or_default();
+        waiting.told += weight;
+        if waiting.is_paused(&self.limits) {
+            self.outputs.push(Output::Paused(conn));
+        }
         true
     }
 
@@ -197,7 +306,7 @@ impl Group {
                 .is_some_and(|m| m.open.binary_search(&seq).is_ok());
             if seq <= self.bound(publisher)
                 && working <= u32::from(own)
-                && self.answer_one(now, seq, held_for, publisher)
+                && self.answer_one_held(now, seq, held_for, publisher)
             {
                 self.held.remove(&(seq, held_for));
             }

@@ -163,6 +163,7 @@ impl Group {
             Input::Watch(pending) => self.watch(pending),
             Input::Unwatch => self.unwatch(),
             Input::Checkpoint => self.checkpoint(),
+            Input::Taken(conn) => self.taken(conn),
             Input::Trimmed(first) => self.trimmed(now, first),
             Input::Tick => self.tick(now),
         }
@@ -231,6 +232,9 @@ impl Group {
 
     /// When [`Input::Tick`] is next of use, in monotonic milliseconds.
     pub fn deadline_ms(&self) -> Option<u64> {
+        if self.moved {
+            return Some(0);
+        }
         let grace = self.graces.first().map(|(deadline, _)| *deadline);
         let cursors = self.unsaved_since.map(|since| since + self.limits.checkpoint_ms);
         let failures = (!self.unsaved_failures.is_empty()).then_some(0);
@@ -253,6 +257,12 @@ impl Group {
     /// The last number that is stored.
     pub const fn tail(&self) -> Seq {
         self.stored
+    }
+
+    /// The lowest number whose receipt somebody waits for.
+    pub fn first_waited(&self) -> Option<Seq> {
+        let held = self.held.first_key_value().map(|((seq, _), _)| *seq);
+        self.waiting.values().filter_map(Waiting::first).chain(held).min()
     }
 
     /// Members in the view, away ones included.

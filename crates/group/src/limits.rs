@@ -38,8 +38,12 @@ pub struct Limits {
     pub senders_max: usize,
     /// Runs of counters that are remembered for one sender; older ones count as forgotten.
     pub runs_per_sender_max: usize,
-    /// Runs of messages of one connection that wait for a receipt; beyond it the oldest is answered as it stands.
+    /// Runs of messages of one connection that wait for a receipt; beyond it, and near it where the connection takes them, the oldest
+    /// are answered as they stand.
     pub waiting_runs_max: usize,
+    /// What receipts that cannot be given as a run may weigh for one connection before it has taken them; the others wait. One weighs
+    /// 1, 1 for each name that it says, and 1 for every 64 members: one weight is about 30 bytes as a frame, and at most 200.
+    pub receipts_weight_max: usize,
     /// Runs of messages whose receipts are to be told to those who look on; beyond it the older half is not told, and has to
     /// be asked for.
     pub watched_runs_max: usize,
@@ -65,6 +69,7 @@ impl Default for Limits {
             senders_max: 65_536,
             runs_per_sender_max: 1024,
             waiting_runs_max: 65_536,
+            receipts_weight_max: 16_384,
             watched_runs_max: 4_096,
             departed_max: 100_000,
             failures_max: 100_000,

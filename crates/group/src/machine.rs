@@ -45,6 +45,8 @@ pub enum Input {
     NotStored,
     /// The node is about to end: the next batch is to carry every cursor that moved.
     Checkpoint,
+    /// The connection has taken the receipts that it was given, and may be given more: the answer to [`Output::Paused`].
+    Taken(ConnId),
     /// Numbers below this one are no longer kept.
     Trimmed(Seq),
     /// Time has passed; see [`crate::Group::deadline_ms`].
@@ -243,6 +245,9 @@ pub enum Output {
     Complete(ConnId, CompleteRun),
     /// The receipt of the message with this counter: final, or as it stands when it is not waited for any more.
     Receipt(ConnId, u64, Receipt),
+    /// The connection was given as many receipts as may wait for it ([`crate::Limits::receipts_weight_max`]). More come after
+    /// [`Input::Taken`], which the driver says when it has written them.
+    Paused(ConnId),
     /// For whoever looks on: the receipts of all of these are final, and everybody has answered. `counter` says nothing.
     WatchedComplete(CompleteRun),
     /// For whoever looks on: the receipt of a message, which is final.

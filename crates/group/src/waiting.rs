@@ -1,10 +1,11 @@
 //! Which messages wait for a receipt, by whom, and what a receipt says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::effect::Published;
 use crate::group::Group;
 use crate::ids::{ConnId, Epoch, Incarnation, Now, Seq};
+use crate::limits::Limits;
 use crate::machine::Ticket;
 use crate::members::{Member, Presence};
 use crate::planted::{Bug, planted};
@@ -15,6 +16,10 @@ use crate::receipt::{Missing, Receipt, Why};
 pub(crate) struct Waiting {
     pub runs: VecDeque<WaitingRun>,
     pub publisher: Option<Incarnation>,
+    /// Single ones that are final and come when the connection takes more: number and counter, with the publisher.
+    pub owed: BTreeMap<(Seq, u64), Option<Incarnation>>,
+    /// Weight of the receipts that it was given, since it was last known to have taken them or waited for nothing.
+    pub told: usize,
 }
 
 impl Waiting {
@@ -25,15 +30,43 @@ impl Waiting {
     /// A run more; one that goes on where the last one ends is one with it.
     pub fn push(&mut self, new: WaitingRun) {
         match self.runs.back_mut() {
-            Some(last)
-                if last.last() + 1 == new.seq
-                    && last.counter.checked_add(last.count.into()) == Some(new.counter)
-                    && last.members == new.members =>
-            {
-                last.count += new.count;
-            }
+            Some(last) if last.goes_on_with(&new) => last.count += new.count,
             _ => self.runs.push_back(new),
         }
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.owed.is_empty()
+    }
+
+    /// The lowest number.
+    pub fn first(&self) -> Option<Seq> {
+        let run = self.runs.front().map(|run| run.seq);
+        let owed = self.owed.first_key_value().map(|((seq, _), _)| *seq);
+        run.into_iter().chain(owed).min()
+    }
+
+    /// It has been given as many receipts as it may have before it takes them.
+    pub const fn is_paused(&self, limits: &Limits) -> bool {
+        self.told >= limits.receipts_weight_max
+    }
+
+    /// What is left of a run that was split off the front.
+    pub fn put_back(&mut self, rest: WaitingRun) {
+        match self.runs.front_mut() {
+            Some(front) if rest.goes_on_with(front) => {
+                (front.seq, front.counter) = (rest.seq, rest.counter);
+                front.count += rest.count;
+            }
+            _ => self.runs.push_front(rest),
+        }
+    }
+
+    /// Splits off single ones below this number.
+    pub fn take_owed_below(&mut self, floor: Seq) -> BTreeMap<(Seq, u64), Option<Incarnation>> {
+        let kept = self.owed.split_off(&(floor, 0));
+        std::mem::replace(&mut self.owed, kept)
     }
 
     /// Where each run begins.
@@ -67,8 +100,15 @@ impl WaitingRun {
         self.seq + self.count as u64 - 1
     }
 
+    /// The other one is of the numbers and counters after it, and of the same view.
+    fn goes_on_with(&self, next: &Self) -> bool {
+        self.last() + 1 == next.seq
+            && self.counter.checked_add(self.count.into()) == Some(next.counter)
+            && self.members == next.members
+    }
+
     /// Splits off the part up to `bound`.
-    fn split_to(&mut self, bound: Seq) -> Self {
+    pub fn split_to(&mut self, bound: Seq) -> Self {
         let count = (bound + 1 - self.seq).min(u64::from(self.count)) as u32;
         let head = Self { count, ..*self };
         // What is left of a run with the highest counter is nothing.

@@ -32,7 +32,7 @@ impl Watch {
         for waiting in self.0.values_mut() {
             while waiting.take_to(floor.saturating_sub(1)).is_some() {}
         }
-        self.0.retain(|_, waiting| waiting.len() > 0);
+        self.0.retain(|_, waiting| !waiting.is_empty());
     }
 }
 
@@ -74,13 +74,20 @@ impl Group {
 
     pub(crate) fn answer_watch(&mut self, now: Now) {
         let Some(mut watch) = self.watch.take() else { return };
+        let mut left = self.limits.receipts_weight_max;
         for (publisher, waiting) in &mut watch.0 {
             let bound = self.bound(*publisher);
-            while let Some(done) = waiting.take_to(bound) {
-                self.answer_run(now, WaitedBy::Watch, done, *publisher);
+            while left > 0
+                && let Some(done) = waiting.take_to(bound)
+            {
+                let (given, rest) = self.answer_run(now, WaitedBy::Watch, done, *publisher, left);
+                left = left.saturating_sub(given);
+                rest.into_iter().for_each(|rest| waiting.put_back(rest));
             }
         }
-        watch.0.retain(|_, waiting| waiting.len() > 0);
+        // The rest comes with the next turn: nobody else waits for it.
+        self.moved |= left == 0;
+        watch.0.retain(|_, waiting| !waiting.is_empty());
         while watch.runs() > self.limits.watched_runs_max {
             watch.drop_older_half();
         }

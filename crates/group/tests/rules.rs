@@ -16,6 +16,8 @@ mod limits;
 mod model;
 #[path = "rules/model_out.rs"]
 mod model_out;
+#[path = "rules/portions.rs"]
+mod portions;
 #[path = "rules/receipts.rs"]
 mod receipts;
 #[path = "rules/recovery.rs"]

@@ -241,6 +241,19 @@ impl Default for AccountRules {
     }
 }
 
+impl NodeLimits {
+    /// So much more is not given to a connection that has not written more of its answers than this.
+    pub(crate) const fn answers_room(&self) -> usize {
+        self.answers_bytes / 4
+    }
+
+    /// What receipts may weigh that a connection is given at once ([`Limits::receipts_weight_max`]): at 200 bytes each, which is the
+    /// most, they fit beside what [`NodeLimits::answers_room`] leaves there.
+    pub(crate) const fn receipts_weight_max(&self) -> usize {
+        self.answers_bytes / 512
+    }
+}
+
 impl Default for NodeLimits {
     fn default() -> Self {
         Self {

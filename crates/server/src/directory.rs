@@ -522,7 +522,9 @@ impl Directory {
             return Err(Denied::new(Code::UnknownGroup, message));
         }
         let (journal, log) = (Arc::clone(&self.shared.journal), listed.log);
-        let limits = self.shared.config.group_limits.clone();
+        let mut limits = self.shared.config.group_limits.clone();
+        limits.receipts_weight_max =
+            limits.receipts_weight_max.min(self.shared.config.limits.receipts_weight_max());
         let read_back =
             self.shared.main.spawn_blocking(move || recover(journal.as_ref(), log, limits));
         let recovered = match read_back.await.map_err(|_| ending())? {

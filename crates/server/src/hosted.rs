@@ -378,7 +378,7 @@ impl Hosted {
 
     /// Whether somebody has so many answers waiting that it could not take many more at once.
     pub fn is_anybody_told_much(&self) -> bool {
-        let bytes = self.shared.config.limits.answers_bytes / 4;
+        let bytes = self.shared.config.limits.answers_room();
         self.conns.borrow().values().any(|conn| conn.is_told_more_than(bytes))
     }
 

@@ -19,8 +19,6 @@ const SNAPSHOT_BATCHES: u64 = 20_000;
 /// Or after so long, when anything has changed.
 const SNAPSHOT_MS: u64 = 10 * 60 * 1000;
 
-/// Numbers that a group gives up in one turn: whoever waits for the receipt of one is told how it stands.
-const GIVEN_UP_NUMBERS: u64 = 1024;
 /// So long who is told may take to read it, for all that is given up at once; then it is told the rest, read or not.
 const READING_MS: u64 = 10_000;
 
@@ -128,15 +126,12 @@ async fn trim(hosted: &Hosted, at: Option<Seq>) {
     }
 }
 
-/// The group gives up what is below `first`, a little at a time. With a member that does not answer, each of the messages there may have
-/// a receipt that waits for it: told all at once, they would be more than a connection may have waiting, however fast it is read.
+/// The group gives up what is below `first`: at once where nobody waits for a receipt there, otherwise a little at a time. With a member
+/// that does not answer, each of the messages there may have a receipt that waits for it: told all at once, they would be more than a
+/// connection may have waiting, however fast it is read.
 async fn give_up(hosted: &Hosted, first: Seq) {
     let until_ms = mono_ms() + READING_MS;
-    loop {
-        let next = hosted.group.borrow().first().saturating_add(GIVEN_UP_NUMBERS).min(first);
-        if next <= hosted.group.borrow().first() {
-            return;
-        }
+    while let Some(next) = next_first(hosted, first) {
         hosted.input(Input::Trimmed(next));
         // The driver's turn, and the sessions'.
         for _ in 0..4 {
@@ -146,4 +141,14 @@ async fn give_up(hosted: &Hosted, first: Seq) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// How far the group gives up next; `None` when it has come to `first`. Whoever waits for a receipt is told as much as it is given at
+/// once anyway, were everybody missing.
+fn next_first(hosted: &Hosted, first: Seq) -> Option<Seq> {
+    let group = hosted.group.borrow();
+    let weight = hosted.shared.config.limits.receipts_weight_max() / (1 + group.member_count());
+    let waited = group.first_waited().unwrap_or(Seq::MAX).max(group.first());
+    let next = waited.saturating_add(weight.max(1) as u64).min(first);
+    Some(next).filter(|next| *next > group.first())
 }

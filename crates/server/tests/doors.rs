@@ -26,6 +26,8 @@ mod line;
 mod mended;
 #[path = "doors/native.rs"]
 mod native;
+#[path = "doors/portions.rs"]
+mod portions;
 #[path = "doors/sharing.rs"]
 mod sharing;
 #[path = "doors/support.rs"]

@@ -109,6 +109,8 @@ impl World {
         for one in self.programs.iter().filter(|one| !(is_full && one.no_room)) {
             let unanswered: Vec<u64> = one.disk.letters.keys().copied().collect();
             checks::everything_is_answered(&one.name, &unanswered)?;
+            let overtaken = one.session.iter().flat_map(|session| &session.overtaken).copied();
+            checks::everything_is_answered(&one.name, &overtaken.collect::<Vec<_>>())?;
             if one.member {
                 let cursor = one.session.as_ref().map_or(0, |session| session.cursor);
                 checks::caught_up(&one.name, cursor, tail)?;

@@ -32,7 +32,7 @@ kinds! {
     // What senders hear.
     Busy AfterRefused NoSpace NotJoined SenderExpired OutcomeUnknown
     Duplicate DuplicateInStore
-    Complete CompleteRun NamedReceipt ReceiptAsked ReceiptExpired
+    Complete CompleteRun NamedReceipt Paused ReceiptAsked AskedFirst ReceiptExpired
     Pending Lagging Away Failed Left Followed
     // Programs and connections.
     Cut Kill Stall OldConnection Repeat

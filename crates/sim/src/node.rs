@@ -12,6 +12,7 @@ use tertulia_group::{
 use tertulia_wire::native::{self, ClientFrame, Code, How, NodeFrame, Secret};
 use tertulia_wire::{FrameError, Level};
 
+use crate::coverage::{Seen, saw};
 use crate::journal::Journal;
 
 /// Entries that one connection gets in one turn.
@@ -30,6 +31,8 @@ struct Conn {
     closing: bool,
     /// It does not take what it is written: the group was told.
     lagging: bool,
+    /// It was given as many receipts as may wait for it.
+    paused: bool,
 }
 
 pub struct Node {
@@ -206,6 +209,10 @@ impl Node {
                 known.lagging = !has_room;
                 self.group.handle(now, Input::Lagging(ConnId(conn), !has_room));
             }
+            if has_room && std::mem::take(&mut known.paused) {
+                self.group.handle(now, Input::Taken(ConnId(conn)));
+                turn.more = true;
+            }
             if !known.out.is_empty() {
                 turn.writes.push((conn, known.out.split().freeze()));
             }
@@ -299,6 +306,12 @@ impl Node {
                     name: one.name.to_string(),
                 };
                 self.write(*conn, &NodeFrame::Confirmed(all.iter().map(one).collect()));
+            }
+            Output::Paused(conn) => {
+                saw(Seen::Paused);
+                if let Some(known) = self.conns.get_mut(&conn.0) {
+                    known.paused = true;
+                }
             }
             Output::Removed(..)
             | Output::Joined(..)

@@ -68,6 +68,8 @@ pub struct Session {
     pub sent_through: u64,
     /// Counters that were told to be stored on this connection: it waits for their receipts.
     pub waits: BTreeSet<u64>,
+    /// Those whose receipts came first because they were asked for: they are to come by themselves all the same.
+    pub overtaken: BTreeSet<u64>,
     /// The position that it showed.
     pub shown: Option<Position>,
 }
@@ -94,6 +96,8 @@ pub struct Program {
     pub overlapped: bool,
     /// The node's table of senders is small.
     pub may_expire: bool,
+    /// The node gives few receipts at once: one that is asked for may overtake those that wait.
+    pub may_be_overtaken: bool,
     /// Wants to be told of every cursor by name.
     pub follows: bool,
     /// How far it has acknowledged, and in which stay.
@@ -120,6 +124,7 @@ impl Program {
             manner: Manner::Well,
             overlapped: false,
             may_expire: false,
+            may_be_overtaken: false,
             follows: false,
             told: (0, 0),
             no_room: false,

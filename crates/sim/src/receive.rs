@@ -60,14 +60,14 @@ impl Program {
                 for run in runs {
                     saw(if run.count > 1 { Seen::CompleteRun } else { Seen::Complete });
                     for counter in (run.counter..).take(run.count as usize) {
-                        self.disk.letters.remove(&counter);
+                        self.answered(counter);
                     }
                 }
                 Ok(())
             }
             NodeFrame::Receipt { counter, .. } => {
                 saw(Seen::NamedReceipt);
-                self.disk.letters.remove(&counter);
+                self.answered(counter);
                 Ok(())
             }
             NodeFrame::ReceiptReply { receipt, .. } => {
@@ -258,15 +258,29 @@ impl Program {
         Ok(())
     }
 
+    /// The receipt has come by itself.
+    fn answered(&mut self, counter: u64) {
+        self.disk.letters.remove(&counter);
+        if let Some(session) = &mut self.session {
+            session.overtaken.remove(&counter);
+        }
+    }
+
     /// The receipt of what was sent through this connection comes by itself, and before one that was asked for.
-    fn comes_unasked(&self, seq: Seq) -> Verdict {
+    fn comes_unasked(&mut self, seq: Seq) -> Verdict {
         let of_it = |letter: &&u64| self.disk.letters[*letter].stored == Some(seq);
-        let waits = self.session.as_ref().map(|session| &session.waits);
-        match self.disk.letters.keys().find(of_it) {
-            Some(counter) if waits.is_some_and(|waits| waits.contains(counter)) => {
+        let Some(counter) = self.disk.letters.keys().find(of_it).copied() else { return Ok(()) };
+        let session = self.session.as_mut().filter(|session| session.waits.contains(&counter));
+        match session {
+            Some(session) if self.may_be_overtaken => {
+                saw(Seen::AskedFirst);
+                session.overtaken.insert(counter);
+                Ok(())
+            }
+            Some(_) => {
                 Err(format!("receipt: {counter} of {} was answered only when asked", self.name))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

@@ -113,6 +113,7 @@ fn limits(rng: &mut Rng, members: u64) -> (bool, Limits) {
     let departed_max = small(default.departed_max, 1, 30);
     let failures_max = small(default.failures_max, 1, 30);
     let members_max = small(default.members_max, 1, members);
+    let receipts_weight_max = small(default.receipts_weight_max, 1, 12);
     let forgetful =
         senders_max < default.senders_max || runs_per_sender_max < default.runs_per_sender_max;
     let limits = Limits {
@@ -126,6 +127,7 @@ fn limits(rng: &mut Rng, members: u64) -> (bool, Limits) {
         departed_max,
         failures_max,
         members_max,
+        receipts_weight_max,
         ..default
     };
     (forgetful, limits)

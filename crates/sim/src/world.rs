@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use tertulia_group::planted::plant;
-use tertulia_group::{Input, LogId, Name, Now, SenderId};
+use tertulia_group::{Input, Limits, LogId, Name, Now, SenderId};
 
 use crate::calm::Beside;
 use crate::checks::{self, Truth, Verdict};
@@ -216,7 +216,10 @@ impl World {
             .map(|n| {
                 let one = Program::new(n, n < members, rng.chance(300), SenderId(rng.bytes()));
                 let (flawless, follows) = (rng.chance(400), rng.chance(200));
-                Program { flawless, follows, may_expire: temper.forgetful, ..one }
+                let may_be_overtaken =
+                    temper.limits.receipts_weight_max < Limits::default().receipts_weight_max;
+                let may_expire = temper.forgetful;
+                Program { flawless, follows, may_expire, may_be_overtaken, ..one }
             })
             .collect();
         Self {

@@ -89,7 +89,10 @@ fn spread(output: Output) -> Vec<Answer> {
         Output::Receipt(conn, counter, receipt) => {
             Answer::Final { conn: conn.0, counter, receipt: Plain::of(&receipt) }
         }
-        Output::Confirmed(..) | Output::Watched(..) | Output::WatchedComplete(..) => {
+        Output::Confirmed(..)
+        | Output::Paused(_)
+        | Output::Watched(..)
+        | Output::WatchedComplete(..) => {
             return Vec::new();
         }
         Output::Gone(conn, why) => Answer::Gone { conn: conn.0, why: format!("{why:?}") },

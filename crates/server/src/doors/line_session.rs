@@ -436,6 +436,8 @@ impl Session<'_> {
                     self.refuse(&refusal_of(refusal));
                 }
                 Output::Refused(_, refusal) => self.refuse(&refusal_of(refusal)),
+                // What was given is a number for each already.
+                Output::Paused(conn) => self.hosted.input(Input::Taken(conn)),
                 Output::Gone(_, reason) => {
                     match reason {
                         LeaveReason::Exit => line::exit(&mut self.out),

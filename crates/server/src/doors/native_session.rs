@@ -132,6 +132,8 @@ pub(crate) struct Session {
     offered_bytes: usize,
     /// Its last read found much: the next one gets more room.
     says_much: bool,
+    /// The group waits with more receipts until those that it was given are written.
+    is_paused: bool,
     /// It ends by its own fault.
     is_bad: bool,
     /// It came by TLS.
@@ -181,6 +183,7 @@ impl Session {
             conn,
             inbound,
             says_much: false,
+            is_paused: false,
             secure: opening.secure,
             sender: opening.sender.clone(),
             opening: Some(Box::new(opening)),
@@ -246,6 +249,7 @@ impl Session {
     fn work(&mut self) -> io::Result<Option<Stage>> {
         self.answer_inbox();
         let wrote = self.write()?;
+        self.go_on_giving();
         if self.last_call.is_some()
             && (self.outbox().at_boundary() || self.last_call < Some(Instant::now()))
         {
@@ -265,6 +269,15 @@ impl Session {
         self.conn.writing().waits = blocked;
         self.hold();
         Ok(Some(Stage::Waits(self.interest(blocked))))
+    }
+
+    /// The group gives more receipts once most of those before are written.
+    fn go_on_giving(&mut self) {
+        let room = self.hosted.shared.config.limits.answers_room();
+        if self.is_paused && self.outbox().answers() <= room {
+            self.is_paused = false;
+            self.hosted.input(Input::Taken(self.conn.id));
+        }
     }
 
     /// Tells the node's budget what waits here.

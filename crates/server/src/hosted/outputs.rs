@@ -125,6 +125,7 @@ impl Hosted {
             | Output::Stored(conn, _)
             | Output::Complete(conn, _)
             | Output::Receipt(conn, ..)
+            | Output::Paused(conn)
             | Output::Confirmed(conn, _)
             | Output::Gone(conn, _) => self.to(*conn, output),
             Output::Close(conn, refusal) => {

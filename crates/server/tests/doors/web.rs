@@ -42,7 +42,7 @@ impl Web {
         (web, welcome)
     }
 
-    async fn say(&mut self, say: &Value) {
+    pub async fn say(&mut self, say: &Value) {
         self.socket.send(Message::text(say.to_string())).await.expect("writes");
     }
 

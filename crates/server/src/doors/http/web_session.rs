@@ -133,6 +133,8 @@ struct Session<'a> {
     next: Seq,
     /// What is to be given before the log goes on.
     control: Vec<String>,
+    /// The group waits with more receipts until those that it was given are written.
+    is_paused: bool,
 }
 
 impl<'a> Session<'a> {
@@ -185,8 +187,20 @@ impl<'a> Session<'a> {
         })?;
         let log = format!("{:032x}", u128::from_be_bytes(listed.log.0));
         let (door, name) = (door.clone(), String::new());
-        let (next, control) = (Seq::MAX, Vec::new());
-        Ok(Self { door, peer, socket, listed, log, secret, remote, following, name, next, control })
+        Ok(Self {
+            door,
+            peer,
+            socket,
+            listed,
+            log,
+            secret,
+            remote,
+            following,
+            name,
+            next: Seq::MAX,
+            control: Vec::new(),
+            is_paused: false,
+        })
     }
 
     async fn serve(&mut self) -> Result<(), End> {
@@ -230,7 +244,11 @@ impl<'a> Session<'a> {
     async fn give(&mut self) -> Result<(), End> {
         if !self.control.is_empty() {
             let lines = std::mem::take(&mut self.control);
-            return self.socket.give(lines.join("\n").into());
+            self.socket.give(lines.join("\n").into())?;
+            if std::mem::take(&mut self.is_paused) {
+                self.remote.say(Input::Taken(self.remote.conn())).await;
+            }
+            return Ok(());
         }
         if let Some(finals) = self.following.finals(self.next) {
             let text = finals.web.get_or_init(|| self.render_finals(&finals));
@@ -385,6 +403,7 @@ impl<'a> Session<'a> {
                 let (code, message) = (Code::of_refusal(refusal).as_str(), refusal.to_string());
                 self.tell(&Told::Error { code, message });
             }
+            Output::Paused(_) => self.is_paused = true,
             Output::Gone(..) => {
                 return Err(End::Told("REMOVED", "the membership has ended".to_owned()));
             }

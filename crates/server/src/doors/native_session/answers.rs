@@ -92,6 +92,7 @@ impl Session {
                 self.end(Code::Removed, "you have left the group");
             }
             Output::Gone(..) => self.end(Code::Removed, "the membership was removed"),
+            Output::Paused(_) => self.is_paused = true,
             // These never go to a connection.
             Output::Stored(..)
             | Output::Complete(..)

@@ -157,8 +157,14 @@ fn the_queue_has_a_bound() {
     let (go_on, gate) = mpsc::channel::<()>();
     let options = Options { queue_bytes: 3_000, ..options() };
     let store = Embedded::open(dir.path(), options).unwrap_or_else(|error| panic!("{error}"));
-    // The thread is held in the first answer.
-    store.append(batch(log(9), 1, 1, 1, 10), Box::new(move |_| assert!(gate.recv().is_err())));
+    // The thread is held in the first answer: what comes before it is there may be taken together with it.
+    let (reached, at_answer) = mpsc::channel();
+    let held = move |_| {
+        reached.send(()).expect("the test waits for it");
+        assert!(gate.recv().is_err());
+    };
+    store.append(batch(log(9), 1, 1, 1, 10), Box::new(held));
+    at_answer.recv().expect("the first is stored");
     let sent: Vec<_> = (1..=9).map(|n| send(&store, batch(log(1), 1, n, 1, 1_000))).collect();
     drop(go_on);
     let answers: Vec<_> =

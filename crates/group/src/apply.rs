@@ -174,7 +174,7 @@ impl Group {
             Effect::Published(run) => self.apply_published(run),
             Effect::Answer(output) => self.outputs.push(output),
             Effect::Duplicate { conn, counter, seq, receipt, publisher } => {
-                self.outputs.push(Output::Stored(conn, StoredRun { counter, seq, count: 1 }));
+                self.outputs.push(Output::Again(conn, StoredRun { counter, seq, count: 1 }));
                 if receipt {
                     self.hold(seq, HeldFor::Conn(conn, counter), publisher);
                 }

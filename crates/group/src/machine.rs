@@ -241,6 +241,9 @@ pub enum Output {
     MessageRefused(ConnId, u64, Refusal),
     /// Messages are stored.
     Stored(ConnId, StoredRun),
+    /// A message that was taken before, under the same sender id and counter, is stored: its number. Whether it says the same is not
+    /// known.
+    Again(ConnId, StoredRun),
     /// Everybody who was asked has answered for all of these.
     Complete(ConnId, CompleteRun),
     /// The receipt of the message with this counter: final, or as it stands when it is not waited for any more.

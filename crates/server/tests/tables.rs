@@ -118,7 +118,7 @@ fn a_million_sender_ids_and_very_many_stays_are_remembered_within_bounds() {
         let again = Run::message("evil", counter, false, b"x");
         driven.input(Input::Publish(ConnId(SENDERS + 1), again));
         let said = driven.turn();
-        let [Output::Stored(_, run)] = &said[..] else { panic!("{id}: {said:?}") };
+        let [Output::Again(_, run)] = &said[..] else { panic!("{id}: {said:?}") };
         assert_eq!(Some(run.seq), expected, "{id}");
         driven.input(Input::Closed(ConnId(SENDERS + 1)));
     };

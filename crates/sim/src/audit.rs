@@ -20,7 +20,7 @@ impl World {
                 self.check_told(conn.0, welcome.last_counter)?;
             }
             Output::SenderReady(conn, ready) => self.check_told(conn.0, ready.last_counter)?,
-            Output::Stored(_, run) => {
+            Output::Stored(_, run) | Output::Again(_, run) => {
                 for i in 0..u64::from(run.count) {
                     let (counter, seq) = (run.counter + i, run.seq + i);
                     checks::answered_is_stored(self.journal.entry(seq), counter, seq)?;

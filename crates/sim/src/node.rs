@@ -285,7 +285,9 @@ impl Node {
                 let (code, message) = (Code::of_refusal(*refusal), refusal.to_string());
                 self.write(*conn, &NodeFrame::Refused { counter: *counter, code, message });
             }
-            Output::Stored(conn, run) => self.write(*conn, &NodeFrame::Stored(vec![*run])),
+            Output::Stored(conn, run) | Output::Again(conn, run) => {
+                self.write(*conn, &NodeFrame::Stored(vec![*run]));
+            }
             Output::Complete(conn, run) => self.write(*conn, &NodeFrame::Complete(vec![*run])),
             Output::Receipt(conn, counter, receipt) => {
                 let receipt = receipt.clone();

@@ -68,7 +68,7 @@ fn spread(output: Output) -> Vec<Answer> {
         Output::MessageRefused(conn, counter, why) => {
             Answer::MessageRefused { conn: conn.0, counter, why: format!("{why:?}") }
         }
-        Output::Stored(conn, run) => {
+        Output::Stored(conn, run) | Output::Again(conn, run) => {
             let one =
                 |i| Answer::Stored { conn: conn.0, counter: run.counter + i, seq: run.seq + i };
             return (0..u64::from(run.count)).map(one).collect();
@@ -109,15 +109,17 @@ fn spread(output: Output) -> Vec<Answer> {
 /// Nobody hears that a message is complete before hearing its number.
 pub fn in_order(said: &[Output]) -> bool {
     said.iter().enumerate().all(|(i, output)| match output {
-        Output::Stored(conn, run) => !said[..i].iter().any(|before| match before {
-            Output::Complete(other, complete) => {
-                other == conn
-                    && complete.counter <= run.counter
-                    && run.counter < complete.counter + u64::from(complete.count)
-            }
-            Output::Receipt(other, counter, _) => other == conn && *counter == run.counter,
-            _ => false,
-        }),
+        Output::Stored(conn, run) | Output::Again(conn, run) => {
+            !said[..i].iter().any(|before| match before {
+                Output::Complete(other, complete) => {
+                    other == conn
+                        && complete.counter <= run.counter
+                        && run.counter < complete.counter + u64::from(complete.count)
+                }
+                Output::Receipt(other, counter, _) => other == conn && *counter == run.counter,
+                _ => false,
+            })
+        }
         _ => true,
     })
 }

@@ -142,7 +142,9 @@ fn a_frame_that_is_not_taken_ends_a_piece_and_leaves_no_gap() {
     let stored: Vec<(u64, u64, u32)> = said
         .iter()
         .filter_map(|output| match output {
-            Output::Stored(_, run) => Some((run.counter, run.seq, run.count)),
+            Output::Stored(_, run) | Output::Again(_, run) => {
+                Some((run.counter, run.seq, run.count))
+            }
             _ => None,
         })
         .collect();

@@ -149,7 +149,9 @@ impl Rig {
         let run = Run::message(name, counter, true, b"hello");
         let said = self.ask(Input::Publish(ConnId(conn), run));
         let number = said.iter().find_map(|output| match output {
-            Output::Stored(_, run) if run.counter == counter => Some(run.seq),
+            Output::Stored(_, run) | Output::Again(_, run) if run.counter == counter => {
+                Some(run.seq)
+            }
             _ => None,
         });
         // Receipts that came with it are still to be looked at.

@@ -7,7 +7,9 @@ use crate::rig::{Rig, back, join, open, run, welcome};
 fn stored(said: &[Output]) -> Vec<(u64, u64, u64)> {
     said.iter()
         .filter_map(|output| match output {
-            Output::Stored(conn, run) => Some((conn.0, run.counter, run.seq)),
+            Output::Stored(conn, run) | Output::Again(conn, run) => {
+                Some((conn.0, run.counter, run.seq))
+            }
             _ => None,
         })
         .collect()

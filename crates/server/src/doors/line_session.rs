@@ -414,7 +414,7 @@ impl Session<'_> {
         for output in self.conn.take_inbox() {
             match output {
                 Output::Welcome(_, welcome) => self.welcome(&welcome),
-                Output::Stored(_, run) => {
+                Output::Stored(_, run) | Output::Again(_, run) => {
                     let until = Instant::now() + ACK_WAIT;
                     self.unanswered
                         .extend((run.seq..).take(run.count as usize).map(|seq| (seq, until)));

@@ -123,6 +123,7 @@ impl Hosted {
             }
             Output::MessageRefused(conn, ..)
             | Output::Stored(conn, _)
+            | Output::Again(conn, _)
             | Output::Complete(conn, _)
             | Output::Receipt(conn, ..)
             | Output::Paused(conn)

@@ -157,6 +157,30 @@ async fn the_same_key_at_once_is_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_texts_with_one_key_at_the_same_moment_one_is_stored_and_the_other_refused() {
+    let (_node, http, _data) = node().await;
+    create(http, "ops").await;
+    for n in 0..100 {
+        let post = |text: &'static str| {
+            let key = format!("k-{n}");
+            async move {
+                Ask::post(http, "/api/groups/ops/messages", text)
+                    .header("idempotency-key", &key)
+                    .answer()
+                    .await
+            }
+        };
+        let (one, other) = (tokio::spawn(post("una")), tokio::spawn(post("otra")));
+        let mut answers = [one.await.expect("an answer"), other.await.expect("an answer")];
+        answers.sort_by_key(|answer| answer.status);
+        let [stored, refused] = &answers;
+        let status = (stored.status, refused.status);
+        assert_eq!(status, (StatusCode::OK, StatusCode::UNPROCESSABLE_ENTITY), "{answers:?}");
+        assert_eq!(refused.code(), "KEY_REUSED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn text_comes_as_it_is_as_a_form_or_as_json() {
     let (node, http, _data) = node().await;
     let line = node.endpoints().line.expect("the line door");

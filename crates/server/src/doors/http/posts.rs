@@ -97,8 +97,7 @@ impl Poster {
                     _ => None,
                 });
                 let ready = ready.ok_or(NotEntered::Gone)?;
-                let (name, last_counter) = (ready.name.to_string(), ready.last_counter);
-                Ok(Opened { remote, name, last_counter })
+                Ok(Opened { remote, name: ready.name.to_string() })
             }
             _ => Err(NotEntered::Gone.into()),
         }
@@ -108,8 +107,6 @@ impl Poster {
 struct Opened {
     remote: Remote,
     name: String,
-    /// The last counter of its id that was taken before; 0 when there is none.
-    last_counter: u64,
 }
 
 impl Posts {
@@ -252,7 +249,7 @@ fn run_of(name: &str, taken: &mut Vec<Post>, under_way: &mut UnderWay) -> Option
 /// Answers `true` when something was refused.
 fn take_in(under_way: &mut UnderWay, output: &Output) -> bool {
     match output {
-        Output::Stored(_, run) => {
+        Output::Stored(_, run) | Output::Again(_, run) => {
             for at in 0..u64::from(run.count) {
                 under_way.answer(run.counter + at, Ok(run.seq + at));
             }
@@ -280,7 +277,7 @@ async fn refuse_all(mut posts: mpsc::Receiver<Post>, why: &NotStored) {
 /// A message that has a sender of its own.
 pub(crate) struct Once {
     pub seq: Seq,
-    /// The sender had sent before: it may be the answer to an earlier try.
+    /// It was taken before, or at the same moment from somebody else: what it says may be another text.
     pub again: bool,
 }
 
@@ -291,16 +288,15 @@ pub(crate) async fn post_once(
     id: SenderId,
     body: &[u8],
 ) -> Result<Once, NotStored> {
-    let Opened { mut remote, name, last_counter } = poster.open(directory, id).await?;
+    let Opened { mut remote, name } = poster.open(directory, id).await?;
     let run = Run::message(&name, 1, false, body);
     remote.say(Input::Publish(remote.conn(), run)).await;
     while let Some(said) = remote.said().await {
         let Said::Outputs(outputs) = said else { break };
         for output in outputs {
             match output {
-                Output::Stored(_, run) => {
-                    return Ok(Once { seq: run.seq, again: last_counter > 0 });
-                }
+                Output::Stored(_, run) => return Ok(Once { seq: run.seq, again: false }),
+                Output::Again(_, run) => return Ok(Once { seq: run.seq, again: true }),
                 Output::MessageRefused(_, _, refusal) => return Err(refused(refusal)),
                 _ => {}
             }

@@ -376,7 +376,7 @@ impl<'a> Session<'a> {
     fn take_in_one(&mut self, output: Output) -> Result<(), End> {
         match output {
             Output::Welcome(_, welcome) => self.welcome(&welcome),
-            Output::Stored(_, run) => {
+            Output::Stored(_, run) | Output::Again(_, run) => {
                 for at in 0..u64::from(run.count) {
                     self.tell(&Told::Stored { counter: run.counter + at, seq: run.seq + at });
                 }

@@ -28,7 +28,7 @@ impl Session {
         }
         for output in outputs {
             match output {
-                Output::Stored(_, run) => stored.push(run),
+                Output::Stored(_, run) | Output::Again(_, run) => stored.push(run),
                 Output::Complete(_, run) => complete.push(run),
                 other => {
                     // Nobody learns of a receipt before learning the number.
@@ -95,6 +95,7 @@ impl Session {
             Output::Paused(_) => self.is_paused = true,
             // These never go to a connection.
             Output::Stored(..)
+            | Output::Again(..)
             | Output::Complete(..)
             | Output::Close(..)
             | Output::Removed(..)

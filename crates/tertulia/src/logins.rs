@@ -74,9 +74,30 @@ pub fn forget(address: &str) -> Result<bool, Failure> {
     }
 }
 
-/// `host_port.json`; whatever else stands in an address becomes `_`, so that it leads nowhere else.
+/// Where the token for the node at `address` is.
 fn path_of(address: &str) -> Result<PathBuf, Failure> {
+    Ok(tokens_folder()?.join(file_of(address)))
+}
+
+/// `host_port.json`; whatever else stands in an address becomes `_`, so that it leads nowhere else. This machine is one node's place by
+/// whatever name: a token is shown to no other instance anyway.
+fn file_of(address: &str) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
-    let name: String = address.to_ascii_lowercase().chars().map(legal).collect();
-    Ok(tokens_folder()?.join(format!("{name}.json")))
+    let address = address.to_ascii_lowercase();
+    let port = address.strip_prefix("localhost:");
+    let address = port.map_or_else(|| address.clone(), |port| format!("127.0.0.1:{port}"));
+    let name: String = address.chars().map(legal).collect();
+    format!("{name}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_after_the_node_and_leads_nowhere_else() {
+        assert_eq!(file_of("127.0.0.1:5001"), "127.0.0.1_5001.json");
+        assert_eq!(file_of("LocalHost:5001"), "127.0.0.1_5001.json");
+        assert_eq!(file_of("../[::1]:5001"), "..____1__5001.json");
+    }
 }

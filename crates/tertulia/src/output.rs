@@ -1,5 +1,6 @@
 //! The one place that prints: results on standard output, as text or as JSON lines, everything else on standard error.
 
+use std::ffi::OsString;
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 use serde::Serialize;
@@ -151,10 +152,15 @@ pub fn error_line(line: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Whether colours may be used on this stream: it is a terminal, and NO_COLOR is not set.
+/// Whether colours may be used on this stream: it is a terminal that knows them, and NO_COLOR is not set.
 pub fn colours(stream: &impl IsTerminal) -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    stream.is_terminal() && !refused
+    stream.is_terminal() && wants_colours(|name| std::env::var_os(name))
+}
+
+fn wants_colours(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = variable("TERM").is_some_and(|value| value == "dumb");
+    !refused && !is_dumb
 }
 
 /// See [`Output::notice`].
@@ -228,6 +234,15 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_knows_no_colours_and_who_wants_none_get_none() {
+        let wants = |name: &'static str, value: &'static str| {
+            wants_colours(move |asked| (asked == name).then(|| value.into()))
+        };
+        assert!(wants("TERM", "xterm") && wants("NO_COLOR", ""));
+        assert!(!wants("TERM", "dumb") && !wants("NO_COLOR", "1"));
+    }
 
     #[test]
     fn a_table_is_as_wide_as_it_needs_to_be() {

@@ -86,12 +86,20 @@ impl Slot {
         }
     }
 
-    /// What an earlier life left; an unreadable file counts as none.
+    /// What an earlier life left; an unreadable file counts as none, and is told.
     pub fn read(&self) -> Option<Saved> {
-        let bytes = std::fs::read(&self.path).ok()?;
-        Saved::from_bytes(&bytes)
-            .inspect_err(|error| tracing::warn!("{}: {error}", self.path.display()))
-            .ok()
+        let told = |error: &dyn std::fmt::Display| {
+            tracing::warn!("{}: {error}; a new membership is begun", self.path.display());
+        };
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                told(&error);
+                return None;
+            }
+        };
+        Saved::from_bytes(&bytes).inspect_err(|error| told(error)).ok()
     }
 
     /// Replaces the file as a whole.

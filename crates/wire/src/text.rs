@@ -65,16 +65,16 @@ pub fn long_text(ms: u64) -> String {
     }
 }
 
-/// `#42 10:00:00 ana: hola`, `* ana joined`, `* luis left (lost)`; `None` for internal entries and for a body that cannot be
+/// `#42 10:00:00 ana: hola`, `#43 10:00:05 ana has the file plan.pdf (1.5 KiB)`, `* ana joined`, `* luis left (lost)`; `None` for internal entries and for a body that cannot be
 /// read. The time is so many minutes east of UTC.
 pub fn entry_line(entry: &Entry, offset_minutes: i32) -> Option<String> {
     let (name, body) = (shown_name(entry), entry.body());
     let name = make_safe(&name, usize::MAX);
+    let (seq, time) = (entry.header.seq, time_of_day(entry.header.time_us, offset_minutes));
     Some(match entry.header.kind {
         Kind::Message => {
-            let time = time_of_day(entry.header.time_us, offset_minutes);
             let text = make_safe_bytes(&body, usize::MAX);
-            format!("#{} {time} {name}: {text}", entry.header.seq)
+            format!("#{seq} {time} {name}: {text}")
         }
         Kind::Joined => format!("* {name} joined"),
         Kind::Left => {
@@ -83,7 +83,7 @@ pub fn entry_line(entry: &Entry, offset_minutes: i32) -> Option<String> {
         Kind::File => {
             let file = FileBody::read(&body).ok()?;
             let file_name = make_safe(&file.name, 255);
-            format!("* {name} has the file {file_name} ({})", size_text(file.size))
+            format!("#{seq} {time} {name} has the file {file_name} ({})", size_text(file.size))
         }
         Kind::Epoch | Kind::Publish => return None,
     })

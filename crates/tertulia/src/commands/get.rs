@@ -111,6 +111,10 @@ impl Place {
         let Some(path) = output else {
             return Ok(Self { folder: PathBuf::from("."), name: None, as_folder: false });
         };
+        if path == Path::new("-") {
+            let text = "-o -: a file is not written to standard output; one of that name is -o ./-";
+            return Err(Failure::usage(text));
+        }
         if path.is_dir() {
             return Ok(Self { folder: path.to_owned(), name: None, as_folder: true });
         }
@@ -416,5 +420,21 @@ pub fn failure(why: NotFetched, path: &Path) -> Failure {
             }
             _ => Failure::io(&format!("cannot write {shown}"), &error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_folder_a_name_or_refused() {
+        let of = |path: &str| Place::of(Some(Path::new(path)));
+        let place = of("sub/plan.pdf").expect("a place");
+        assert_eq!(place.folder, Path::new("sub"));
+        assert_eq!(place.name.as_ref().map(FileName::as_str), Some("plan.pdf"));
+        assert!(of("new/").is_ok_and(|place| place.as_folder));
+        assert!(of("/").is_ok_and(|place| place.name.is_none()), "it is there");
+        assert!(of("-").is_err() && of("./-").is_ok());
     }
 }

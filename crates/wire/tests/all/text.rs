@@ -60,7 +60,7 @@ fn entries() {
         (samples::outside(42, "ci", b"a\tb\n\x1b[2J"), "#42 10:00:00 ~ci: a b·\u{fffd}[2J"),
         (samples::joined(1, "ana"), "* ana joined"),
         (samples::left(2, "luis", LeaveReason::Lost), "* luis left (lost)"),
-        (samples::file(5, "ana", "p\nlan.pdf"), "* ana has the file p·lan.pdf (1.5 KiB)"),
+        (samples::file(5, "ana", "p\nlan.pdf"), "#5 10:00:00 ana has the file p·lan.pdf (1.5 KiB)"),
     ];
     for (entry, expected) in cases {
         assert_eq!(entry_line(&entry, 0).as_deref(), Some(expected));

@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 const VERSION: &str = "0.13.1";
 /// How long each target runs where nobody says.
 const SECONDS: u64 = 10;
+/// Runs that are shorter only show that the targets run: they are built without optimisation, in half the time.
+const LONG_SECONDS: u64 = 60;
 /// An input that takes longer is a finding.
 const INPUT_SECONDS_MAX: u64 = 20;
 /// Where cargo-fuzz looks for the targets, from the root.
@@ -20,7 +22,8 @@ const FOLDER: &str = "fuzz";
 /// Runs the fuzz targets: `--seconds N`, then names of targets; all of them where none is named.
 pub fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let wanted = Wanted::read(arguments)?;
-    let fuzz = CargoFuzz::find_or_install(root)?;
+    let program = CargoFuzz::find_or_install(root)?;
+    let fuzz = CargoFuzz { program, is_short: wanted.seconds < LONG_SECONDS };
     let all = fuzz.targets(root)?;
     let targets = wanted.of(&all)?;
     let began = Instant::now();
@@ -80,16 +83,19 @@ fn seconds(text: &str) -> Result<u64> {
 }
 
 /// cargo-fuzz of our version, wherever it is.
-struct CargoFuzz(PathBuf);
+struct CargoFuzz {
+    program: PathBuf,
+    is_short: bool,
+}
 
 impl CargoFuzz {
-    fn find_or_install(root: &Path) -> Result<Self> {
+    fn find_or_install(root: &Path) -> Result<PathBuf> {
         let own = root.join("target").join("tools");
         for program in [PathBuf::from("cargo-fuzz"), own.join("bin").join("cargo-fuzz")] {
             let asked = Command::new(&program).args(["fuzz", "--version"]).output();
             let is_ours = |output: &[u8]| String::from_utf8_lossy(output).trim().ends_with(VERSION);
             if asked.is_ok_and(|output| output.status.success() && is_ours(&output.stdout)) {
-                return Ok(Self(program));
+                return Ok(program);
             }
         }
         let shown = own.display();
@@ -102,11 +108,11 @@ impl CargoFuzz {
             .status()
             .context("cargo cannot be started")?;
         ensure!(status.success(), "cargo-fuzz could not be installed: {status}");
-        Ok(Self(own.join("bin").join("cargo-fuzz")))
+        Ok(own.join("bin").join("cargo-fuzz"))
     }
 
     fn targets(&self, root: &Path) -> Result<Vec<String>> {
-        let output = Command::new(&self.0)
+        let output = Command::new(&self.program)
             .args(["fuzz", "list"])
             .current_dir(root.join(FOLDER))
             .output()
@@ -118,10 +124,13 @@ impl CargoFuzz {
 
     /// Stable Rust has no sanitizers: the targets find what panics, which here includes overflows and broken assertions.
     fn command(&self, root: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(&self.program);
         let (what, rest) = arguments.split_first().unwrap_or((&"help", &[]));
-        command.args(["fuzz", what, "--sanitizer", "none"]).args(rest);
-        command.current_dir(root.join(FOLDER));
+        command.args(["fuzz", what, "--sanitizer", "none"]);
+        if self.is_short {
+            command.arg("--dev");
+        }
+        command.args(rest).current_dir(root.join(FOLDER));
         command
     }
 

@@ -12,6 +12,9 @@ use crate::planted::{Bug, planted};
 use crate::receipt::{CompleteRun, Receipt};
 use crate::waiting::{HeldFor, WaitedBy, Waiting, WaitingRun};
 
+/// Connections that can be given a whole portion in one turn; with more of them the rest comes with the next turn.
+const PORTIONS_PER_TURN: usize = 4;
+
 impl Group {
     /// Once a turn: tells followers whose cursor moved, and gives every receipt that can be given now.
     pub fn settle(&mut self, now: Now) {
@@ -19,10 +22,25 @@ impl Group {
             return;
         }
         self.tell_followers();
-        let conns: Vec<ConnId> = self.waiting.keys().copied().collect();
-        conns.into_iter().for_each(|conn| self.answer_waiting(now, conn));
+        let mut left = PORTIONS_PER_TURN.saturating_mul(self.weight_max());
+        let from = self.next_waiting;
+        let waiting = self.waiting.range(from..).chain(self.waiting.range(..from));
+        let conns: Vec<ConnId> = waiting.map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.answer_waiting(now, conn, &mut left);
+            if left == 0 {
+                self.goes_on_with(conn);
+                break;
+            }
+        }
         self.answer_watch(now);
-        self.answer_held(now);
+        self.answer_held(now, &mut left);
+    }
+
+    /// This turn has given enough: the next one begins with this connection.
+    const fn goes_on_with(&mut self, conn: ConnId) {
+        self.next_waiting = conn;
+        self.moved = true;
     }
 
     fn tell_followers(&mut self) {
@@ -55,22 +73,25 @@ impl Group {
         answered.saturating_add(u64::from(planted(Bug::CompleteEarly))).min(self.stored)
     }
 
-    fn answer_waiting(&mut self, now: Now, conn: ConnId) {
+    /// As much as the connection may be given and is `left` of the turn.
+    fn answer_waiting(&mut self, now: Now, conn: ConnId, left: &mut usize) {
         let Some(mut waiting) = self.waiting.remove(&conn) else { return };
-        let was_paused = waiting.is_paused(&self.limits);
-        self.answer_owed(now, conn, &mut waiting);
+        let max = self.weight_max();
+        let was_paused = waiting.told >= max;
+        self.answer_owed(now, conn, &mut waiting, left);
         let bound = self.bound(waiting.publisher);
-        while !waiting.is_paused(&self.limits)
+        while waiting.told < max
+            && *left > 0
             && let Some(done) = waiting.take_to(bound)
         {
-            let left = self.weight_max().saturating_sub(waiting.told);
-            let by = WaitedBy::Conn(conn);
-            let (given, rest) = self.answer_run(now, by, done, waiting.publisher, left);
+            let (by, most) = (WaitedBy::Conn(conn), (max - waiting.told).min(*left));
+            let (given, rest) = self.answer_run(now, by, done, waiting.publisher, most);
             waiting.told += given;
+            *left = left.saturating_sub(given);
             rest.into_iter().for_each(|rest| waiting.put_back(rest));
         }
         self.answer_oldest(now, conn, &mut waiting);
-        if waiting.is_paused(&self.limits) && !was_paused {
+        if waiting.told >= max && !was_paused {
             self.outputs.push(Output::Paused(conn));
         }
         if !waiting.is_empty() {
@@ -78,17 +99,22 @@ impl Group {
         }
     }
 
-    const fn weight_max(&self) -> usize {
-        self.limits.receipts_weight_max
+    /// With nothing, nobody would ever be told.
+    pub(crate) fn weight_max(&self) -> usize {
+        self.limits.receipts_weight_max.max(1)
     }
 
     /// Receipts that were final while the connection had enough of them.
-    fn answer_owed(&mut self, now: Now, conn: ConnId, waiting: &mut Waiting) {
-        while !waiting.is_paused(&self.limits)
+    fn answer_owed(&mut self, now: Now, conn: ConnId, waiting: &mut Waiting, left: &mut usize) {
+        while waiting.told < self.weight_max()
+            && *left > 0
             && let Some(((seq, counter), publisher)) = waiting.owed.pop_first()
         {
             match self.answer_one(now, seq, HeldFor::Conn(conn, counter), publisher) {
-                Some(weight) => waiting.told += weight,
+                Some(weight) => {
+                    waiting.told += weight;
+                    *left = left.saturating_sub(weight);
+                }
                 None => {
                     self.held.insert((seq, HeldFor::Conn(conn, counter)), publisher);
                 }
@@ -102,12 +128,12 @@ impl Group {
         let max = self.limits.waiting_runs_max;
         let near = max - max / 8;
         while waiting.runs.len() > max
-            || waiting.runs.len() > near && !waiting.is_paused(&self.limits)
+            || waiting.runs.len() > near && waiting.told < self.weight_max()
         {
             let Some(oldest) = waiting.runs.pop_front() else { break };
             let left = match waiting.runs.len() >= max {
                 true => usize::MAX,
-                false => self.weight_max().saturating_sub(waiting.told),
+                false => self.weight_max() - waiting.told,
             };
             let (given, rest) =
                 self.answer_as_it_stands(now, conn, oldest, waiting.publisher, left);
@@ -172,8 +198,9 @@ impl Group {
 
     /// The connection has taken what it was given: it is given more.
     pub(crate) fn taken(&mut self, conn: ConnId) {
+        let max = self.weight_max();
         if let Some(waiting) = self.waiting.get_mut(&conn) {
-            self.moved |= waiting.is_paused(&self.limits);
+            self.moved |= waiting.told >= max;
             waiting.told = 0;
         }
     }
@@ -264,26 +291,27 @@ impl Group {
         seq: Seq,
         held_for: HeldFor,
         publisher: Option<Incarnation>,
+        left: &mut usize,
     ) -> bool {
         let HeldFor::Conn(conn, counter) = held_for else {
             return self.answer_one(now, seq, held_for, publisher).is_some();
         };
-        if let Some(waiting) = self.waiting.get_mut(&conn)
-            && waiting.is_paused(&self.limits)
-        {
+        let max = self.weight_max();
+        if let Some(waiting) = self.waiting.get_mut(&conn).filter(|waiting| waiting.told >= max) {
             waiting.owed.insert((seq, counter), publisher);
             return true;
         }
         let Some(weight) = self.answer_one(now, seq, held_for, publisher) else { return false };
+        *left = left.saturating_sub(weight);
         let waiting = self.waiting.entry(conn).or_default();
         waiting.told += weight;
-        if waiting.is_paused(&self.limits) {
+        if waiting.told >= max {
             self.outputs.push(Output::Paused(conn));
         }
         true
     }
 
-    fn answer_held(&mut self, now: Now) {
+    fn answer_held(&mut self, now: Now, left: &mut usize) {
         // Beyond that somebody has not answered, whoever published it. A sender that asks again for all that a stuck member
         // holds up makes nobody else wait for a look at each.
         let answered = self.members.answered_but_any().saturating_add(1);
@@ -294,6 +322,10 @@ impl Group {
             .map(|((seq, held_for), publisher)| (*seq, *held_for, *publisher))
             .collect();
         for (seq, held_for, publisher) in due {
+            if *left == 0 {
+                self.moved = true;
+                return;
+            }
             if self.is_expired(seq) {
                 self.answer_one(now, seq, held_for, publisher);
                 self.held.remove(&(seq, held_for));
@@ -306,7 +338,7 @@ impl Group {
                 .is_some_and(|m| m.open.binary_search(&seq).is_ok());
             if seq <= self.bound(publisher)
                 && working <= u32::from(own)
-                && self.answer_one_held(now, seq, held_for, publisher)
+                && self.answer_one_held(now, seq, held_for, publisher, left)
             {
                 self.held.remove(&(seq, held_for));
             }

@@ -93,6 +93,8 @@ pub struct Group {
     /// Which connections speak for a sender id.
     pub(crate) speakers: BTreeSet<(SenderId, ConnId)>,
     pub(crate) waiting: BTreeMap<ConnId, Waiting>,
+    /// Whose turn it is to be given receipts, where the last turn could not give all.
+    pub(crate) next_waiting: ConnId,
     pub(crate) held: BTreeMap<(Seq, crate::waiting::HeldFor), Option<Incarnation>>,
     pub(crate) followers: BTreeSet<ConnId>,
     pub(crate) watch: Option<Watch>,
@@ -131,6 +133,7 @@ impl Group {
             roles: ById::default(),
             speakers: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            next_waiting: ConnId(0),
             held: BTreeMap::new(),
             followers: BTreeSet::new(),
             watch: None,
@@ -230,7 +233,7 @@ impl Group {
         self.outputs.drain(..)
     }
 
-    /// When [`Input::Tick`] is next of use, in monotonic milliseconds.
+    /// When [`Input::Tick`], and a turn with [`Group::settle`] after it, is next of use, in monotonic milliseconds; 0: now.
     pub fn deadline_ms(&self) -> Option<u64> {
         if self.moved {
             return Some(0);

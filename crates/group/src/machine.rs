@@ -249,7 +249,7 @@ pub enum Output {
     /// The receipt of the message with this counter: final, or as it stands when it is not waited for any more.
     Receipt(ConnId, u64, Receipt),
     /// The connection was given as many receipts as may wait for it ([`crate::Limits::receipts_weight_max`]). More come after
-    /// [`Input::Taken`], which the driver says when it has written them.
+    /// [`Input::Taken`], which the driver says when most of them are written.
     Paused(ConnId),
     /// For whoever looks on: the receipts of all of these are final, and everybody has answered. `counter` says nothing.
     WatchedComplete(CompleteRun),

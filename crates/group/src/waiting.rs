@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::effect::Published;
 use crate::group::Group;
 use crate::ids::{ConnId, Epoch, Incarnation, Now, Seq};
-use crate::limits::Limits;
 use crate::machine::Ticket;
 use crate::members::{Member, Presence};
 use crate::planted::{Bug, planted};
@@ -45,11 +44,6 @@ impl Waiting {
         let run = self.runs.front().map(|run| run.seq);
         let owed = self.owed.first_key_value().map(|((seq, _), _)| *seq);
         run.into_iter().chain(owed).min()
-    }
-
-    /// It has been given as many receipts as it may have before it takes them.
-    pub const fn is_paused(&self, limits: &Limits) -> bool {
-        self.told >= limits.receipts_weight_max
     }
 
     /// What is left of a run that was split off the front.

@@ -74,7 +74,7 @@ impl Group {
 
     pub(crate) fn answer_watch(&mut self, now: Now) {
         let Some(mut watch) = self.watch.take() else { return };
-        let mut left = self.limits.receipts_weight_max;
+        let mut left = self.weight_max();
         for (publisher, waiting) in &mut watch.0 {
             let bound = self.bound(*publisher);
             while left > 0

@@ -248,7 +248,7 @@ impl NodeLimits {
     }
 
     /// What receipts may weigh that a connection is given at once ([`Limits::receipts_weight_max`]): at 200 bytes each, which is the
-    /// most, they fit beside what [`NodeLimits::answers_room`] leaves there.
+    /// most, a portion fits beside what [`NodeLimits::answers_room`] leaves there.
     pub(crate) const fn receipts_weight_max(&self) -> usize {
         // With nothing, nobody would ever be told.
         if self.answers_bytes < 512 { 1 } else { self.answers_bytes / 512 }

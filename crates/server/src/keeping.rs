@@ -9,7 +9,7 @@ use std::time::Duration;
 use tertulia_group::{Batch, Input, Seq};
 use tertulia_journal::Snapshot;
 
-use crate::clock::{mono_ms, wall_us};
+use crate::clock::{mono_ms, now, wall_us};
 use crate::hosted::Hosted;
 
 /// A snapshot is stored after so many bytes of log.
@@ -143,12 +143,15 @@ async fn give_up(hosted: &Hosted, first: Seq) {
     }
 }
 
-/// How far the group gives up next; `None` when it has come to `first`. Whoever waits for a receipt is told as much as it is given at
-/// once anyway, were everybody missing.
+/// How far the group gives up next; `None` when it has come to `first`. Whoever waits for receipts is told about as much as it is given
+/// at once anyway: those that follow are taken to weigh what the first one does.
 fn next_first(hosted: &Hosted, first: Seq) -> Option<Seq> {
     let group = hosted.group.borrow();
-    let weight = hosted.shared.config.limits.receipts_weight_max() / (1 + group.member_count());
     let waited = group.first_waited().unwrap_or(Seq::MAX).max(group.first());
-    let next = waited.saturating_add(weight.max(1) as u64).min(first);
+    let receipt = group.receipt(waited, None, now());
+    let names = receipt.map_or(0, |receipt| receipt.missing.len());
+    let weight = 1 + names + group.member_count() / 64;
+    let count = hosted.shared.config.limits.receipts_weight_max() / weight;
+    let next = waited.saturating_add(count.max(1) as u64).min(first);
     Some(next).filter(|next| *next > group.first())
 }

@@ -200,6 +200,8 @@ impl Node {
             false => None,
         };
         let most = most.map_or(Seq::MAX, |slowest| slowest + ENTRIES_PER_TURN);
+        // What a turn could not give comes with the next one.
+        turn.more |= self.group.deadline_ms() == Some(0);
         let conns: Vec<u64> = self.conns.keys().copied().collect();
         for conn in conns {
             let has_room = has_room(conn);

@@ -132,7 +132,7 @@ pub(crate) struct Session {
     offered_bytes: usize,
     /// Its last read found much: the next one gets more room.
     says_much: bool,
-    /// The group waits with more receipts until those that it was given are written.
+    /// The group waits with more receipts until most of those that it was given are written.
     is_paused: bool,
     /// It ends by its own fault.
     is_bad: bool,

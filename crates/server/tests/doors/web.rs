@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::http_client::Ask;
-use crate::support::{LineClient, config, narrow_stream, start, within};
+use crate::support::{LineClient, NativeClient, config, narrow_stream, start, within};
 
 pub struct Web {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -248,4 +248,19 @@ async fn who_asks_and_does_not_read_is_not_heard_without_end() {
         assert!(written < TOO_MUCH, "the node takes in questions whose answers nobody reads");
     }
     within("the node's end", node.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_longer_as_json_than_any_other_comes_whole() {
+    let data = tempfile::tempdir().expect("a folder");
+    let node = start(config(data.path())).await;
+    let endpoints = node.endpoints();
+    let (http, native) = (endpoints.http.expect("it is on"), endpoints.native.expect("it is on"));
+    let (mut web, _) = Web::join(http, join("ana")).await;
+    let id = tertulia_group::SenderId([7; 16]);
+    let (mut sender, _) = NativeClient::sender(native, "eva", "ops", id, false).await;
+    // Each of them is written as six bytes.
+    let text = "\u{1}".repeat(900_000);
+    sender.publish("eva", 1, text.as_bytes()).await;
+    assert_eq!(web.until("message").await["text"], text);
 }

@@ -19,6 +19,7 @@ mod relay;
 mod sharing;
 mod web;
 mod web_session;
+mod web_told;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};

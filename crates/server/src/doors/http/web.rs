@@ -129,7 +129,8 @@ pub(crate) async fn socket(
         .max_message_size(frame_max)
         .max_frame_size(frame_max)
         .write_buffer_size(0)
-        .max_write_buffer_size(1 << 20)
+        // One frame at a time is given to it, and a message is as long as it is.
+        .max_write_buffer_size(usize::MAX)
         .on_upgrade(move |socket| web_session::run(door, peer, socket)))
 }
 

@@ -11,8 +11,8 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{Sink, SinkExt, StreamExt};
 use tertulia_group::entry::entries;
 use tertulia_group::{
-    Ack, CompleteRun, ConnId, From, Input, Moved, Name, Output, Receipt, Run, SecretDigest,
-    SenderId, Seq, Welcome,
+    Ack, ConnId, From, Input, Moved, Name, Output, Receipt, Run, SecretDigest, SenderId, Seq,
+    Welcome,
 };
 use tertulia_journal::ReadError;
 use tertulia_wire::Code;
@@ -21,12 +21,13 @@ use tertulia_wire::json::{EntryLine, ReceiptLine, to_line};
 use super::events::parse_id;
 use super::problem::EMPTY;
 use super::web::{Join, Say, Told};
+use super::web_told::{One, Waiting};
 use super::{BUFFER_BYTES, Door, Peer};
 use crate::accounts::table::Operation;
 use crate::clock::wall_us;
 use crate::directory::{Denied, Listed};
 use crate::feed::{Following, Piece};
-use crate::finals::{self, FinalPiece};
+use crate::finals::FinalPiece;
 use crate::remote::{NotEntered, Remote, Said};
 
 /// Read from the journal at once.
@@ -38,8 +39,10 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// What the closing takes at most.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Lines that wait to be written; with more of them nothing is taken in.
+/// Lines and runs that wait to be written; with more of them nothing is taken in.
 const CONTROL_MAX: usize = 1024;
+/// What a frame of them has, about.
+const CONTROL_BYTES: usize = 256 << 10;
 
 /// Why a session ends.
 enum End {
@@ -60,6 +63,8 @@ struct Socket {
     stream: SplitStream<WebSocket>,
     /// Something was given to the sink that is not written yet.
     unflushed: bool,
+    /// How long the last of it was.
+    given: usize,
 }
 
 impl Socket {
@@ -69,7 +74,7 @@ impl Socket {
     }
 
     fn give(&mut self, text: Utf8Bytes) -> Result<(), End> {
-        self.unflushed = true;
+        (self.unflushed, self.given) = (true, text.len());
         self.sink.start_send_unpin(Message::Text(text)).map_err(|_| End::Gone)
     }
 
@@ -82,7 +87,7 @@ impl Socket {
 /// Runs until the connection ends.
 pub(crate) async fn run(door: Door, peer: Peer, socket: WebSocket) {
     let (sink, stream) = socket.split();
-    let mut socket = Socket { sink, stream, unflushed: false };
+    let mut socket = Socket { sink, stream, unflushed: false, given: 0 };
     let hello = door.directory.shared.config.limits.hello;
     let joined = tokio::time::timeout(hello, first(&mut socket)).await;
     let join = joined.unwrap_or(Err(End::Told("IDLE", "say join first".to_owned())));
@@ -132,8 +137,8 @@ struct Session<'a> {
     /// Entries from here on are not given to the socket yet.
     next: Seq,
     /// What is to be given before the log goes on.
-    control: Vec<String>,
-    /// The group waits with more receipts until those that it was given are written.
+    control: Waiting,
+    /// The group waits with more receipts until those that it was given are with the socket.
     is_paused: bool,
 }
 
@@ -198,7 +203,7 @@ impl<'a> Session<'a> {
             following,
             name,
             next: Seq::MAX,
-            control: Vec::new(),
+            control: Waiting::default(),
             is_paused: false,
         })
     }
@@ -211,7 +216,8 @@ impl<'a> Session<'a> {
             let waits = !self.control.is_empty()
                 || self.next <= self.following.tail()
                 || follows && self.following.has_finals();
-            self.peer.hold(if self.socket.unflushed && waits { BUFFER_BYTES } else { 0 });
+            let held = BUFFER_BYTES.max(self.socket.given);
+            self.peer.hold(if self.socket.unflushed && waits { held } else { 0 });
             tokio::select! {
                 moved = poll_fn(|cx| match waits {
                     true => Pin::new(&mut self.socket.sink).poll_ready(cx),
@@ -243,9 +249,9 @@ impl<'a> Session<'a> {
     /// Gives the sink, which is ready, what comes next.
     async fn give(&mut self) -> Result<(), End> {
         if !self.control.is_empty() {
-            let lines = std::mem::take(&mut self.control);
-            self.socket.give(lines.join("\n").into())?;
-            if std::mem::take(&mut self.is_paused) {
+            let lines = self.lines();
+            self.socket.give(lines.into())?;
+            if self.control.is_empty() && std::mem::take(&mut self.is_paused) {
                 self.remote.say(Input::Taken(self.remote.conn())).await;
             }
             return Ok(());
@@ -376,19 +382,9 @@ impl<'a> Session<'a> {
     fn take_in_one(&mut self, output: Output) -> Result<(), End> {
         match output {
             Output::Welcome(_, welcome) => self.welcome(&welcome),
-            Output::Stored(_, run) | Output::Again(_, run) => {
-                for at in 0..u64::from(run.count) {
-                    self.tell(&Told::Stored { counter: run.counter + at, seq: run.seq + at });
-                }
-            }
-            Output::Complete(_, run) => {
-                for at in 0..run.count {
-                    self.tell(&self.complete(&run, at));
-                }
-            }
-            Output::Receipt(_, counter, receipt) => {
-                self.tell(&self.receipt(counter, &receipt));
-            }
+            Output::Stored(_, run) | Output::Again(_, run) => self.control.stored(run),
+            Output::Complete(_, run) => self.control.complete(run),
+            Output::Receipt(_, counter, receipt) => self.control.receipt(counter, receipt),
             Output::MessageRefused(_, counter, refusal) => {
                 let (code, message) = (Code::of_refusal(refusal).as_str(), refusal.to_string());
                 self.tell(&Told::Refused { counter, code, message });
@@ -440,7 +436,7 @@ impl<'a> Session<'a> {
             acked: welcome.acked,
         });
         if matches!(welcome.moved, Some(Moved::OtherLog | Moved::CutBack)) {
-            self.control.push(to_line(&EntryLine::reset(&group, welcome.next, wall_us())));
+            self.control.line(to_line(&EntryLine::reset(&group, welcome.next, wall_us())));
         }
         self.door.directory.shared.notice(crate::node::Notice::Joined {
             group,
@@ -451,12 +447,26 @@ impl<'a> Session<'a> {
     }
 
     fn tell(&mut self, told: &Told) {
-        self.control.push(to_line(told));
+        self.control.line(to_line(told));
     }
 
-    fn complete(&self, run: &CompleteRun, at: u32) -> Told {
-        let receipt = finals::complete(run, at);
-        self.receipt(run.counter + u64::from(at), &receipt)
+    /// What waits, as far as it goes into one frame.
+    fn lines(&mut self) -> String {
+        let mut lines = String::new();
+        while lines.len() < CONTROL_BYTES
+            && let Some(one) = self.control.next()
+        {
+            let line = match one {
+                One::Line(line) => line,
+                One::Stored(counter, seq) => to_line(&Told::Stored { counter, seq }),
+                One::Receipt(counter, receipt) => to_line(&self.receipt(counter, &receipt)),
+            };
+            if !lines.is_empty() {
+                lines.push('\n');
+            }
+            lines.push_str(&line);
+        }
+        lines
     }
 
     fn receipt(&self, counter: u64, receipt: &Receipt) -> Told {

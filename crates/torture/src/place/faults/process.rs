@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::{Rng, RngCore};
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::place::Place;
 use crate::place::fault::Undo;
 
 /// How far a clock jumps at most.
 const JUMP_S_MAX: i64 = 3 * 24 * 3600;
+/// So soon a process has stopped that was told to.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 /// How many files more a node may open at most.
 const FILES_MORE_MAX: u64 = 8;
 
@@ -22,8 +25,29 @@ pub fn kill(place: &mut Place) -> Result<(String, Undo)> {
 }
 
 pub fn stop(place: &mut Place) -> Result<(String, Undo)> {
-    kill_process(place.node.process()?, Signal::STOP)?;
+    let pid = place.node.process()?;
+    kill_process(pid, Signal::STOP)?;
+    // The thread that takes the signal stops the others when it next runs, which on a busy machine is later.
+    let until = Instant::now() + STOPS_WITHIN;
+    while !is_stopped(pid)? {
+        ensure!(Instant::now() < until, "the process does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(("stopped".to_owned(), Undo::Continue))
+}
+
+/// Every thread stands still.
+fn is_stopped(pid: Pid) -> Result<bool> {
+    let tasks = Path::new("/proc").join(pid.to_string()).join("task");
+    for task in std::fs::read_dir(&tasks).with_context(|| tasks.display().to_string())? {
+        // A thread may have ended since.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        // After the name, which may have anything in it: the state.
+        if !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 pub fn go_on(place: &mut Place) -> Result<()> {

@@ -115,6 +115,32 @@ fn one_that_takes_nothing_holds_nobody_else_up() {
 }
 
 #[test]
+fn a_turn_gives_four_portions_and_the_next_one_begins_with_the_others() {
+    let mut rig = Rig::new(Limits { receipts_weight_max: WEIGHT_MAX, ..Limits::default() });
+    rig.join(1, "bo");
+    let senders = 10..17;
+    for conn in senders.clone() {
+        rig.open(conn, conn as u8);
+        let counters: Vec<u64> = (1..=MESSAGES).collect();
+        rig.ask(Input::Publish(ConnId(conn), run("out", &counters, true, b"x")));
+    }
+    rig.give(Input::Leave(ConnId(1)));
+    rig.said();
+    assert!(rig.begin());
+    rig.flying = None;
+    rig.give(Input::Stored);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        rig.settle();
+        let said = rig.said();
+        let of = |conn| given(&said, conn).0.len();
+        told.push(senders.clone().map(of).collect::<Vec<usize>>());
+    }
+    assert_eq!(told, [[5, 5, 5, 5, 0, 0, 0], [0, 0, 0, 0, 5, 5, 5], [0; 7]]);
+    assert_eq!(rig.group.deadline_ms(), None, "all of them have enough");
+}
+
+#[test]
 fn who_looks_on_is_told_a_portion_a_turn() {
     let mut rig = held_up();
     rig.give(Input::Watch(Vec::new()));

@@ -12,9 +12,6 @@ use crate::{api, counts, demo, fuzz, machine, sim, tidy, torture};
 const FMT: Line = Line::new("cargo fmt --all --check");
 const CLIPPY: Line = Line::new("cargo clippy --workspace --all-targets --locked -- -D warnings");
 const TESTS: Line = Line::new("cargo test --workspace --locked --no-fail-fast");
-/// Most of the tests wait for processes and for time to pass: on two CPUs five at once take two thirds of the time.
-const TESTS_AT_ONCE: usize = 5;
-const TESTS_ON_FEW_CPUS: Line = Line { env: &[("RUST_TEST_THREADS", "5")], line: TESTS.line };
 const DOCS: Line = Line {
     env: &[("RUSTDOCFLAGS", "-D warnings")],
     line: "cargo doc --workspace --no-deps --locked",
@@ -54,8 +51,7 @@ fn steps(root: &Path, totals: &mut Totals) -> Result<()> {
     step("fmt", &FMT.shown(), || FMT.run(root))?;
     step("tidy", "cargo xtask tidy", || tidy::run(root, false))?;
     step("clippy", &CLIPPY.shown(), || CLIPPY.run(root))?;
-    let tests = tests();
-    step("tests", &tests.shown(), || run_tests(&tests, root, totals))?;
+    step("tests", &TESTS.shown(), || tests(root, totals))?;
     step("docs", &DOCS.shown(), || DOCS.run(root))?;
     if DENY_THERE.answers(root) {
         step("deny", &DENY.shown(), || DENY.run(root))?;
@@ -103,14 +99,8 @@ fn skip(name: &str, reason: &str) {
     println!("== {name}: skipped: {reason}");
 }
 
-/// How the tests are run on this machine.
-fn tests() -> Line {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    if cpus < TESTS_AT_ONCE { TESTS_ON_FEW_CPUS } else { TESTS }
-}
-
-fn run_tests(line: &Line, root: &Path, totals: &mut Totals) -> Result<()> {
-    let outcome = line.run_reading(root, |line| totals.read(line));
+fn tests(root: &Path, totals: &mut Totals) -> Result<()> {
+    let outcome = TESTS.run_reading(root, |line| totals.read(line));
     if totals.ignored() > 0 {
         println!("{} tests are marked as ignored and did not run", totals.ignored());
     }

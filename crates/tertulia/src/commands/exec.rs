@@ -213,6 +213,8 @@ pub fn kill_running() {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use tokio::sync::RwLock;
+
     use super::*;
 
     fn job(seq: Seq, text: &'static str) -> Job {
@@ -220,8 +222,12 @@ mod tests {
         Job { seq, from, group, text: Bytes::from_static(text.as_bytes()) }
     }
 
+    /// The end of one runner kills every program of this process: that test runs alone.
+    static ALONE: RwLock<()> = RwLock::const_new(());
+
     #[tokio::test]
     async fn the_program_is_told_all_and_its_end_is_told() {
+        let _others = ALONE.read().await;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("said");
         let command = format!(
@@ -238,6 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failing_program_is_run_three_times() {
+        let _others = ALONE.read().await;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tries");
         let mut runner = Runner::new(&format!("echo >>'{}'; exit 7", file.display()), 4, false);
@@ -251,6 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_one_holds_no_other_up_and_a_text_may_go_unread() {
+        let _others = ALONE.read().await;
         let mut runner = Runner::new("test $TERTULIA_SEQ != 1 || read x", 2, false);
         runner.start(job(1, "line\n"));
         runner.start(Job { text: vec![b'x'; 1 << 20].into(), ..job(2, "") });
@@ -261,6 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_tried_again_at_the_end() {
+        let _alone = ALONE.write().await;
         let mut runner = Runner::new("exit 1", 1, false);
         runner.start(job(1, ""));
         assert_eq!(runner.end().await, [(1, Ran::Cut)]);

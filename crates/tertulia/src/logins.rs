@@ -79,8 +79,8 @@ fn path_of(address: &str) -> Result<PathBuf, Failure> {
     Ok(tokens_folder()?.join(file_of(address)))
 }
 
-/// `host_port.json`; whatever else stands in an address becomes `_`, so that it leads nowhere else. This machine is one node's place by
-/// whatever name: a token is shown to no other instance anyway.
+/// `host_port.json`; whatever else stands in an address becomes `_`, so that it leads nowhere else. `localhost` is
+/// 127.0.0.1: where it is not, the node there is another instance, which is not shown the token.
 fn file_of(address: &str) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
     let address = address.to_ascii_lowercase();

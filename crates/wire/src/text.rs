@@ -65,8 +65,8 @@ pub fn long_text(ms: u64) -> String {
     }
 }
 
-/// `#42 10:00:00 ana: hola`, `#43 10:00:05 ana has the file plan.pdf (1.5 KiB)`, `* ana joined`, `* luis left (lost)`; `None` for internal entries and for a body that cannot be
-/// read. The time is so many minutes east of UTC.
+/// `#42 10:00:00 ana: hola`, `#43 10:00:05 ana has the file plan.pdf (1.5 KiB)`, `* ana joined`, `* luis left (lost)`; `None` for
+/// internal entries and for a body that cannot be read. The time is so many minutes east of UTC.
 pub fn entry_line(entry: &Entry, offset_minutes: i32) -> Option<String> {
     let (name, body) = (shown_name(entry), entry.body());
     let name = make_safe(&name, usize::MAX);
